@@ -1,0 +1,94 @@
+//! What can go wrong, said once.
+//!
+//! Invariant: each variant names the thing, what was found, and maps to exactly one Python class and `kind`
+//! (`crates/binding/src/errors.rs` matches without a wildcard). Messages are one line, without debug dumps.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::digest::Digest;
+
+pub type Result<T> = std::result::Result<T, Error>;
+
+#[derive(Debug)]
+pub enum Error {
+    /// The operating system refused `doing` on `path`.
+    Io { doing: &'static str, path: PathBuf, source: io::Error },
+    /// Files or directories that may not be read, in walk order; never empty.
+    Unreadable { paths: Vec<PathBuf> },
+    /// A file that changed each time it was read.
+    Unstable { path: PathBuf },
+    /// Stored bytes that do not parse; `what` names the object, `found` the offence.
+    Damaged { what: String, found: String },
+    /// Bytes whose digest is not the one they are named by.
+    Mismatch { what: String, expected: Digest, got: Digest },
+    /// A format version above ours.
+    NewerFormat { what: String, version: u64 },
+    /// The caller's argument cannot be used.
+    Invalid { what: String, why: String },
+    /// Something that should be there is not.
+    Missing { what: String },
+    /// Cancelled by the caller.
+    Stopped,
+    /// The kernel or a helper program will not mount or unmount.
+    Mount { place: PathBuf, why: String },
+}
+
+impl Error {
+    /// For `map_err`: keeps what was being done and to which path.
+    pub fn io(doing: &'static str, path: impl AsRef<Path>) -> impl FnOnce(io::Error) -> Error {
+        let path = path.as_ref().to_path_buf();
+        move |source| Error::Io { doing, path, source }
+    }
+
+    pub fn damaged(what: impl Into<String>, found: impl Into<String>) -> Error {
+        Error::Damaged { what: what.into(), found: found.into() }
+    }
+}
+
+/// A path as one line of text: control bytes escaped, bytes that are not UTF-8 shown as `\xNN`.
+pub fn show(path: &Path) -> String {
+    use std::os::unix::ffi::OsStrExt;
+    let mut out = String::new();
+    for chunk in path.as_os_str().as_bytes().utf8_chunks() {
+        for c in chunk.valid().chars() {
+            if c.is_control() { out.extend(c.escape_default()) } else { out.push(c) }
+        }
+        for b in chunk.invalid() {
+            out.push_str(&format!("\\x{b:02x}"));
+        }
+    }
+    out
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Io { doing, path, source } => write!(f, "cannot {doing} {}: {source}", show(path)),
+            Error::Unreadable { paths } => {
+                write!(f, "no permission to read {}", show(&paths[0]))?;
+                if paths.len() > 1 { write!(f, " and {} more", paths.len() - 1) } else { Ok(()) }
+            }
+            Error::Unstable { path } => write!(f, "{} changed each time it was read", show(path)),
+            Error::Damaged { what, found } => write!(f, "{what} is damaged: {found}"),
+            Error::Mismatch { what, expected, got } => {
+                write!(f, "{what} is damaged: its bytes hash to {}, not {}", got.short(), expected.short())
+            }
+            Error::NewerFormat { what, version } => write!(f, "{what} has format {version}; this sapwood reads up to 1"),
+            Error::Invalid { what, why } => write!(f, "{what}: {why}"),
+            Error::Missing { what } => write!(f, "{what} is missing"),
+            Error::Stopped => write!(f, "stopped"),
+            Error::Mount { place, why } => write!(f, "{}: {why}", show(place)),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Error::Io { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}
