@@ -63,7 +63,7 @@ impl<'a> Directory<'a> {
 
 /// A length-delimited field; proto3 leaves an empty one out.
 fn bytes_field(out: &mut Vec<u8>, number: u8, bytes: &[u8]) {
-    if bytes.is_empty() && number != 1 {
+    if bytes.is_empty() {
         return;
     }
     out.push(number << 3 | 2);
