@@ -75,7 +75,9 @@ impl fmt::Display for Error {
             Error::Mismatch { what, expected, got } => {
                 write!(f, "{what} is damaged: its bytes hash to {}, not {}", got.short(), expected.short())
             }
-            Error::NewerFormat { what, version } => write!(f, "{what} has format {version}; this sapwood reads up to 1"),
+            Error::NewerFormat { what, version } => {
+                write!(f, "{what} has format {version}; this sapwood reads up to 1")
+            }
             Error::Invalid { what, why } => write!(f, "{what}: {why}"),
             Error::Missing { what } => write!(f, "{what} is missing"),
             Error::Stopped => write!(f, "stopped"),

@@ -5,3 +5,10 @@ pub mod error;
 pub mod job;
 
 pub mod directory;
+pub mod scan;
+
+pub mod chunk;
+
+pub mod archive;
+
+pub mod filemap;

@@ -1,0 +1,155 @@
+//! One frame: tar entries of chunks, compressed as one.
+
+use std::ops::Range;
+
+use zstd::bulk::{Compressor, Decompressor};
+use zstd::zstd_safe;
+
+use super::MAX_FRAME;
+use crate::digest::{Digest, hex, parse_hex};
+use crate::error::{Error, Result};
+
+const BLOCK: usize = 512;
+
+/// Whole blobs share a frame until it holds this much.
+pub const SHARED: usize = 256 * 1024;
+
+/// Collects chunks and compresses them; used again and again by one thread.
+pub struct FrameWriter {
+    plain: Vec<u8>,
+    chunks: Vec<(Digest, u32)>,
+    compressor: Compressor<'static>,
+}
+
+/// A compressed frame and the chunks in it with their places in the plain bytes.
+pub struct Frame {
+    pub bytes: Vec<u8>,
+    pub plain: u32,
+    pub chunks: Vec<(Digest, u32)>,
+}
+
+impl FrameWriter {
+    pub fn new(level: i32) -> FrameWriter {
+        let mut compressor = Compressor::new(level).expect("zstd has memory for a context");
+        compressor.include_contentsize(true).expect("zstd knows this parameter");
+        FrameWriter { plain: Vec::with_capacity(MAX_FRAME), chunks: Vec::new(), compressor }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.chunks.is_empty()
+    }
+
+    /// Whether a chunk of `size` bytes may still join.
+    pub fn takes(&self, size: usize) -> bool {
+        self.is_empty() || (self.plain.len() < SHARED && self.plain.len() + size + 2 * BLOCK <= MAX_FRAME)
+    }
+
+    /// Add a chunk whose digest the caller has taken of these very bytes.
+    pub fn add(&mut self, digest: Digest, bytes: &[u8]) {
+        debug_assert!(self.takes(bytes.len()) && digest.size == bytes.len() as u64);
+        self.plain.extend_from_slice(&header(&digest));
+        self.chunks.push((digest, self.plain.len() as u32));
+        self.plain.extend_from_slice(bytes);
+        self.plain.resize(self.plain.len().next_multiple_of(BLOCK), 0);
+    }
+
+    /// Compress what was added; the writer is empty again.
+    pub fn seal(&mut self) -> Frame {
+        let bytes = self.compressor.compress(&self.plain).expect("the bound of zstd's output is allotted");
+        let frame = Frame { bytes, plain: self.plain.len() as u32, chunks: std::mem::take(&mut self.chunks) };
+        self.plain.clear();
+        frame
+    }
+}
+
+/// A ustar header for a chunk: nothing in it but name and size.
+fn header(digest: &Digest) -> [u8; BLOCK] {
+    let mut out = [0u8; BLOCK];
+    out[..64].copy_from_slice(hex(&digest.sha256).as_bytes());
+    out[100..108].copy_from_slice(b"0000444\0");
+    out[108..116].copy_from_slice(b"0000000\0");
+    out[116..124].copy_from_slice(b"0000000\0");
+    out[124..136].copy_from_slice(format!("{:011o}\0", digest.size).as_bytes());
+    out[136..148].copy_from_slice(b"00000000000\0");
+    out[156] = b'0';
+    out[257..265].copy_from_slice(b"ustar\x0000");
+    let sum = checksum(&out);
+    out[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    out
+}
+
+/// The sum of a header's bytes with its own field read as blanks.
+fn checksum(header: &[u8]) -> u32 {
+    let all: u32 = header.iter().map(|&b| u32::from(b)).sum();
+    let field: u32 = header[148..156].iter().map(|&b| u32::from(b)).sum();
+    all - field + 8 * u32::from(b' ')
+}
+
+/// Decompress a frame that is said to hold `plain` bytes.
+///
+/// # Errors
+/// `Damaged` when it does not decompress to exactly that; no more memory than `plain` is used to find out.
+pub fn open(compressed: &[u8], plain: u32) -> Result<Vec<u8>> {
+    let damaged = |found: String| Error::damaged("frame", found);
+    if plain as usize > MAX_FRAME {
+        return Err(damaged(format!("it would decompress to {plain} bytes")));
+    }
+    let mut decompressor = Decompressor::new().map_err(|e| damaged(e.to_string()))?;
+    let mut out = Vec::with_capacity(plain as usize);
+    decompressor.decompress_to_buffer(compressed, &mut out).map_err(|e| damaged(e.to_string()))?;
+    if out.len() != plain as usize {
+        return Err(damaged(format!("it decompresses to {} bytes, not {plain}", out.len())));
+    }
+    Ok(out)
+}
+
+/// The chunks that a decompressed frame claims to hold: claimed SHA-256 and where the bytes are. Nothing is proved yet.
+/// Ends at the first thing that is no such header.
+pub fn chunks(plain: &[u8]) -> impl Iterator<Item = ([u8; 32], Range<usize>)> + '_ {
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        let header = plain.get(at..at + BLOCK)?;
+        let name = parse_hex(std::str::from_utf8(&header[..64]).ok()?)?;
+        let size = usize::from_str_radix(std::str::from_utf8(&header[124..135]).ok()?, 8).ok()?;
+        let start = at + BLOCK;
+        let end = start.checked_add(size).filter(|&end| end <= plain.len())?;
+        at = end.next_multiple_of(BLOCK);
+        Some((name, start..end))
+    })
+}
+
+/// The chunk at `inner`, proved by its digest.
+///
+/// # Errors
+/// `Damaged` when it lies outside, `Mismatch` when its bytes are others.
+pub fn chunk<'a>(plain: &'a [u8], inner: u32, digest: &Digest) -> Result<&'a [u8]> {
+    let start = inner as usize;
+    let bytes = usize::try_from(digest.size).ok().and_then(|size| plain.get(start..start.checked_add(size)?));
+    let bytes = bytes.ok_or_else(|| Error::damaged("frame", "it ends before a chunk it should hold"))?;
+    let got = Digest::of(bytes);
+    if got != *digest {
+        return Err(Error::Mismatch { what: format!("chunk {}", digest.short()), expected: *digest, got });
+    }
+    Ok(bytes)
+}
+
+/// Decompress any bytes whose exact size is known, such as a fence index or a TOC.
+///
+/// # Errors
+/// `Damaged`, naming `what`.
+pub fn inflate(what: &str, compressed: &[u8], size: u64) -> Result<Vec<u8>> {
+    let size = usize::try_from(size).map_err(|_| Error::damaged(what, "its size cannot be"))?;
+    let stated = zstd_safe::get_frame_content_size(compressed).ok().flatten();
+    if stated != Some(size as u64) {
+        return Err(Error::damaged(what, format!("it is not {size} bytes compressed")));
+    }
+    let mut out = Vec::new();
+    out.try_reserve_exact(size).map_err(|_| Error::damaged(what, format!("{size} bytes are more than memory")))?;
+    let got = Decompressor::new()
+        .and_then(|mut decompressor| decompressor.decompress_to_buffer(compressed, &mut out))
+        .map_err(|e| Error::damaged(what, e.to_string()))?;
+    if got != size {
+        return Err(Error::damaged(what, format!("it decompresses to {got} bytes, not {size}")));
+    }
+    Ok(out)
+}

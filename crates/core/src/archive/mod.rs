@@ -1,0 +1,17 @@
+//! Archives: frames of chunks that plain tar and zstd can read, packs made of them, and the TOC at their end.
+//!
+//! Invariant: what a frame gives out has been bounded before it is decompressed and proved by its digest before it is used.
+//! Not here: which chunks to store (`push`), where bytes come from. Bytes: docs/format.md, "Archives and packs".
+
+pub mod frame;
+mod pack;
+mod toc;
+
+pub use pack::{Lying, Pack, PackWriter, deflate};
+pub use toc::{Toc, TocEntry};
+
+/// The most a frame decompresses to: a chunk of the largest size, its tar header and padding.
+pub const MAX_FRAME: usize = crate::chunk::MAX_CHUNK + 1024;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,113 @@
+//! Frames into a pack.
+
+use serde::Serialize;
+
+use super::frame::Frame;
+use crate::digest::{Digest, hex};
+
+/// A pack is sealed when it has this many bytes.
+const FULL: usize = 16 * 1024 * 1024;
+const SKIPPABLE: u32 = 0x184d_2a50;
+pub const FOOTER: usize = 48;
+pub const MAGIC: &[u8; 8] = b"SAPWPACK";
+
+/// A sealed pack: its bytes, its name, and where each chunk lies.
+pub struct Pack {
+    pub name: [u8; 32],
+    pub bytes: Vec<u8>,
+    pub chunks: Vec<Lying>,
+}
+
+/// A chunk's place in the pack that is being written.
+#[derive(Clone, Copy)]
+pub struct Lying {
+    pub digest: Digest,
+    pub offset: u32,
+    pub length: u32,
+    pub plain: u32,
+    pub inner: u32,
+}
+
+#[derive(Default)]
+pub struct PackWriter {
+    bytes: Vec<u8>,
+    chunks: Vec<Lying>,
+}
+
+#[derive(Serialize)]
+struct Toc<'a> {
+    version: u32,
+    entries: &'a [Entry],
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Entry {
+    name: String,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    size: u64,
+    offset: u32,
+    inner_offset: u32,
+    digest: String,
+}
+
+impl PackWriter {
+    pub fn is_empty(&self) -> bool {
+        self.chunks.is_empty()
+    }
+
+    /// Append a frame; gives the sealed pack when that filled it.
+    pub fn add(&mut self, frame: Frame) -> Option<Pack> {
+        if self.bytes.capacity() == 0 {
+            self.bytes.reserve_exact(FULL + FULL / 4);
+        }
+        let (offset, length, plain) = (self.bytes.len() as u32, frame.bytes.len() as u32, frame.plain);
+        self.bytes.extend_from_slice(&frame.bytes);
+        let lying = |(digest, inner)| Lying { digest, offset, length, plain, inner };
+        self.chunks.extend(frame.chunks.into_iter().map(lying));
+        (self.bytes.len() >= FULL).then(|| self.seal())
+    }
+
+    /// Close the pack with the end of the tar, the TOC and the footer; the writer is empty again.
+    pub fn seal(&mut self) -> Pack {
+        let mut bytes = std::mem::take(&mut self.bytes);
+        let chunks = std::mem::take(&mut self.chunks);
+        bytes.extend_from_slice(&deflate(&[0; 1024], 1));
+        let toc = toc_json(&chunks);
+        let payload = deflate(&toc, 3);
+        let at = bytes.len() as u64;
+        push_skippable(&mut bytes, &payload);
+        let mut footer = Vec::with_capacity(FOOTER - 8);
+        for number in [at, payload.len() as u64, toc.len() as u64, 1] {
+            footer.extend_from_slice(&number.to_le_bytes());
+        }
+        footer.extend_from_slice(MAGIC);
+        push_skippable(&mut bytes, &footer);
+        Pack { name: Digest::of(&bytes).sha256, bytes, chunks }
+    }
+}
+
+fn toc_json(chunks: &[Lying]) -> Vec<u8> {
+    let entry = |lying: &Lying| Entry {
+        name: hex(&lying.digest.sha256),
+        kind: "reg",
+        size: lying.digest.size,
+        offset: lying.offset,
+        inner_offset: lying.inner,
+        digest: format!("sha256:{}", hex(&lying.digest.sha256)),
+    };
+    let entries: Vec<Entry> = chunks.iter().map(entry).collect();
+    serde_json::to_vec(&Toc { version: 1, entries: &entries }).expect("plain numbers and strings are JSON")
+}
+
+/// Compress with the size stated, as every frame of ours is.
+pub fn deflate(bytes: &[u8], level: i32) -> Vec<u8> {
+    zstd::bulk::compress(bytes, level).expect("the bound of zstd's output is allotted")
+}
+
+fn push_skippable(out: &mut Vec<u8>, payload: &[u8]) {
+    out.extend_from_slice(&SKIPPABLE.to_le_bytes());
+    out.extend_from_slice(&(payload.len() as u32).to_le_bytes());
+    out.extend_from_slice(payload);
+}

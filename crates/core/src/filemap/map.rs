@@ -1,0 +1,177 @@
+//! A file map in memory: the fence index, and the pages that have been brought so far.
+
+use std::ops::Range;
+use std::sync::{Arc, OnceLock};
+
+use super::decode::{self, Fence};
+use super::entry::{Entry, FrameAt, Kind, parent_and_name};
+use crate::digest::Digest;
+use crate::error::{Error, Result};
+
+/// What a look-up gives, or the page to bring first.
+pub type Found<T> = std::result::Result<T, Missing>;
+
+/// (page, row)
+pub type Place = (usize, usize);
+
+/// Where a page lies and which entries it begins with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PageRef {
+    /// Path of its first entry.
+    pub first: Vec<u8>,
+    pub digest: Digest,
+    pub entries: u32,
+    pub frame: FrameAt,
+    pub inner: u32,
+}
+
+/// What the fence index says of the whole tree.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Summary {
+    pub tree: Digest,
+    pub entries: u64,
+    /// Of all blobs.
+    pub bytes: u64,
+}
+
+/// The page that is needed first; bring it with `add_page` and ask again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Missing(pub usize);
+
+const ROW_BITS: u32 = 20;
+
+/// The inode of the entry at (page, row); the root is 1.
+pub fn inode_of(page: usize, row: usize) -> u64 {
+    1 + ((page as u64) << ROW_BITS | row as u64)
+}
+
+/// The place of an inode, if it can be one.
+pub fn place_of(inode: u64) -> Option<Place> {
+    let place = inode.checked_sub(1)?;
+    Some(((place >> ROW_BITS) as usize, (place & ((1 << ROW_BITS) - 1)) as usize))
+}
+
+/// Cheap to share: pages are set once and never change.
+pub struct FileMap {
+    pub summary: Summary,
+    pages: Vec<PageRef>,
+    loaded: Vec<OnceLock<Arc<[Entry]>>>,
+}
+
+impl FileMap {
+    /// From the text of a fence index, whose digest the caller has checked.
+    ///
+    /// # Errors
+    /// `Damaged` when it does not parse or contradicts itself, `NewerFormat`.
+    pub fn from_fence(text: &[u8]) -> Result<FileMap> {
+        let Fence { summary, pages } = decode::fence(text)?;
+        let loaded = pages.iter().map(|_| OnceLock::new()).collect();
+        Ok(FileMap { summary, pages, loaded })
+    }
+
+    pub fn pages(&self) -> &[PageRef] {
+        &self.pages
+    }
+
+    pub fn is_loaded(&self, page: usize) -> bool {
+        self.loaded.get(page).is_some_and(|slot| slot.get().is_some())
+    }
+
+    /// Bring the text of a page. A second time is no error and changes nothing.
+    ///
+    /// # Errors
+    /// `Mismatch` when the text is not the page's, `Damaged` when it does not parse or breaks a rule, `NewerFormat`.
+    pub fn add_page(&self, page: usize, text: &[u8]) -> Result<()> {
+        let at = self.pages.get(page).ok_or_else(|| Error::damaged("file map", format!("it has no page {page}")))?;
+        let got = Digest::of(text);
+        if got != at.digest {
+            return Err(Error::Mismatch { what: format!("page {page} of the file map"), expected: at.digest, got });
+        }
+        let next = self.pages.get(page + 1).map(|next| next.first.as_slice());
+        let entries = decode::page(text, page, at, next)?;
+        let _ = self.loaded[page].set(entries.into());
+        Ok(())
+    }
+
+    /// The entries of a page, in order.
+    pub fn rows(&self, page: usize) -> Found<&[Entry]> {
+        self.loaded[page].get().map(|rows| &rows[..]).ok_or(Missing(page))
+    }
+
+    /// The entry at an inode; `None` when there is no such inode.
+    pub fn entry(&self, inode: u64) -> Found<Option<&Entry>> {
+        match place_of(inode) {
+            Some((page, row)) if page < self.pages.len() => Ok(self.rows(page)?.get(row)),
+            _ => Ok(None),
+        }
+    }
+
+    /// The inode of the entry at a path, not following symlinks; `None` when there is none.
+    pub fn find(&self, path: &[u8]) -> Found<Option<u64>> {
+        let wanted = parent_and_name(path);
+        let Some(page) = self.page_of(wanted) else { return Ok(None) };
+        let rows = self.rows(page)?;
+        Ok(rows.binary_search_by(|row| parent_and_name(&row.path).cmp(&wanted)).ok().map(|row| inode_of(page, row)))
+    }
+
+    /// The entry of a hard link's first name, of anything else itself. `None`: a hard link to nothing.
+    pub fn resolve(&self, inode: u64) -> Found<Option<(u64, &Entry)>> {
+        let Some(entry) = self.entry(inode)? else { return Ok(None) };
+        let Kind::HardLink { first } = &entry.kind else { return Ok(Some((inode, entry))) };
+        let Some(target) = self.find(first)? else { return Ok(None) };
+        match self.entry(target)? {
+            Some(entry) if matches!(entry.kind, Kind::HardLink { .. } | Kind::Directory { .. }) => Ok(None),
+            Some(entry) => Ok(Some((target, entry))),
+            None => Ok(None),
+        }
+    }
+
+    /// The place of the first entry of the directory at `path`, and of any that would follow: start here and go on with
+    /// `next` while the entry's parent is `path`. The root's own row is skipped.
+    pub fn first_child(&self, path: &[u8]) -> Found<Place> {
+        let Some(page) = self.page_of((path, b"\0")) else { return Ok((0, 1)) };
+        let rows = self.rows(page)?;
+        let row = rows.partition_point(|row| parent_and_name(&row.path) < (path, b"\0".as_slice()));
+        Ok((page, row))
+    }
+
+    /// The entry at a place or, past a page's end, the first of the next page.
+    pub fn at(&self, (page, row): Place) -> Found<Option<(Place, &Entry)>> {
+        if page >= self.pages.len() {
+            return Ok(None);
+        }
+        if row < self.pages[page].entries as usize {
+            return Ok(self.rows(page)?.get(row).map(|entry| ((page, row), entry)));
+        }
+        if page + 1 == self.pages.len() {
+            return Ok(None);
+        }
+        Ok(self.rows(page + 1)?.first().map(|entry| ((page + 1, 0), entry)))
+    }
+
+    /// The entries of the directory at `path`, in order of their names.
+    pub fn children(&self, path: &[u8]) -> Found<Vec<(u64, &Entry)>> {
+        let mut out = Vec::new();
+        let mut place = self.first_child(path)?;
+        while let Some(((page, row), entry)) = self.at(place)? {
+            if entry.path.is_empty() || parent_and_name(&entry.path).0 != path {
+                break;
+            }
+            out.push((inode_of(page, row), entry));
+            place = (page, row + 1);
+        }
+        Ok(out)
+    }
+
+    /// Pages that may hold entries of the directory at `path`.
+    pub fn pages_of(&self, path: &[u8]) -> Range<usize> {
+        let start = self.page_of((path, b"\0")).unwrap_or(0);
+        let end = self.pages.partition_point(|page| parent_and_name(&page.first).0 <= path);
+        start..end.max(start + 1).min(self.pages.len())
+    }
+
+    /// The last page whose first key is not above `wanted`.
+    fn page_of(&self, wanted: (&[u8], &[u8])) -> Option<usize> {
+        self.pages.partition_point(|page| parent_and_name(&page.first) <= wanted).checked_sub(1)
+    }
+}

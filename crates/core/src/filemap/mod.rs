@@ -1,0 +1,21 @@
+//! File maps: a tree in full fidelity, in pages, found by a fence index.
+//!
+//! Invariant: entries are strictly sorted by (parent, name) and begin with the root;
+//! a page is only used after its digest, and every name, size and reference in it, has been checked.
+//! Not here: where bytes come from (callers bring pages), what a directory's digest is (`directory`).
+//! Bytes: docs/format.md, "File map".
+
+mod decode;
+mod encode;
+mod entry;
+mod frames;
+mod map;
+mod text;
+mod write;
+
+pub use entry::{ChunkAt, Content, Entry, FrameAt, Kind, parent_and_name};
+pub use map::{FileMap, Found, Missing, PageRef, Place, Summary, inode_of, place_of};
+pub use write::{MapWriter, PageText, fence};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,207 @@
+use std::sync::Arc;
+
+use super::*;
+use crate::digest::Digest;
+use crate::error::Error;
+use crate::scan::Time;
+
+fn entry(path: &str, kind: Kind) -> Entry {
+    let mtime = Time { sec: 1_709_208_000, nsec: 1 };
+    Entry { path: path.into(), kind, mode: 0o644, uid: 0, gid: 5, mtime, links: 1, xattrs: Vec::new() }
+}
+
+fn directory(path: &str) -> Entry {
+    entry(path, Kind::Directory { digest: Digest::of(path.as_bytes()) })
+}
+
+fn file(path: &str, text: &str) -> Entry {
+    let digest = Digest::of(text.as_bytes());
+    let frame = FrameAt { pack: Arc::new([9; 32]), offset: 70, length: 200, plain: 4096 };
+    let chunks = if text.is_empty() { vec![] } else { vec![ChunkAt { digest, frame, inner: 512 }] };
+    entry(path, Kind::Regular(Content { digest, chunks, holes: vec![] }))
+}
+
+/// A map of `entries`, with its pages brought.
+fn map_of(entries: &[Entry]) -> FileMap {
+    let (mut writer, mut pages) = (MapWriter::default(), Vec::new());
+    pages.extend(entries.iter().filter_map(|entry| writer.push(entry)));
+    let (last, count, bytes) = writer.finish();
+    pages.extend(last);
+    let at = |(number, page): (usize, &PageText)| PageRef {
+        first: page.first.clone(),
+        digest: page.digest,
+        entries: page.entries,
+        frame: FrameAt { pack: Arc::new([8; 32]), offset: number as u32, length: 10, plain: 1 << 20 },
+        inner: 512,
+    };
+    let refs: Vec<PageRef> = pages.iter().enumerate().map(at).collect();
+    let map = FileMap::from_fence(&fence(Digest::of(b"tree"), count, bytes, &refs)).unwrap();
+    assert_eq!(map.pages(), refs);
+    for (number, page) in pages.iter().enumerate() {
+        map.add_page(number, &page.text).unwrap();
+    }
+    map
+}
+
+fn all(map: &FileMap) -> Vec<Entry> {
+    (0..map.pages().len()).flat_map(|page| map.rows(page).unwrap().to_vec()).collect()
+}
+
+#[test]
+fn every_kind_with_every_field_comes_back_exactly() {
+    let frame = FrameAt { pack: Arc::new([1; 32]), offset: 0, length: 9, plain: 2_000_000 };
+    let piece = |text: &[u8], inner| ChunkAt { digest: Digest::of(text), frame: frame.clone(), inner };
+    let content = Content {
+        digest: Digest { sha256: [3; 32], size: 7 },
+        chunks: vec![piece(b"abc", 512), piece(b"defg", 1024)],
+        holes: vec![(0, 2), (3, 4)],
+    };
+    let mut odd = entry("odd", Kind::Fifo);
+    odd.path = b"odd \xff\xed\xb2\x80\"\\\n\x01 \xe2\x82\xac".to_vec();
+    odd.xattrs = vec![(b"user.a".to_vec(), vec![0, 255]), (b"user.\xfe".to_vec(), vec![])];
+    odd.links = 3;
+    let mut old = entry("old", Kind::CharDevice { major: 1, minor: 3 });
+    old.mtime = Time { sec: -1, nsec: 999_999_999 };
+    let mut entries = vec![
+        directory(""),
+        entry("big", Kind::Regular(content)),
+        entry("block", Kind::BlockDevice { major: 8, minor: 0 }),
+        directory("d"),
+        file("empty", ""),
+        entry("link", Kind::Symlink { target: b"../\xffx".to_vec() }),
+        odd,
+        old,
+        file("d/a", "text"),
+    ];
+    let hard = Kind::HardLink { first: b"d/a".to_vec() };
+    let zero = Time { sec: 0, nsec: 0 };
+    entries.push(Entry { gid: 0, mtime: zero, ..entry("d/hard", hard) });
+    assert_eq!(all(&map_of(&entries)), entries);
+}
+
+#[test]
+fn lookups_agree_with_a_plain_list_over_many_pages() {
+    let mut paths: Vec<String> = vec![String::new()];
+    for d in 0..40 {
+        paths.push(format!("d{d}"));
+        paths.push(format!("d{d}/sub"));
+        paths.extend((0..d * 11).map(|f| format!("d{d}/file-{f:03}-with-a-name-of-some-length")));
+    }
+    paths.sort_by(|a, b| parent_and_name(a.as_bytes()).cmp(&parent_and_name(b.as_bytes())));
+    let is_directory = |path: &str| path.is_empty() || path.ends_with("sub") || !path.contains('/');
+    let entries: Vec<Entry> =
+        paths.iter().map(|path| if is_directory(path) { directory(path) } else { file(path, path) }).collect();
+    let map = map_of(&entries);
+    assert!(map.pages().len() > 10);
+    for path in &paths {
+        let inode = map.find(path.as_bytes()).unwrap().unwrap();
+        assert_eq!(map.entry(inode).unwrap().unwrap().path, path.as_bytes());
+        let children: Vec<_> = map.children(path.as_bytes()).unwrap().iter().map(|(_, e)| e.path.clone()).collect();
+        let expected = paths.iter().filter(|p| !p.is_empty() && parent_and_name(p.as_bytes()).0 == path.as_bytes());
+        assert_eq!(children, expected.map(|p| p.clone().into_bytes()).collect::<Vec<_>>(), "{path}");
+        let pages = map.pages_of(path.as_bytes());
+        for (inode, _) in map.children(path.as_bytes()).unwrap() {
+            assert!(pages.contains(&place_of(inode).unwrap().0));
+        }
+    }
+    assert_eq!(map.find(b"d3/none").unwrap(), None);
+    assert_eq!(map.find(b"").unwrap(), Some(1));
+    assert_eq!(map.entry(0).unwrap(), None);
+    assert_eq!(map.entry(u64::MAX).unwrap(), None);
+}
+
+#[test]
+fn a_change_leaves_the_other_pages_as_they_were() {
+    let mut entries = vec![directory("")];
+    entries.extend((0..5000).map(|n| file(&format!("file-{n:05}"), &n.to_string())));
+    let digests = |entries: &[Entry]| -> std::collections::HashSet<Digest> {
+        map_of(entries).pages().iter().map(|page| page.digest).collect()
+    };
+    let before = digests(&entries);
+    entries.insert(2500, file("file-02498a", "new"));
+    assert!(digests(&entries).difference(&before).count() <= 2);
+}
+
+#[test]
+fn a_page_that_is_not_here_is_asked_for() {
+    let brought = map_of(&[directory(""), file("a", "a")]);
+    let map = FileMap::from_fence(&fence(brought.summary.tree, 2, 1, brought.pages())).unwrap();
+    assert_eq!(map.find(b"a"), Err(Missing(0)));
+    assert!(matches!(map.add_page(0, b"other\n"), Err(Error::Mismatch { .. })));
+    assert_eq!(map.find(b"a"), Err(Missing(0)));
+}
+
+/// The page of `lines`, named by its own digest: what a hostile store could serve.
+fn hostile(lines: &str) -> crate::error::Result<()> {
+    let text =
+        format!("{{\"format\":1,\"packs\":[\"{}\"],\"frames\":[[0,0,9,1000]]}}\n{lines}", crate::digest::hex(&[1; 32]));
+    let page = PageRef {
+        first: Vec::new(),
+        digest: Digest::of(text.as_bytes()),
+        entries: lines.lines().count() as u32,
+        frame: FrameAt { pack: Arc::new([1; 32]), offset: 0, length: 9, plain: 1 << 20 },
+        inner: 512,
+    };
+    let map = FileMap::from_fence(&fence(Digest::of(b""), u64::from(page.entries), 0, &[page])).unwrap();
+    map.add_page(0, text.as_bytes())
+}
+
+#[test]
+fn hostile_pages_are_refused() {
+    let sha = format!("\"digest\":\"sha256:{}\"", crate::digest::hex(&[2; 32]));
+    let time = "\"modtime\":\"2024-02-29T12:00:00Z\"";
+    let root = format!("{{\"name\":\".\",\"type\":\"dir\",{time},\"mode\":493,{sha}}}\n");
+    hostile(&root).unwrap();
+    let rows = [
+        format!("{{\"name\":\"../x\",\"type\":\"fifo\",{time}}}\n"),
+        format!("{{\"name\":\"/x\",\"type\":\"fifo\",{time}}}\n"),
+        format!("{{\"name\":\"a//b\",\"type\":\"fifo\",{time}}}\n"),
+        format!("{{\"name\":\"a\\u0000\",\"type\":\"fifo\",{time}}}\n"),
+        format!("{{\"name\":\"\\ud800\",\"type\":\"fifo\",{time}}}\n"),
+        format!("{{\"name\":\"\\udc41\",\"type\":\"fifo\",{time}}}\n"),
+        format!("{{\"name\":\".\",\"type\":\"dir\",{time},{sha}}}\n"),
+        format!(
+            "{{\"name\":\"a\",\"type\":\"reg\",{time},\"size\":2305843009213693952,{sha},\"frame\":0,\"innerOffset\":512}}\n"
+        ),
+        format!("{{\"name\":\"a\",\"type\":\"reg\",{time},\"size\":600,{sha},\"frame\":0,\"innerOffset\":512}}\n"),
+        format!("{{\"name\":\"a\",\"type\":\"reg\",{time},\"size\":6,{sha},\"frame\":7,\"innerOffset\":512}}\n"),
+        format!("{{\"name\":\"a\",\"type\":\"reg\",{time},\"size\":6,{sha}}}\n"),
+        format!("{{\"name\":\"a\",\"type\":\"reg\",{time},\"size\":0,{sha},\"holes\":[[0,1]]}}\n"),
+        "{\"name\":\"a\",\"type\":\"hardlink\",\"linkName\":\"../b\"}\n".into(),
+        "{\"name\":\"a\",\"type\":\"hardlink\",\"linkName\":\"a\"}\n".into(),
+        format!("{{\"name\":\"a\",\"type\":\"fifo\",{time},\"mode\":99999}}\n"),
+        "{\"name\":\"a\",\"type\":\"fifo\",\"modtime\":\"2024-13-29T12:00:00Z\"}\n".into(),
+        format!("{{\"name\":\"a\",\"type\":\"socket\",{time}}}\n"),
+        "null\n".into(),
+        format!("{{\"name\":\"b\",\"type\":\"fifo\",{time}}}\n{{\"name\":\"a\",\"type\":\"fifo\",{time}}}\n"),
+        format!("{{\"name\":\"a\",\"type\":\"fifo\",{time}}}\n{{\"name\":\"a\",\"type\":\"fifo\",{time}}}\n"),
+    ];
+    for row in rows {
+        assert!(matches!(hostile(&format!("{root}{row}")), Err(Error::Damaged { .. })), "{row}");
+    }
+    assert!(matches!(FileMap::from_fence(b"{\"format\":2}\n"), Err(Error::NewerFormat { version: 2, .. })));
+    assert!(matches!(FileMap::from_fence(b""), Err(Error::Damaged { .. })));
+}
+
+#[test]
+fn times_are_spelled_as_rfc_3339() {
+    let spell = |sec, nsec| {
+        let mut out = Vec::new();
+        super::text::push_time(&mut out, Time { sec, nsec });
+        let text = String::from_utf8(out).unwrap();
+        let text = text.trim_matches('"').to_string();
+        (super::text::parse_time(&text).unwrap(), text)
+    };
+    let cases = [
+        (0, 0, "1970-01-01T00:00:00Z"),
+        (-1, 500_000_000, "1969-12-31T23:59:59.5Z"),
+        (951_782_400, 1, "2000-02-29T00:00:00.000000001Z"),
+        (-62_167_219_200, 0, "0000-01-01T00:00:00Z"),
+        (253_402_300_799, 999_999_999, "9999-12-31T23:59:59.999999999Z"),
+    ];
+    for (sec, nsec, text) in cases {
+        assert_eq!(spell(sec, nsec), (Time { sec, nsec }, text.to_string()));
+    }
+    assert_eq!(spell(i64::MAX, 5).1, "9999-12-31T23:59:59.999999999Z");
+    assert_eq!(spell(i64::MIN, 5).1, "0000-01-01T00:00:00Z");
+}

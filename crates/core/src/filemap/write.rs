@@ -1,0 +1,135 @@
+//! Entries into pages, pages into a fence index.
+//!
+//! Invariant: the same entries give the same pages, and a change moves only the lines between two cuts, because a page's
+//! end depends on its own text and the path of its last entry alone.
+
+use std::sync::Arc;
+
+use super::encode::{self, Line, push_number};
+use super::entry::{Entry, Kind, parent_and_name};
+use super::frames::{FrameTable, Row};
+use crate::digest::{Digest, hex};
+
+const MIN_PAGE: usize = 32 * 1024;
+const MAX_PAGE: usize = 512 * 1024;
+/// One entry in this many closes a page that is long enough.
+const CUT: u32 = 512;
+
+/// A finished page, ready to be stored.
+pub struct PageText {
+    pub first: Vec<u8>,
+    pub digest: Digest,
+    pub entries: u32,
+    pub text: Vec<u8>,
+}
+
+/// Takes entries in order, gives pages as they fill.
+#[derive(Default)]
+pub struct MapWriter {
+    first: Vec<u8>,
+    last: Option<Vec<u8>>,
+    rows: Vec<u8>,
+    count: u32,
+    frames: FrameTable,
+    total_entries: u64,
+    total_bytes: u64,
+}
+
+impl MapWriter {
+    /// Add the next entry. Entries come strictly sorted by (parent, name), the root first.
+    pub fn push(&mut self, entry: &Entry) -> Option<PageText> {
+        debug_assert!(self.last.as_deref().is_none_or(|last| parent_and_name(last) < parent_and_name(&entry.path)));
+        if self.count == 0 {
+            self.first = entry.path.clone();
+        }
+        let MapWriter { rows, frames, .. } = self;
+        encode::entry(rows, entry, |chunk| frames.number(&chunk.frame));
+        self.count += 1;
+        self.total_entries += 1;
+        if let Kind::Regular(content) = &entry.kind {
+            self.total_bytes += content.digest.size;
+        }
+        self.last = Some(entry.path.clone());
+        let full = self.rows.len() >= MAX_PAGE;
+        let cut = self.rows.len() >= MIN_PAGE && crc32fast::hash(&entry.path).is_multiple_of(CUT);
+        (full || cut).then(|| self.close())
+    }
+
+    /// The last page, if any entries are left, and what the fence index says of the whole.
+    pub fn finish(mut self) -> (Option<PageText>, u64, u64) {
+        let page = (self.count > 0).then(|| self.close());
+        (page, self.total_entries, self.total_bytes)
+    }
+
+    fn close(&mut self) -> PageText {
+        let frames = std::mem::take(&mut self.frames);
+        let mut text =
+            Vec::with_capacity(self.rows.len() + 80 * frames.pack_order.len() + 32 * frames.frame_order.len() + 64);
+        let mut line = Line::begin(&mut text);
+        line.number("format", 1);
+        push_packs(line.key("packs"), &frames.pack_order);
+        let out = line.key("frames");
+        out.push(b'[');
+        for (i, frame) in frames.frame_order.iter().enumerate() {
+            if i > 0 {
+                out.push(b',');
+            }
+            push_frame(out, *frame);
+        }
+        out.push(b']');
+        line.end();
+        text.append(&mut self.rows);
+        let entries = std::mem::take(&mut self.count);
+        PageText { first: std::mem::take(&mut self.first), digest: Digest::of(&text), entries, text }
+    }
+}
+
+/// The text of a fence index over pages that have been stored: each with its frame and place in it.
+pub fn fence(tree: Digest, entries: u64, bytes: u64, pages: &[super::PageRef]) -> Vec<u8> {
+    let mut table = FrameTable::default();
+    for page in pages {
+        table.number(&page.frame);
+    }
+    let mut text = Vec::with_capacity(512 + 256 * pages.len());
+    let mut line = Line::begin(&mut text);
+    line.number("format", 1);
+    line.digest("tree", &tree);
+    line.number("treeSize", tree.size);
+    line.number("entries", entries);
+    line.number("bytes", bytes);
+    push_packs(line.key("packs"), &table.pack_order);
+    line.end();
+    for page in pages {
+        let frame = table.row(&page.frame);
+        let mut line = Line::begin(&mut text);
+        line.bytes("first", if page.first.is_empty() { b"." } else { &page.first });
+        line.digest("digest", &page.digest);
+        line.number("size", page.digest.size);
+        line.number("entries", u64::from(page.entries));
+        push_frame(line.key("frame"), frame);
+        line.number("innerOffset", u64::from(page.inner));
+        line.end();
+    }
+    text
+}
+
+fn push_packs(out: &mut Vec<u8>, packs: &[Arc<[u8; 32]>]) {
+    out.push(b'[');
+    for (i, pack) in packs.iter().enumerate() {
+        if i > 0 {
+            out.push(b',');
+        }
+        out.push(b'"');
+        out.extend_from_slice(hex(&pack[..]).as_bytes());
+        out.push(b'"');
+    }
+    out.push(b']');
+}
+
+fn push_frame(out: &mut Vec<u8>, (pack, offset, length, plain): Row) {
+    for (lead, value) in [(b'[', pack), (b',', offset), (b',', length), (b',', plain)] {
+        out.push(lead);
+        push_number(out, u64::from(value));
+    }
+    out.push(b']');
+}
