@@ -1,0 +1,77 @@
+# Everything a checkout needs is made by these targets; `make` alone lists them. What is up to date is not made again:
+# the stamps in .venv say what is in it.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test check bench core format clean
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+CORE_SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find crates -name '*.rs' -o -name Cargo.toml)
+# One profile for the extension, the lints and the tests: the dependencies are compiled once.
+PROFILE := --release
+
+help: ## this list
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+
+demo: $(VENV)/.core ## push a real Python environment, mount it over a slow link, run from it
+	@scripts/require.sh mount
+	@$(BIN)/python -m demo
+
+test: $(VENV)/.test $(VENV)/.core ## all tests, Rust and Python
+	@scripts/require.sh test
+	cargo test --locked $(PROFILE) -p sapwood-core
+	$(BIN)/python -m pytest $(PYTEST)
+
+check: $(VENV)/.dev $(VENV)/.core ## lint, types, layers
+	@scripts/require.sh check
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	cd python && ../$(BIN)/python -m mypy.stubtest sapwood._core
+	$(BIN)/lint-imports
+	cargo fmt --check
+	cargo clippy --locked $(PROFILE) --all-targets -- -D warnings
+	$(BIN)/python scripts/check_house.py
+
+bench: $(VENV)/.core ## measure the figures beside the peers; writes docs/benchmarks.md
+	@scripts/require.sh bench
+	@$(BIN)/python -m benchmarks
+
+core: $(VENV)/.core ## build the extension into .venv
+
+format: $(VENV)/.dev ## rewrite Rust and Python in the house style
+	$(BIN)/ruff check --fix --quiet .
+	$(BIN)/ruff format --quiet .
+	cargo fmt
+
+clean: ## remove everything these targets made
+	rm -rf $(VENV) build target python/sapwood/_core*.so
+
+$(VENV)/.made:
+	@python=$$(scripts/find-python.sh) && "$$python" -m venv --clear $(VENV)
+	@touch $@
+
+$(VENV)/.build: requirements/build.txt | $(VENV)/.made
+	@echo "sapwood: installing what the build needs into $(VENV)"
+	@$(PIP) install --require-hashes -r $<
+	@touch $@
+
+$(VENV)/.test: requirements/test.txt $(VENV)/.build
+	@echo "sapwood: installing what the tests need into $(VENV)"
+	@$(PIP) install --require-hashes -r $<
+	@touch $@
+
+$(VENV)/.dev: requirements/dev.txt $(VENV)/.test
+	@echo "sapwood: installing what the checks need into $(VENV)"
+	@$(PIP) install --require-hashes -r $<
+	@touch $@
+
+$(VENV)/.core: $(CORE_SOURCES) $(VENV)/.build
+	@scripts/require.sh build
+	@echo "sapwood: building the core (a minute or two)"
+	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/maturin develop --locked $(PROFILE) >$(VENV)/core.log 2>&1 \
+		|| { cat $(VENV)/core.log >&2; exit 1; }
+	@touch $@

@@ -1,0 +1,68 @@
+#!/bin/sh
+# require.sh build|mount|test|bench: makes sure that what sapwood needs from the system is there.
+#
+# Debian packages are installed if we are root; otherwise one sentence says what is missing and what to do.
+set -eu
+
+missing() {
+    echo "sapwood: $1 is missing: $2" >&2
+    exit 1
+}
+
+# command debian-package
+need() {
+    command -v "$1" >/dev/null 2>&1 && return
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
+        echo "sapwood: installing $2, for $1" >&2
+        if DEBIAN_FRONTEND=noninteractive apt-get install -y -q "$2" >/dev/null 2>&1 ||
+            { apt-get update -q >/dev/null && DEBIAN_FRONTEND=noninteractive apt-get install -y -q "$2" >/dev/null; }; then
+            return
+        fi
+    fi
+    missing "$1" "apt-get install $2 (as root)"
+}
+
+build() {
+    command -v cargo >/dev/null 2>&1 || missing cargo "install Rust (stable) from https://rustup.rs, or set PATH to where it is"
+    need cc gcc
+}
+
+mount() {
+    [ -c /dev/fuse ] || missing /dev/fuse "modprobe fuse (as root); in a container, run it with --device /dev/fuse --cap-add SYS_ADMIN"
+    # An ordinary user mounts through it; root does without.
+    [ "$(id -u)" = 0 ] || need fusermount3 fuse3
+}
+
+check() {
+    build
+    cargo fmt --version >/dev/null 2>&1 || missing rustfmt "rustup component add rustfmt"
+    cargo clippy --version >/dev/null 2>&1 || missing clippy "rustup component add clippy"
+}
+
+# As root the tests mount as an ordinary user too, and other programs read what ours wrote.
+tests() {
+    build
+    mount
+    need fusermount3 fuse3
+    need zstd zstd
+    need tar tar
+    need sha256sum coreutils
+    need git git
+}
+
+bench() {
+    build
+    mount
+    need restic restic
+    need git git
+    need xz xz-utils
+}
+
+case "${1:-}" in
+build) build ;;
+mount) build && mount ;;
+check) check ;;
+test) tests ;;
+bench) bench ;;
+*) missing "an argument" "require.sh build|mount|check|test|bench" ;;
+esac

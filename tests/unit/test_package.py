@@ -1,0 +1,27 @@
+"""The package as others see it: its version, its names, and what importing it costs."""
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import sapwood
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_the_version_is_that_of_the_crates() -> None:
+    cargo = tomllib.loads((ROOT / "Cargo.toml").read_text(encoding="utf-8"))
+    assert sapwood.__version__ == cargo["workspace"]["package"]["version"]
+
+
+def test_every_exported_name_is_there_and_listed() -> None:
+    for name in sapwood.__all__:
+        assert getattr(sapwood, name) is not None
+        assert name in dir(sapwood)
+
+
+def test_importing_sapwood_loads_nothing_of_it() -> None:
+    code = "import sys, sapwood; print([m for m in sys.modules if m.startswith(('sapwood.', 'obstore', 'rich'))])"
+    loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    assert loaded.strip() == "[]"
