@@ -1,0 +1,38 @@
+"""Where sapwood keeps things and whom it talks to, as the environment says.
+
+Border: the only module below `cli` that reads the environment. Each place is read when asked for, never at import.
+Exception, on purpose: credentials for S3 are read from the usual `AWS_...` variables by obstore itself.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+__all__ = ["cache_dir", "default_store", "s3_endpoint"]
+
+
+def cache_dir() -> Path:
+    """Return the user's cache: `$SAPWOOD_CACHE`, else `$XDG_CACHE_HOME/sapwood`, else `~/.cache/sapwood`."""
+    return _place("SAPWOOD_CACHE", "XDG_CACHE_HOME", ".cache", "sapwood")
+
+
+def default_store() -> Path:
+    """Return the store of a bare ref: `$SAPWOOD_STORE`, else `sapwood/store` in `$XDG_DATA_HOME`, `~/.local/share`."""
+    return _place("SAPWOOD_STORE", "XDG_DATA_HOME", ".local/share", "sapwood/store")
+
+
+def s3_endpoint() -> str | None:
+    """Return the URL of the S3 server to talk to, or None for Amazon's own."""
+    for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"):
+        if endpoint := os.environ.get(name):
+            return endpoint
+    return None
+
+
+def _place(own: str, base: str, below_home: str, name: str) -> Path:
+    if given := os.environ.get(own):
+        return Path(given)
+    root = os.environ.get(base, "")
+    # The XDG specification tells programs to ignore a base that is not absolute.
+    return (Path(root) if os.path.isabs(root) else Path.home() / below_home) / name

@@ -1,0 +1,79 @@
+"""Addresses: what people write to say which tree they mean.
+
+`STORE_URL#REF`, pinned `STORE_URL#REF@sha256:...`, or a bare `REF` of the default store. What has a `/` or `.` at its
+beginning, or a `://`, is a place and needs its `#`. Not here yet: archives and OCI images, refused with a remedy.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from sapwood import places
+from sapwood.digests import SnapshotDigest, parse_digest
+from sapwood.errors import InvalidInputError
+from sapwood.store.ref import Ref, check_ref_name
+from sapwood.store.snapshot import Snapshot
+from sapwood.store.store import Store, open_store
+
+__all__ = ["Address"]
+
+_ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.zst", ".tzst")
+
+
+@dataclass(frozen=True)
+class Address:
+    """A ref in a store, and, when pinned, the one snapshot that is meant whatever the ref says."""
+
+    store_url: str
+    ref: str
+    pin: SnapshotDigest | None = None
+
+    def __str__(self) -> str:
+        return f"{self.store_url}#{self.ref}" + (f"@{self.pin}" if self.pin else "")
+
+    @classmethod
+    def parse(cls, text: str) -> Address:
+        """Read an address.
+
+        Raises:
+            InvalidInputError: `bad-address`, `bad-ref-name`, `bad-digest`, `not-supported` (archives, OCI images).
+        """
+        if text.startswith("oci://"):
+            raise _unsupported(text, "OCI images", "push the image's root file system: sapwood push DIR STORE_URL#REF")
+        store_url, hash_sign, name = text.rpartition("#")
+        if not hash_sign and text.endswith(_ARCHIVES):
+            raise _unsupported(text, "archives", "unpack it and push that: sapwood push DIR STORE_URL#REF")
+        if not hash_sign and (text.startswith(("/", ".")) or "://" in text):
+            raise InvalidInputError(
+                f"{text}: names a place but no ref in it", kind="bad-address", hint=f"{text}#main", address=text
+            )
+        name, at_sign, pin = name.partition("@")
+        if not name:
+            raise InvalidInputError(
+                f"{text!r}: names no ref", kind="bad-address", hint=f"{store_url}#main", address=text
+            )
+        return cls(
+            store_url or str(places.default_store()),
+            check_ref_name(name),
+            parse_digest(SnapshotDigest, pin) if at_sign else None,
+        )
+
+    def open(self, *, cache_dir: Path | None = None) -> tuple[Store, Ref | None, Snapshot]:
+        """Open the store and read the snapshot that is meant; of a pinned address the ref is not read, and None.
+
+        Raises:
+            NotFoundError: `ref-missing`, `snapshot-missing`.
+            CorruptError, FormatError, InvalidInputError: as `open_store`, `Store.read_ref`, `Store.read_snapshot`.
+        """
+        store = open_store(self.store_url, cache_dir=cache_dir)
+        if self.pin:
+            return store, None, store.read_snapshot(self.pin)
+        ref = store.read_ref(self.ref)
+        return store, ref, store.read_snapshot(ref.snapshot)
+
+
+def _unsupported(text: str, what: str, remedy: str) -> InvalidInputError:
+    return InvalidInputError(
+        f"{text}: {what} are not yet supported here", kind="not-supported", hint=remedy, address=text
+    )

@@ -1,0 +1,132 @@
+"""What a store already has, as far as this machine knows: copies of index fragments, and those of unfinished pushes.
+
+Invariant: a fragment is handed out only when its bytes hash to its name, or when it describes a pack that exists.
+All of it is a cache: losing it costs time, never correctness. Place and names: docs/format.md, "Local state".
+Not here: what is in a fragment (the core).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import secrets
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from sapwood.digests import PackName, parse_pack_name
+from sapwood.errors import CorruptError, InvalidInputError, NotFoundError, SapwoodError
+from sapwood.store import faults
+from sapwood.store.base import ReadObjects
+from sapwood.store.keys import FRAGMENTS, fragment_key, fragment_name, pack_key
+
+__all__ = ["LocalState"]
+
+_FETCHES = 8
+
+
+class LocalState:
+    """The local state of one store, in `folder`. Several processes may use it at once."""
+
+    def __init__(self, objects: ReadObjects, folder: Path) -> None:
+        self._objects = objects
+        self._copies = folder / "index"
+        self._pending = folder / "pending"
+
+    def fragments(self) -> list[bytes]:
+        """Return all fragments of the store, then the pending ones, fetching what has no good copy here.
+
+        Raises:
+            CorruptError: `fragment-corrupt`: the store's own is damaged.
+        """
+        names = [name for key in self._objects.list(FRAGMENTS) if (name := fragment_name(key))]
+        with ThreadPoolExecutor(_FETCHES) as pool:
+            found = list(pool.map(self._fragment, names))
+        # What the store has no more, collection has taken away.
+        self._forget(self._copies, keep=set(names))
+        present = [fragment for fragment in found if fragment is not None]
+        return present + self._still_pending()
+
+    def keep_pending(self, pack: PackName, fragment: bytes) -> None:
+        """Remember what is in a pack that was sent, until a fragment of the store says it."""
+        # Synced, for nothing in its name would tell a torn one from a whole one.
+        self._write(self._pending / f"{pack}.frag", fragment, durable=True)
+
+    def clear_pending(self) -> None:
+        """Forget the pending fragments: the store has one that says it all."""
+        self._forget(self._pending, keep=set())
+
+    def _fragment(self, name: str) -> bytes | None:
+        """Return a fragment, or None if it was collected meanwhile."""
+        copy = self._copies / f"{name}.frag"
+        with contextlib.suppress(FileNotFoundError):
+            data = self._read(copy)
+            if hashlib.sha256(data).hexdigest() == name:
+                return data
+        key = fragment_key(name)
+        try:
+            data = self._objects.get(key)
+        except NotFoundError:
+            return None
+        if hashlib.sha256(data).hexdigest() != name:
+            raise CorruptError(
+                f"{self._objects.url}: {key} is damaged: its bytes hash to something else",
+                kind="fragment-corrupt",
+                hint=f"remove {key} from the store; pushes then send what it listed again",
+                store=self._objects.url,
+                key=key,
+            )
+        self._write(copy, data, durable=False)
+        return data
+
+    def _still_pending(self) -> list[bytes]:
+        found = []
+        for path in self._files(self._pending):
+            try:
+                pack = parse_pack_name(path.stem)
+            except InvalidInputError:
+                continue
+            if self._objects.exists(pack_key(pack)):
+                with contextlib.suppress(FileNotFoundError):  # another push has cleared it
+                    found.append(self._read(path))
+            else:
+                path.unlink(missing_ok=True)
+        return found
+
+    def _forget(self, folder: Path, *, keep: set[str]) -> None:
+        for path in self._files(folder):
+            if path.stem not in keep:
+                path.unlink(missing_ok=True)
+
+    def _files(self, folder: Path) -> Iterable[Path]:
+        try:
+            return sorted(folder.glob("*.frag"))
+        except OSError as error:
+            raise self._named(error, folder) from error
+
+    def _read(self, path: Path) -> bytes:
+        try:
+            return path.read_bytes()
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise self._named(error, path) from error
+
+    def _write(self, path: Path, data: bytes, *, durable: bool) -> None:
+        temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with open(temporary, "xb") as file:
+                file.write(data)
+                if durable:
+                    file.flush()
+                    os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            raise self._named(error, path) from error
+
+    @staticmethod
+    def _named(error: OSError, path: Path) -> SapwoodError:
+        return faults.from_os_error(error, str(path.parent), path.name)

@@ -1,0 +1,38 @@
+"""A store behind a plain web server, to read from.
+
+Border: plain servers have no listings and take no uploads: a ref is read by its name, not found.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import NoReturn
+
+from sapwood.errors import InvalidInputError
+from sapwood.store.base import Version
+from sapwood.store.remote import RemoteObjects, reading_options, retries
+
+__all__ = ["HttpObjects"]
+
+
+class HttpObjects(RemoteObjects):
+    """Objects below an `http://` or `https://` URL; see `base.ReadObjects` for each method's promise."""
+
+    def __init__(self, url: str) -> None:
+        from obstore.store import HTTPStore
+
+        options = reading_options(allow_http=url.startswith("http://"))
+        super().__init__(url, HTTPStore(url, client_options=options, retry_config=retries()))
+
+    def list(self, prefix: str) -> NoReturn:
+        raise InvalidInputError(
+            f"{self.url}: a web server cannot be listed",
+            kind="cannot-list",
+            hint="name the ref, as in URL#main, or open the store where it is written",
+            store=self.url,
+            key=prefix,
+        )
+
+    def read_versioned(self, key: str) -> tuple[bytes, Version]:
+        data = self.get(key)
+        return data, Version(hashlib.sha256(data).hexdigest())

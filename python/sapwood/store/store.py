@@ -1,0 +1,282 @@
+"""A store: packs, file maps, snapshots and refs under one URL.
+
+Invariant: what is read is proved link by link (ref, snapshot, then the core proves file map and chunks), and a ref
+moves only from the state its mover has seen. Callers write in commit order: packs, fragment, fence index, snapshot,
+ref. Not here: what to send and fetch (`push`, `pull`, `mount`), bytes of packs and maps (the core), places (`base`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from sapwood import places
+from sapwood.digests import MapDigest, PackName, SnapshotDigest
+from sapwood.errors import ConflictError, InvalidInputError, NotFoundError
+from sapwood.store.base import ReadObjects, WriteObjects
+from sapwood.store.fragments import LocalState
+from sapwood.store.keys import IDENTITY, REFS, fragment_key, map_key, pack_key, ref_key, ref_name, snapshot_key
+from sapwood.store.objects import open_objects
+from sapwood.store.record import Record, encode
+from sapwood.store.ref import Ref, check_ref_name, is_ref_name
+from sapwood.store.snapshot import Snapshot
+
+__all__ = ["Store", "open_store"]
+
+_ID = re.compile(r"[0-9a-f]{32}\Z")
+_FETCHES = 8
+
+
+def open_store(url: str, *, create: bool = False, cache_dir: Path | None = None) -> Store:
+    """Open the store at `url`: a path, `file://`, `s3://`, or, to read, `http(s)://`.
+
+    With `create`, an empty place becomes a store. `cache_dir` holds its local state; default is the user's cache.
+
+    Raises:
+        InvalidInputError: `bad-store-url`, `not-a-store`; with `create`, `not-empty`, `read-only-store`.
+        CorruptError: `store-corrupt`: its `sapwood.json` is damaged.
+        FormatError: `format-newer`.
+        UnavailableError, DeniedError: the place does not answer, or refuses to.
+    """
+    objects, writer = open_objects(url)
+    try:
+        identity = _read_id(objects)
+    except NotFoundError as missing:
+        if not create:
+            if missing.kind != "object-missing":
+                raise
+            raise InvalidInputError(
+                f"{objects.url}: not a store: there is no {IDENTITY}",
+                kind="not-a-store",
+                hint=f"sapwood push DIR {objects.url}#main",
+                store=objects.url,
+            ) from missing
+        identity = _create(objects.url, writer)
+    return Store(objects, writer, identity, (cache_dir or places.cache_dir()) / "stores" / identity)
+
+
+class Store:
+    """An open store; made by `open_store`. Safe to use from several threads.
+
+    `url` opens it again, `id` is 32 hex digits that it keeps wherever it moves.
+    """
+
+    def __init__(self, objects: ReadObjects, writer: WriteObjects | None, identity: str, local_state: Path) -> None:
+        self._objects = objects
+        self._writer = writer
+        self._id = identity
+        self._local = LocalState(objects, local_state)
+
+    def __repr__(self) -> str:
+        return f"Store({self.url!r})"
+
+    @property
+    def url(self) -> str:
+        """Where it is."""
+        return self._objects.url
+
+    @property
+    def id(self) -> str:
+        """What it is known by, wherever it is."""
+        return self._id
+
+    # Refs
+
+    def read_ref(self, name: str) -> Ref:
+        """Return the state of a ref.
+
+        Raises:
+            NotFoundError: `ref-missing`.
+            CorruptError: `ref-corrupt`.
+            FormatError: `format-newer`.
+            InvalidInputError: `bad-ref-name`.
+        """
+        key = ref_key(check_ref_name(name))
+        try:
+            data, version = self._objects.read_versioned(key)
+        except NotFoundError as error:
+            raise NotFoundError(
+                f"{self.url} has no ref {name}", kind="ref-missing", hint=f"sapwood refs {self.url}", ref=name
+            ) from error
+        return Ref.decode(name, data, version, url=self.url)
+
+    def refs(self) -> list[Ref]:
+        """Return all refs, sorted by name; errors as `read_ref`, and `cannot-list` where there are no listings."""
+        names = [name for key in self._objects.list(REFS) if (name := ref_name(key)) and is_ref_name(name)]
+
+        def read(name: str) -> Ref | None:
+            try:
+                return self.read_ref(name)
+            except NotFoundError:  # removed since it was listed
+                return None
+
+        with ThreadPoolExecutor(_FETCHES) as pool:
+            return sorted((ref for ref in pool.map(read, names) if ref), key=lambda ref: ref.name)
+
+    def move_ref(self, name: str, snapshot: SnapshotDigest, expect: Ref | None) -> Ref:
+        """Let a ref name `snapshot` if its state is still `expect`, None for no such ref; return its new state.
+
+        Durable when it returns. Of any number of racing movers exactly one succeeds.
+
+        Raises:
+            ConflictError: `ref-moved`; nothing was changed. `found` is the state now, or None.
+            UnavailableError: it may or may not have moved; read it again.
+        """
+        ref = Ref.next(check_ref_name(name), snapshot, expect)
+        if expect is not None and expect.name != name:
+            raise InvalidInputError(
+                f"a state of ref {expect.name} says nothing of {name}", kind="bad-ref-name", ref=name
+            )
+        try:
+            version = self._writing().swap(ref_key(name), ref.encode(), expect.version if expect else None)
+        except ConflictError as error:
+            found = self._found(name)
+            was = f"expected move {expect.counter}" if expect else "expected none"
+            now = f"it is at move {found.counter}, {found.snapshot[:19]}" if found else "it is gone"
+            raise ConflictError(
+                f"{self.url}: ref {name} was moved by somebody else: {was}, {now}",
+                kind="ref-moved",
+                hint=f"sapwood log {self.url}#{name}",
+                store=self.url,
+                ref=name,
+                found=found,
+            ) from error
+        return Ref(ref.name, ref.snapshot, ref.counter, ref.nonce, version)
+
+    def _found(self, name: str) -> Ref | None:
+        try:
+            return self.read_ref(name)
+        except NotFoundError:
+            return None
+
+    # Snapshots
+
+    def write_snapshot(self, snapshot: Snapshot) -> SnapshotDigest:
+        """Store a snapshot, after all that it names; durable when it returns."""
+        self._writing().put(snapshot_key(snapshot.digest), snapshot.encode())
+        return snapshot.digest
+
+    def read_snapshot(self, digest: SnapshotDigest) -> Snapshot:
+        """Return the snapshot of this digest, proved.
+
+        Raises:
+            NotFoundError: `snapshot-missing`.
+            CorruptError: `snapshot-corrupt`.
+            FormatError: `format-newer`.
+        """
+        data = self._get(snapshot_key(digest), f"snapshot {digest[:19]}", "snapshot-missing", digest=digest)
+        return Snapshot.decode(data, digest, url=self.url)
+
+    def history(self, ref: Ref) -> Iterator[Snapshot]:
+        """Return the snapshot of a ref, its parent, and so on, each read when asked for; errors as `read_snapshot`."""
+        digest: SnapshotDigest | None = ref.snapshot
+        while digest is not None:
+            snapshot = self.read_snapshot(digest)
+            yield snapshot
+            digest = snapshot.parent
+
+    # Packs and file maps: bytes that the core makes and proves
+
+    def put_pack(self, name: PackName, data: bytes | memoryview) -> None:
+        """Store a sealed pack under the name the core gave it; durable when it returns."""
+        self._writing().put(pack_key(name), data)
+
+    def read_ranges(self, pack: PackName, ranges: list[tuple[int, int]]) -> list[bytes]:
+        """Return the bytes of each (offset, length) of a pack, in the order asked; unverified.
+
+        Raises:
+            NotFoundError: `pack-missing`.
+            CorruptError: `object-short`: the pack ends before a range does.
+            UnavailableError: `reply-truncated`, or the place does not answer.
+        """
+        try:
+            return self._objects.get_ranges(pack_key(pack), ranges)
+        except NotFoundError as error:
+            raise self._missing(f"pack {pack[:12]}", "pack-missing", error, pack=pack) from error
+
+    def put_map(self, digest: MapDigest, compressed: bytes) -> None:
+        """Store a fence index, compressed, under the digest of its text; durable when it returns."""
+        self._writing().put(map_key(digest), compressed)
+
+    def read_map(self, digest: MapDigest) -> bytes:
+        """Return a fence index, compressed and unverified.
+
+        Raises:
+            NotFoundError: `map-missing`.
+        """
+        return self._get(map_key(digest), f"file map {digest[:19]}", "map-missing", digest=digest)
+
+    # Index fragments: what the store already has
+
+    def put_fragment(self, data: bytes) -> None:
+        """Store what a push added; durable when it returns."""
+        self._writing().put(fragment_key(hashlib.sha256(data).hexdigest()), data)
+
+    def fragments(self) -> list[bytes]:
+        """Return the fragments of all finished pushes, then those that unfinished ones of this machine left behind.
+
+        Raises:
+            CorruptError: `fragment-corrupt`.
+        """
+        return self._local.fragments()
+
+    def keep_pending(self, pack: PackName, fragment: bytes) -> None:
+        """Remember on this machine what is in a pack just put, should the push not end."""
+        self._local.keep_pending(pack, fragment)
+
+    def clear_pending(self) -> None:
+        """Forget what `keep_pending` remembered; for after `put_fragment` of all of it."""
+        self._local.clear_pending()
+
+    def _get(self, key: str, what: str, kind: str, **context: str) -> bytes:
+        try:
+            return self._objects.get(key)
+        except NotFoundError as error:
+            raise self._missing(what, kind, error, **context) from error
+
+    def _missing(self, what: str, kind: str, error: NotFoundError, **context: str) -> NotFoundError:
+        if error.kind != "object-missing":  # the whole bucket, say
+            return error
+        return NotFoundError(f"{self.url} has no {what}", kind=kind, store=self.url, **context)
+
+    def _writing(self) -> WriteObjects:
+        return _writable(self.url, self._writer)
+
+
+def _create(url: str, writer: WriteObjects | None) -> str:
+    """Make a store of an empty place and return its id; or that of whoever was faster."""
+    objects = _writable(url, writer)
+    if not objects.is_empty():
+        raise InvalidInputError(
+            f"{url}: neither a store nor empty", kind="not-empty", hint="name an empty or a new place", store=url
+        )
+    identity = secrets.token_hex(16)
+    try:
+        objects.swap(IDENTITY, encode({"id": identity}), None)
+    except ConflictError:
+        return _read_id(objects)
+    return identity
+
+
+def _read_id(objects: ReadObjects) -> str:
+    data = objects.get(IDENTITY)
+    record = Record(data, f"{objects.url}: {IDENTITY}", kind="store-corrupt", store=objects.url)
+    identity = record.text("id")
+    # It becomes part of a path on this machine.
+    if not _ID.match(identity):
+        raise record.damaged('"id" is not 32 hex digits')
+    if encode({"id": identity}) != data:
+        raise record.damaged("it is not spelt as sapwood spells it")
+    return identity
+
+
+def _writable(url: str, writer: WriteObjects | None) -> WriteObjects:
+    if writer is None:
+        raise InvalidInputError(
+            f"{url}: can only be read", kind="read-only-store", hint="write to it by its path or s3:// URL", store=url
+        )
+    return writer
