@@ -35,7 +35,7 @@ class LocalState:
         self._pending = folder / "pending"
 
     def fragments(self) -> list[bytes]:
-        """Return all fragments of the store, then the pending ones, fetching what has no good copy here.
+        """Return all fragments of the store, fetching those that have no good copy here.
 
         Raises:
             CorruptError: `fragment-corrupt`: the store's own is damaged.
@@ -45,17 +45,36 @@ class LocalState:
             found = list(pool.map(self._fragment, names))
         # What the store has no more, collection has taken away.
         self._forget(self._copies, keep=set(names))
-        present = [fragment for fragment in found if fragment is not None]
-        return present + self._still_pending()
+        return [fragment for fragment in found if fragment is not None]
+
+    def pending(self) -> dict[PackName, bytes]:
+        """Return the pending fragments by the pack each describes; those whose pack is gone are forgotten."""
+        found = {}
+        for path in self._files(self._pending):
+            try:
+                pack = parse_pack_name(path.stem)
+            except InvalidInputError:
+                continue
+            if self._objects.exists(pack_key(pack)):
+                with contextlib.suppress(FileNotFoundError):  # another push has cleared it
+                    found[pack] = self._read(path)
+            else:
+                path.unlink(missing_ok=True)
+        return found
+
+    def keep(self, name: str, data: bytes) -> None:
+        """Keep a copy of a fragment that this machine has just put."""
+        self._write(self._copies / f"{name}.frag", data, durable=False)
 
     def keep_pending(self, pack: PackName, fragment: bytes) -> None:
         """Remember what is in a pack that was sent, until a fragment of the store says it."""
         # Synced, for nothing in its name would tell a torn one from a whole one.
         self._write(self._pending / f"{pack}.frag", fragment, durable=True)
 
-    def clear_pending(self) -> None:
-        """Forget the pending fragments: the store has one that says it all."""
-        self._forget(self._pending, keep=set())
+    def clear_pending(self, packs: Iterable[PackName]) -> None:
+        """Forget the pending fragments of `packs`: the store has one that says it all."""
+        for pack in packs:
+            (self._pending / f"{pack}.frag").unlink(missing_ok=True)
 
     def _fragment(self, name: str) -> bytes | None:
         """Return a fragment, or None if it was collected meanwhile."""
@@ -79,20 +98,6 @@ class LocalState:
             )
         self._write(copy, data, durable=False)
         return data
-
-    def _still_pending(self) -> list[bytes]:
-        found = []
-        for path in self._files(self._pending):
-            try:
-                pack = parse_pack_name(path.stem)
-            except InvalidInputError:
-                continue
-            if self._objects.exists(pack_key(pack)):
-                with contextlib.suppress(FileNotFoundError):  # another push has cleared it
-                    found.append(self._read(path))
-            else:
-                path.unlink(missing_ok=True)
-        return found
 
     def _forget(self, folder: Path, *, keep: set[str]) -> None:
         for path in self._files(folder):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -214,23 +214,29 @@ class Store:
 
     def put_fragment(self, data: bytes) -> None:
         """Store what a push added; durable when it returns."""
-        self._writing().put(fragment_key(hashlib.sha256(data).hexdigest()), data)
+        name = hashlib.sha256(data).hexdigest()
+        self._writing().put(fragment_key(name), data)
+        self._local.keep(name, data)
 
     def fragments(self) -> list[bytes]:
-        """Return the fragments of all finished pushes, then those that unfinished ones of this machine left behind.
+        """Return the fragments of all finished pushes.
 
         Raises:
             CorruptError: `fragment-corrupt`.
         """
         return self._local.fragments()
 
+    def pending(self) -> dict[PackName, bytes]:
+        """Return what unfinished pushes of this machine left behind: a fragment for each pack that is still there."""
+        return self._local.pending()
+
     def keep_pending(self, pack: PackName, fragment: bytes) -> None:
         """Remember on this machine what is in a pack just put, should the push not end."""
         self._local.keep_pending(pack, fragment)
 
-    def clear_pending(self) -> None:
-        """Forget what `keep_pending` remembered; for after `put_fragment` of all of it."""
-        self._local.clear_pending()
+    def clear_pending(self, packs: Iterable[PackName]) -> None:
+        """Forget what `keep_pending` remembered of `packs`; for after `put_fragment` of all of it."""
+        self._local.clear_pending(packs)
 
     def _get(self, key: str, what: str, kind: str, **context: str) -> bytes:
         try:
