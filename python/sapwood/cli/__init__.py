@@ -1,13 +1,6 @@
-"""The command line: `sapwood COMMAND …`."""
+"""The command line: `sapwood COMMAND …`; entry point `sapwood.cli.main:main`.
 
-import sys
-
-
-def main() -> int:
-    """Run the command that `sys.argv` names and return its exit code."""
-    if sys.argv[1:] == ["--version"]:
-        from sapwood import __version__
-
-        print(f"sapwood {__version__}")
-        return 0
-    return 2
+Promise: stdout is data, stderr is talk; a mistake of the user's ends in one line and a hint, never in a traceback; the
+exit code says what kind of thing went wrong (docs/cli.md). Only the module of the command that runs is imported.
+Not here: any work. Each command parses, calls the Python API and shows what came back.
+"""

@@ -1,0 +1,108 @@
+"""`sapwood hash` and `sapwood status`: what a directory on this machine is, and what changed in it."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from sapwood.cli import show
+from sapwood.cli.command import Command, add_json
+from sapwood.cli.progress import progress
+
+
+def add_index(parser: argparse.ArgumentParser) -> None:
+    """Let the user say where the state of the directory is kept."""
+    parser.add_argument(
+        "--index", type=Path, metavar="FILE", help="keep the state of DIR here (default: in the user's cache)"
+    )
+
+
+def add_skip_unreadable(parser: argparse.ArgumentParser) -> None:
+    """Let the user go on where permission is missing."""
+    parser.add_argument(
+        "--skip-unreadable", action="store_true", help="leave out what may not be read, and name it, instead of failing"
+    )
+
+
+def _configure_hash(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("dir", metavar="DIR", help="the directory")
+    add_index(parser)
+    add_skip_unreadable(parser)
+    add_json(parser)
+
+
+def _hash(arguments: argparse.Namespace) -> int:
+    from sapwood.tree import hash_tree
+
+    with progress("hashing") as callback:
+        hashed = hash_tree(
+            arguments.dir, index=arguments.index, skip_unreadable=arguments.skip_unreadable, progress=callback
+        )
+    if arguments.json:
+        show.document(
+            {
+                "digest": hashed.digest,
+                "size": hashed.size,
+                "files": hashed.files,
+                "directories": hashed.directories,
+                "symlinks": hashed.symlinks,
+                "bytes": hashed.bytes,
+                "filesHashed": hashed.files_hashed,
+                "bytesHashed": hashed.bytes_hashed,
+                "unreadable": [show.text(path) for path in hashed.unreadable],
+            }
+        )
+        return 0
+    show.unreadable(hashed.unreadable)
+    show.line(hashed.digest)
+    return 0
+
+
+def _configure_status(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("dir", metavar="DIR", help="the directory")
+    add_index(parser)
+    add_json(parser)
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    from sapwood.tree import status
+
+    with progress("looking") as callback:
+        found = status(arguments.dir, index=arguments.index, progress=callback)
+    if arguments.json:
+        show.document(
+            {
+                "fresh": found.fresh,
+                "added": [show.text(path) for path in found.added],
+                "changed": [show.text(path) for path in found.changed],
+                "removed": [show.text(path) for path in found.removed],
+            }
+        )
+        return 0
+    if found.fresh:
+        show.talk("never hashed or pushed before: everything is new")
+    changes = [("A", path) for path in found.added]
+    changes += [("M", path) for path in found.changed]
+    changes += [("D", path) for path in found.removed]
+    for letter, path in sorted(changes, key=lambda change: change[1]):
+        show.line(letter, " ", path)
+    return 0
+
+
+COMMANDS = {
+    "hash": Command(
+        _configure_hash,
+        _hash,
+        """
+        sapwood hash .                     prints sha256:…; the second time only what changed is read
+        sapwood hash --json . | jq .bytes
+        """,
+    ),
+    "status": Command(
+        _configure_status,
+        _status,
+        """
+        sapwood status .                   A is added, M changed, D removed
+        """,
+    ),
+}

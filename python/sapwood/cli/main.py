@@ -1,0 +1,131 @@
+"""From `sys.argv` to an exit code: finds the command, runs it, and says what went wrong.
+
+Invariant: `--version` and `--help` import neither argparse nor any command; a command imports only what it needs.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sapwood.cli.command import Command
+
+COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
+    "Trees on this machine": {
+        "hash": ("hash", "print the tree digest of a directory"),
+        "status": ("hash", "list what changed in a directory since its last hash or push"),
+    },
+    "Trees on their way": {
+        "push": ("push", "store a directory and let a ref name it"),
+        "pull": ("push", "fetch a whole tree into a directory"),
+    },
+    "Trees in a store": {
+        "ls": ("look", "list a directory of a tree"),
+        "cat": ("look", "write files of a tree to stdout"),
+        "diff": ("look", "compare two trees, each a directory or an address"),
+        "refs": ("refs", "list the refs of a store"),
+        "log": ("refs", "list the snapshots a ref has named"),
+    },
+    "Trees before they have arrived": {
+        "mount": ("mount", "show a tree at a directory, fetching what is read"),
+        "umount": ("mount", "end a mount, also one whose server was killed"),
+        "mounts": ("mount", "list the mounts of this user"),
+        "run": ("run", "run a command on a mounted tree"),
+    },
+    "Help": {
+        "completion": ("completion", "print a script that completes commands in your shell"),
+    },
+}
+"""Heading -> command -> (module in this package, summary)."""
+
+_HEAD = """\
+usage: sapwood COMMAND [ARGUMENT …]
+       sapwood COMMAND --help
+       sapwood --version
+
+Hash file trees incrementally, ship only what is missing, use them anywhere before they have arrived.
+"""
+
+_FOOT = """\
+An ADDRESS is STORE_URL#REF, STORE_URL#REF@sha256:… (pinned to one snapshot), or REF in the default store. A STORE_URL
+is a directory, s3://BUCKET/PREFIX, or, to read, https://…
+
+Environment:
+  SAPWOOD_STORE  the default store (else ~/.local/share/sapwood/store)
+  SAPWOOD_CACHE  where indexes and fetched files are kept (else ~/.cache/sapwood)
+  NO_COLOR       no colours
+
+Exit codes:
+  0    done
+  1    `diff` found differences
+  2    the call cannot be right           6    a place does not answer, or the disk is full
+  3    something is not there             7    permission denied
+  4    somebody else was first            8    written by a newer sapwood
+  5    stored bytes are damaged           70   a bug of sapwood
+  130  stopped by Ctrl-C                  141  the reader of stdout went away
+`run` passes on the code of its command (128 + N if signal N ended it; 127: not found, 126: cannot be run).
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command and return its exit code; everything it says has been written."""
+    arguments = sys.argv[1:] if argv is None else argv
+    try:
+        code = _dispatch(arguments)
+        sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # Nobody reads any more (`| head`). What is left in the buffer must not be flushed to nobody at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except Exception as error:  # noqa: BLE001 - the last place that can turn it into a line and a code
+        from sapwood.cli.failure import report
+
+        return report(error)
+
+
+def modules() -> dict[str, str]:
+    """Return command -> name of its module in this package."""
+    return {name: module for group in COMMANDS.values() for name, (module, _) in group.items()}
+
+
+def summaries() -> dict[str, str]:
+    """Return command -> summary, in the order of the help."""
+    return {name: summary for group in COMMANDS.values() for name, (_, summary) in group.items()}
+
+
+def _dispatch(arguments: list[str]) -> int:
+    name, *rest = arguments or ["--help"]
+    if name in ("--version", "-V"):
+        from sapwood import __version__
+
+        print(f"sapwood {__version__}")
+        return 0
+    if name in ("--help", "-h", "help"):
+        print(_help(), end="")
+        return 0
+    module = modules().get(name)
+    if module is None:
+        from difflib import get_close_matches
+
+        from sapwood.errors import InvalidInputError
+
+        close = get_close_matches(name, modules(), n=1)
+        raise InvalidInputError(
+            f"no command {name!r}", kind="bad-usage", hint=f"sapwood {close[0]}" if close else "sapwood --help"
+        )
+    command: Command = import_module(f"sapwood.cli.{module}").COMMANDS[name]
+    return command.main(name, summaries()[name], rest)
+
+
+def _help() -> str:
+    groups = (
+        f"{heading}:\n" + "".join(f"  {name:<12}{summary}\n" for name, (_, summary) in group.items())
+        for heading, group in COMMANDS.items()
+    )
+    return "\n".join((_HEAD, *groups, _FOOT))

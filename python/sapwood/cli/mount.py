@@ -1,0 +1,113 @@
+"""`sapwood mount`, `umount`, `mounts`: trees as directories, before they have arrived."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from sapwood.cli import show
+from sapwood.cli.command import Command, add_json
+
+
+def absolute(address: str) -> str:
+    """Return an address that means the same from every working directory, and to every default store."""
+    from sapwood.store import Address, open_store
+
+    parsed = Address.parse(address)
+    return str(Address(open_store(parsed.store_url).url, parsed.ref, parsed.pin))
+
+
+def _configure_mount(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("address", metavar="ADDRESS", help="which tree")
+    parser.add_argument("dir", metavar="DIR", type=Path, help="where: an empty directory")
+    parser.add_argument("--foreground", action="store_true", help="serve until unmounted or Ctrl-C, talking on stderr")
+    add_json(parser)
+
+
+def _mount(arguments: argparse.Namespace) -> int:
+    from sapwood import places
+    from sapwood.mount import process
+
+    address, place = absolute(arguments.address), arguments.dir.absolute()
+    if arguments.foreground:
+        return _serve(address, place, arguments.json)
+    started = process.start(address, place, cache_dir=places.cache_dir())
+    if arguments.json:
+        show.document(
+            {"path": show.text(bytes(place)), "address": address, "pid": started.pid, "log": str(started.log)}
+        )
+    else:
+        show.talk(f"mounted {address}; end it with: sapwood umount {show.quoted(bytes(place))}")
+        show.line(bytes(place))
+    return 0
+
+
+def _serve(address: str, place: Path, as_json: bool) -> int:
+    from sapwood import places
+    from sapwood.mount import serve
+
+    def ready(*_: object) -> None:
+        if as_json:
+            show.document({"path": show.text(bytes(place)), "address": address})
+        else:
+            show.line(bytes(place))
+
+    serve(address, place, cache_dir=places.cache_dir(), ready=ready)
+    return 0
+
+
+def _configure_umount(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("dirs", metavar="DIR", type=Path, nargs="+", help="a mount")
+
+
+def _umount(arguments: argparse.Namespace) -> int:
+    from sapwood.mount import unmount
+
+    for place in arguments.dirs:
+        unmount(place.absolute())
+    return 0
+
+
+def _configure_mounts(parser: argparse.ArgumentParser) -> None:
+    add_json(parser)
+
+
+def _mounts(arguments: argparse.Namespace) -> int:
+    from sapwood.mount import mounts
+
+    found = mounts()
+    if arguments.json:
+        show.document(
+            [{"path": show.text(bytes(m.path)), "address": m.address, "pid": m.pid, "alive": m.alive} for m in found]
+        )
+        return 0
+    for mount in found:
+        show.line(bytes(mount.path), f"  {mount.address}" + ("" if mount.alive else "  (its server is gone)"))
+    return 0
+
+
+COMMANDS = {
+    "mount": Command(
+        _configure_mount,
+        _mount,
+        """
+        sapwood mount s3://bucket/trees#venv /mnt/venv   returns when /mnt/venv can be used
+        sapwood mount --foreground main /mnt/main
+        """,
+    ),
+    "umount": Command(
+        _configure_umount,
+        _umount,
+        """
+        sapwood umount /mnt/venv
+        """,
+    ),
+    "mounts": Command(
+        _configure_mounts,
+        _mounts,
+        """
+        sapwood mounts
+        sapwood mounts --json | jq -r '.[].path'
+        """,
+    ),
+}

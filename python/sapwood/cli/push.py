@@ -1,0 +1,129 @@
+"""`sapwood push` and `sapwood pull`: whole trees, directory -> store and store -> directory."""
+
+from __future__ import annotations
+
+import argparse
+
+from sapwood.cli import show
+from sapwood.cli.command import Command, add_json
+from sapwood.cli.hash import add_index, add_skip_unreadable
+from sapwood.cli.progress import progress
+
+
+def _configure_push(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("dir", metavar="DIR", help="the directory")
+    parser.add_argument("address", metavar="ADDRESS", help="STORE_URL#REF; a store is made where there is nothing yet")
+    add_index(parser)
+    add_skip_unreadable(parser)
+    add_json(parser)
+
+
+def _push(arguments: argparse.Namespace) -> int:
+    from sapwood.errors import InvalidInputError
+    from sapwood.store import Address, open_store
+
+    address = Address.parse(arguments.address)
+    if address.pin:
+        raise InvalidInputError(
+            f"{address}: a push moves a ref, and this address is pinned to one snapshot",
+            kind="bad-address",
+            hint=f"sapwood push {arguments.dir} {address.store_url}#{address.ref}",
+        )
+    store = open_store(address.store_url, create=True)
+    with progress("pushing") as callback:
+        pushed = store.push(
+            arguments.dir,
+            address.ref,
+            index=arguments.index,
+            skip_unreadable=arguments.skip_unreadable,
+            progress=callback,
+        )
+    pinned = f"{store.url}#{address.ref}@{pushed.snapshot}"
+    if arguments.json:
+        show.document(
+            {
+                "address": pinned,
+                "tree": pushed.tree,
+                "snapshot": pushed.snapshot,
+                "ref": address.ref,
+                "unchanged": pushed.unchanged,
+                "files": pushed.files,
+                "bytes": pushed.bytes,
+                "filesHashed": pushed.files_hashed,
+                "bytesHashed": pushed.bytes_hashed,
+                "chunksSent": pushed.chunks_sent,
+                "chunkBytesSent": pushed.chunk_bytes_sent,
+                "bytesStored": pushed.bytes_stored,
+                "packsSent": pushed.packs_sent,
+                "unreadable": [show.text(path) for path in pushed.unreadable],
+                "seconds": round(pushed.seconds, 6),
+            }
+        )
+        return 0
+    show.unreadable(pushed.unreadable)
+    show.talk(f"tree:   {show.counted(pushed.files, 'file')}, {show.exact(pushed.bytes)}, {pushed.tree}")
+    show.talk(f"hashed: {show.counted(pushed.files_hashed, 'file')}, {show.exact(pushed.bytes_hashed)}")
+    show.talk(
+        f"sent:   {show.counted(pushed.chunks_sent, 'chunk')}, {show.exact(pushed.chunk_bytes_sent)}"
+        f" as {show.exact(pushed.bytes_stored)}, in {show.seconds(pushed.seconds)}"
+    )
+    show.line(pinned)
+    return 0
+
+
+def _configure_pull(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("address", metavar="ADDRESS", help="which tree")
+    parser.add_argument("dir", metavar="DIR", help="where to; must not exist, or be empty")
+    add_json(parser)
+
+
+def _pull(arguments: argparse.Namespace) -> int:
+    from sapwood.store import Address, open_store
+
+    address = Address.parse(arguments.address)
+    store = open_store(address.store_url)
+    with progress("pulling") as callback:
+        pulled = store.pull(str(address).rpartition("#")[2], arguments.dir, progress=callback)
+    if arguments.json:
+        show.document(
+            {
+                "tree": pulled.tree,
+                "files": pulled.files,
+                "bytes": pulled.bytes,
+                "bytesFetched": pulled.bytes_fetched,
+                "requests": pulled.requests,
+                "notes": list(pulled.notes),
+                "seconds": round(pulled.seconds, 6),
+            }
+        )
+        return 0
+    for note in pulled.notes:
+        show.talk(f"note: {note}")
+    show.talk(
+        f"pulled: {show.counted(pulled.files, 'file')}, {show.exact(pulled.bytes)};"
+        f" fetched {show.exact(pulled.bytes_fetched)} in {show.counted(pulled.requests, 'request')},"
+        f" {show.seconds(pulled.seconds)}"
+    )
+    show.line(pulled.tree)
+    return 0
+
+
+COMMANDS = {
+    "push": Command(
+        _configure_push,
+        _push,
+        """
+        sapwood push . main                          directory -> ref `main` of the default store
+        sapwood push venv s3://bucket/trees#venv     sends only what the store lacks
+        pinned=$(sapwood push venv /srv/trees#venv)  stdout is the pinned address
+        """,
+    ),
+    "pull": Command(
+        _configure_pull,
+        _pull,
+        """
+        sapwood pull s3://bucket/trees#venv venv     store -> directory, with modes, times, links, xattrs
+        sapwood pull main copy
+        """,
+    ),
+}

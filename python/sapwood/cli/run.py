@@ -1,0 +1,107 @@
+"""`sapwood run`: a tree is mounted for the life of one command.
+
+Promise: signals reach the command; when it has ended, however it ended, nothing is mounted and no server runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NoReturn
+
+from sapwood.cli import show
+from sapwood.cli.command import Command
+
+_PASSED_ON = {
+    signal.SIGHUP,
+    signal.SIGINT,
+    signal.SIGQUIT,
+    signal.SIGTERM,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+}
+# `si_code` of a signal that the kernel sent: of Ctrl-C the terminal has told the command already.
+_FROM_TERMINAL = 0x80
+
+
+def _configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("address", metavar="ADDRESS", help="which tree")
+    parser.add_argument(
+        "command",
+        metavar="-- CMD",
+        nargs=argparse.REMAINDER,
+        help="the command; in its arguments {} is the mount point, as is $SAPWOOD_ROOT in its environment",
+    )
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from sapwood import places
+    from sapwood.cli.mount import absolute
+    from sapwood.errors import InvalidInputError
+    from sapwood.mount import process, unmount
+
+    command = arguments.command[1:] if arguments.command[:1] == ["--"] else arguments.command
+    if not command:
+        raise InvalidInputError("run: no command", kind="bad-usage", hint=f"sapwood run {arguments.address} -- ls {{}}")
+    address = absolute(arguments.address)
+    with tempfile.TemporaryDirectory(prefix="sapwood-run-") as scratch:
+        place = Path(scratch) / "tree"
+        place.mkdir()
+        for polite in (signal.SIGHUP, signal.SIGTERM):
+            signal.signal(polite, _leave)
+        started = process.start(address, place, cache_dir=places.cache_dir(), tied=True)
+        try:
+            # From here to the end signals wait: for the command, or for the mount to be gone.
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, _PASSED_ON | {signal.SIGCHLD})
+            return _life(command, place, before)
+        finally:
+            unmount(place)
+            started.process.wait()
+
+
+def _leave(signo: int, _: object) -> NoReturn:
+    """End as the signal would have ended us, but by way of every `finally`."""
+    sys.exit(128 + signo)
+
+
+def _life(command: list[str], place: Path, mask: Iterable[int]) -> int:
+    """Run the command to its end, passing signals on, and return its code as a shell would."""
+    argv = [word.replace("{}", str(place)) for word in command]
+    try:
+        pid = os.posix_spawnp(
+            argv[0],
+            argv,
+            {**os.environ, "SAPWOOD_ROOT": str(place)},
+            setsigmask=mask,
+            setsigdef={signal.SIGPIPE, signal.SIGXFSZ},  # which Python ignores
+        )
+    except OSError as error:
+        show.talk(f"sapwood: {show.quoted(os.fsencode(argv[0]))}: {error.strerror}")
+        return 127 if isinstance(error, FileNotFoundError) else 126
+    while True:
+        came = signal.sigwaitinfo(_PASSED_ON | {signal.SIGCHLD})
+        if came.si_signo == signal.SIGCHLD:
+            # The server is a child too: only the command's own end ends the wait.
+            ended, status = os.waitpid(pid, os.WNOHANG)
+            if ended:
+                code = os.waitstatus_to_exitcode(status)
+                return 128 - code if code < 0 else code
+        elif came.si_code != _FROM_TERMINAL:
+            os.kill(pid, came.si_signo)
+
+
+COMMANDS = {
+    "run": Command(
+        _configure,
+        _run,
+        """
+        sapwood run s3://bucket/trees#venv -- {}/bin/python -c 'import numpy'
+        sapwood run main -- sh -c 'cd "$SAPWOOD_ROOT" && make -n'
+        """,
+    ),
+}

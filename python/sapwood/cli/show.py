@@ -1,0 +1,90 @@
+"""How values look: names, sizes, times, JSON.
+
+Promise: no name can drive a terminal: one with control characters or bytes that are not UTF-8 is shown there as `$'…'`,
+which a shell reads back as the very bytes. Into a pipe names go as they are. In JSON a path is text in which a byte
+0xNN that is not UTF-8 is the escape `\\udcNN`, as in docs/format.md.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable
+
+_UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
+_ESCAPES = {"\n": "\\n", "\t": "\\t", "\r": "\\r", "\\": "\\\\", "'": "\\'"}
+
+
+def quoted(name: bytes) -> str:
+    """Return a name as a person may see it."""
+    text = name.decode("utf-8", "surrogateescape")
+    if text.isprintable():
+        return text
+    return "$'" + "".join(map(_escaped, text)) + "'"
+
+
+def _escaped(character: str) -> str:
+    if character in _ESCAPES:
+        return _ESCAPES[character]
+    if character.isprintable():
+        return character
+    return "".join(f"\\x{byte:02x}" for byte in character.encode("utf-8", "surrogateescape"))
+
+
+def text(path: bytes) -> str:
+    """Return a path as it stands in JSON."""
+    return path.decode("utf-8", "surrogateescape")
+
+
+def document(value: object) -> None:
+    """Write one JSON document to stdout, in ASCII, so that every escape survives whatever reads it."""
+    json.dump(value, sys.stdout, indent=2)
+    sys.stdout.write("\n")
+
+
+def line(*parts: str | bytes) -> None:
+    """Write a line of data to stdout; parts that are bytes are names."""
+    if sys.stdout.isatty():
+        sys.stdout.write("".join(part if isinstance(part, str) else quoted(part) for part in parts) + "\n")
+    else:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(b"".join(part.encode() if isinstance(part, str) else part for part in parts) + b"\n")
+
+
+def talk(words: str) -> None:
+    """Write a line for the person to stderr."""
+    print(words, file=sys.stderr)
+
+
+def human(size: int) -> str:
+    """Return a size in the unit that suits it: `1.3 GB`."""
+    value, unit = float(size), 0
+    while value >= 999.5 and unit < len(_UNITS) - 1:
+        value, unit = value / 1000, unit + 1
+    return f"{size} B" if unit == 0 else f"{value:.1f} {_UNITS[unit]}"
+
+
+def exact(size: int) -> str:
+    """Return a size in human and in exact form: `1.3 GB (1,297,311,744 B)`."""
+    return human(size) if size < 1000 else f"{human(size)} ({size:,} B)"
+
+
+def counted(number: int, noun: str) -> str:
+    """Return `1 file`, `78,273 files`, `2 directories`."""
+    if number == 1:
+        return f"1 {noun}"
+    return f"{number:,} {noun[:-1] + 'ies' if noun.endswith('y') else noun + 's'}"
+
+
+def seconds(duration: float) -> str:
+    """Return a duration: `0.42 s`, `12.3 s`, `3 min 20 s`."""
+    if duration < 100:
+        return f"{duration:.2f} s" if duration < 10 else f"{duration:.1f} s"
+    minutes, rest = divmod(round(duration), 60)
+    return f"{minutes} min {rest} s"
+
+
+def unreadable(paths: Iterable[bytes]) -> None:
+    """Name on stderr what was left out because it could not be read."""
+    for path in paths:
+        talk(f"skipped, no permission: {quoted(path)}")

@@ -1,0 +1,1 @@
+"""Mounts: trees as directories, before they have arrived."""

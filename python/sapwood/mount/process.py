@@ -1,0 +1,157 @@
+"""A mount has its own process: here it is started, and here it says that it is ready, or why not.
+
+Invariant: `start` returns when the mount can be used, or raises what the server raised, and then nothing is left
+running or mounted. The two speak through a pipe: one pickled message, then its end; an end without a message is a death.
+Why a process: a page fault on a mapped file keeps the GIL, so a reader that serves its own mount waits for itself.
+Not here: serving (`sapwood.mount.serve`), ending a mount (`sapwood.mount.unmount`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sapwood.errors import InternalError, SapwoodError, UnavailableError
+
+__all__ = ["Started", "log_path", "main", "start"]
+
+_READY = "ready"
+
+
+@dataclass(frozen=True)
+class Started:
+    """A running mount server. `process` is its handle in the process that started it.
+
+    `lifeline` is the writing end of a pipe whose end is the server's end too; None for a server that lives on.
+    """
+
+    place: Path
+    log: Path
+    process: subprocess.Popen[bytes]
+    lifeline: int | None
+
+    @property
+    def pid(self) -> int:
+        """The server's process id."""
+        return self.process.pid
+
+
+def log_path(cache_dir: Path, place: Path) -> Path:
+    """Return where the server of a mount at `place` writes what it has to say."""
+    return cache_dir / "mounts" / f"{hashlib.sha256(os.fsencode(place)).hexdigest()[:16]}.log"
+
+
+def start(address: str, place: Path, *, cache_dir: Path, tied: bool = False, **options: Any) -> Started:
+    """Serve `address` at `place` from a process of its own, and return when it can be used.
+
+    `options` are those of `sapwood.mount.serve`, and must be values of JSON. The server outlives this process, unless
+    it is `tied` to it: then it unmounts and ends when this process does, however that happens.
+
+    Raises:
+        UnavailableError: `mount-died`: it ended without a word; its log's last line is in the message.
+        SapwoodError: whatever `sapwood.mount.serve` raised before it was ready.
+    """
+    log = log_path(cache_dir, place)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    call = json.dumps({"address": address, "place": os.fsdecode(place), "cache_dir": os.fsdecode(cache_dir), **options})
+    reading, writing = os.pipe()
+    theirs, lifeline = os.pipe() if tied else (None, None)
+    passed = (writing,) if theirs is None else (writing, theirs)
+    with open(reading, "rb") as messages, open(log, "wb") as output:
+        try:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "sapwood.mount", *map(str, passed), call],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                pass_fds=passed,
+                # A Ctrl-C in the terminal, or its end, is no business of the server's.
+                start_new_session=True,
+            )
+        finally:
+            for descriptor in passed:
+                os.close(descriptor)
+        try:
+            message = messages.read()
+        except BaseException:
+            # Stopped while waiting: the server takes its mount along.
+            process.send_signal(signal.SIGTERM)
+            process.wait()
+            raise
+    if not message:
+        code = process.wait()
+        raise UnavailableError(
+            f"{place}: the mount's server ended with {_ending(code)} before it was ready{_last_line(log)}",
+            kind="mount-died",
+            hint=f"read {log}",
+        )
+    said = pickle.loads(message)  # from our own child, through our own pipe
+    if said != _READY:
+        process.wait()
+        raise said
+    return Started(place, log, process, lifeline)
+
+
+def main(arguments: list[str]) -> int:
+    """Serve one mount until it ends; `arguments` are what `start` gave."""
+    from sapwood.mount import serve
+
+    descriptor, *lifeline = map(int, arguments[:-1])
+    call = json.loads(arguments[-1])
+    for inherited in (descriptor, *lifeline):
+        os.set_inheritable(inherited, False)
+    if lifeline:
+        threading.Thread(target=_end_with, args=lifeline, daemon=True).start()
+    told = False
+
+    def tell(message: object) -> None:
+        nonlocal told
+        told = True
+        # Whoever started us may be gone; the mount is none the worse for it.
+        with contextlib.suppress(BrokenPipeError), open(descriptor, "wb") as messages:
+            messages.write(pickle.dumps(message))
+
+    try:
+        serve(
+            call.pop("address"),
+            Path(call.pop("place")),
+            cache_dir=Path(call.pop("cache_dir")),
+            ready=lambda *_: tell(_READY),
+            **call,
+        )
+    except Exception as error:  # noqa: BLE001 - it must reach the process that waits
+        if told:
+            raise
+        tell(error if isinstance(error, SapwoodError) else _foreign(error))
+        return 1
+    return 0
+
+
+def _end_with(lifeline: int) -> None:
+    """End this process as a polite kill would, once nobody holds the other end of `lifeline`."""
+    os.read(lifeline, 1)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _foreign(error: Exception) -> SapwoodError:
+    return InternalError(f"the mount's server: {type(error).__name__}: {error}", kind="internal")
+
+
+def _ending(code: int) -> str:
+    return f"signal {-code}" if code < 0 else f"code {code}"
+
+
+def _last_line(log: Path) -> str:
+    lines = log.read_text(encoding="utf-8", errors="backslashreplace").split("\n")
+    last = next((line for line in reversed(lines) if line.strip()), "")
+    return f": {last.strip()}" if last else ""
