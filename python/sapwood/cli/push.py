@@ -20,6 +20,7 @@ def _configure_push(parser: argparse.ArgumentParser) -> None:
 
 def _push(arguments: argparse.Namespace) -> int:
     from sapwood.errors import InvalidInputError
+    from sapwood.push import push
     from sapwood.store import Address, open_store
 
     address = Address.parse(arguments.address)
@@ -31,7 +32,8 @@ def _push(arguments: argparse.Namespace) -> int:
         )
     store = open_store(address.store_url, create=True)
     with progress("pushing") as callback:
-        pushed = store.push(
+        pushed = push(
+            store,
             arguments.dir,
             address.ref,
             index=arguments.index,
@@ -78,12 +80,12 @@ def _configure_pull(parser: argparse.ArgumentParser) -> None:
 
 
 def _pull(arguments: argparse.Namespace) -> int:
-    from sapwood.store import Address, open_store
+    from sapwood.pull import pull
+    from sapwood.store import Address
 
-    address = Address.parse(arguments.address)
-    store = open_store(address.store_url)
+    store, _, snapshot = Address.parse(arguments.address).open()
     with progress("pulling") as callback:
-        pulled = store.pull(str(address).rpartition("#")[2], arguments.dir, progress=callback)
+        pulled = pull(store, snapshot, arguments.dir, progress=callback)
     if arguments.json:
         show.document(
             {

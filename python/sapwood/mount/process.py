@@ -1,7 +1,7 @@
 """A mount has its own process: here it is started, and here it says that it is ready, or why not.
 
 Invariant: `start` returns when the mount can be used, or raises what the server raised, and then nothing is left
-running or mounted. The two speak through a pipe: one pickled message, then its end; an end without a message is a death.
+running or mounted. The two speak through a pipe: one pickled message, then its end. An end without one is a death.
 Why a process: a page fault on a mapped file keeps the GIL, so a reader that serves its own mount waits for itself.
 Not here: serving (`sapwood.mount.serve`), ending a mount (`sapwood.mount.unmount`).
 """
@@ -129,7 +129,7 @@ def main(arguments: list[str]) -> int:
             ready=lambda *_: tell(_READY),
             **call,
         )
-    except Exception as error:  # noqa: BLE001 - it must reach the process that waits
+    except Exception as error:
         if told:
             raise
         tell(error if isinstance(error, SapwoodError) else _foreign(error))
