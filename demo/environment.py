@@ -24,7 +24,7 @@ def made(below: Path) -> Path:
         unfinished = below / "environment-unfinished"
         shutil.rmtree(unfinished, ignore_errors=True)
         subprocess.run([sys.executable, "-m", "venv", unfinished], check=True)
-        pip = [unfinished / "bin/python", "-m", "pip", "--disable-pip-version-check", "--quiet"]
+        pip: list[str | Path] = [unfinished / "bin/python", "-m", "pip", "--disable-pip-version-check", "--quiet"]
         subprocess.run([*pip, "install", "--require-hashes", "--only-binary=:all:", "-r", _REQUIREMENTS], check=True)
         # Scripts in bin/ name the place they were made at, as in any environment that was copied; the demo needs none.
         unfinished.rename(place)

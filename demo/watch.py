@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class Watched:
     done_s: float
 
 
-def watched(command: Sequence[str | os.PathLike[str]], environment: Mapping[str, str]) -> Watched:
+def watched(command: Sequence[str | Path], environment: Mapping[str, str]) -> Watched:
     """Run `command` to its end; one that fails ends the demo with its own words on stderr."""
     began = time.perf_counter()
     with subprocess.Popen(

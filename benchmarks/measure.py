@@ -1,0 +1,106 @@
+"""Timing commands by turns, and what is said of the times.
+
+A round runs each case once, in an order that turns with the rounds, so that what the machine does meanwhile meets all
+alike. What a case needs made first is made untimed, before each of its runs.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+Word = str | os.PathLike[str]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A command, what must be made before each run, and how it is called in the table."""
+
+    name: str
+    command: Sequence[Word]
+    prepare: Callable[[], object] = lambda: None
+    environment: Mapping[str, str] = field(default_factory=dict)
+    may_end_with: tuple[int, ...] = (0,)
+
+
+@dataclass(frozen=True)
+class Times:
+    """Seconds of the runs of one case, and the most memory any of them had, in bytes."""
+
+    seconds: tuple[float, ...]
+    peak: int = 0
+
+    @property
+    def median(self) -> float:
+        """The middle one."""
+        return statistics.median(self.seconds)
+
+    def __str__(self) -> str:
+        return f"{_time(self.median)} ({_time(min(self.seconds))} to {_time(max(self.seconds))})"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One row: what is claimed, both sides as text, the value that is held against the bound, and its unit."""
+
+    claim: str
+    ours: str
+    peer: str
+    value: float
+    bound: float
+    unit: str = ""
+
+    @property
+    def holds(self) -> bool:
+        """Whether the value is within the bound."""
+        return self.value <= self.bound
+
+
+def in_turns(cases: Sequence[Case], rounds: int) -> list[Times]:
+    """Run each case `rounds` times and return its times, in the order of the cases."""
+    seconds: list[list[float]] = [[] for _ in cases]
+    peaks = [0 for _ in cases]
+    for turn in range(rounds):
+        for step in range(len(cases)):
+            which = (turn + step) % len(cases)
+            case = cases[which]
+            case.prepare()
+            spent, peak = once(case)
+            seconds[which].append(spent)
+            peaks[which] = max(peaks[which], peak)
+            print(f"  {case.name}: {_time(spent)}", file=sys.stderr)
+    return [Times(tuple(spent), peak) for spent, peak in zip(seconds, peaks, strict=True)]
+
+
+def once(case: Case) -> tuple[float, int]:
+    """Run a case once and return its seconds and its peak of memory in bytes; its output goes nowhere."""
+    began = time.perf_counter()
+    process = subprocess.Popen(
+        case.command, env={**os.environ, **case.environment}, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+    )
+    _, status, usage = os.wait4(process.pid, 0)
+    spent = time.perf_counter() - began
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode not in case.may_end_with:
+        raise SystemExit(f"bench: {' '.join(map(str, case.command))}: ended with code {process.returncode}")
+    return spent, usage.ru_maxrss * 1024
+
+
+def ratio(claim: str, ours: Times, peer: Times, bound: float) -> Figure:
+    """Return the row of a claim about a ratio of medians."""
+    return Figure(claim, str(ours), str(peer), ours.median / peer.median, bound)
+
+
+def stored_bytes(place: Path) -> int:
+    """Return the bytes of all files below a directory."""
+    return sum(path.lstat().st_size for path in place.rglob("*") if path.is_file())
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.2f} s"

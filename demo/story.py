@@ -1,0 +1,100 @@
+"""What happens in the demo, measured: push, edit, push again; then, over a slow link, a mount beside a pull.
+
+Invariant: the mount and the pull start alike: empty caches, the same link, the same program. Not here: printing.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from benchmarks.link import Link, linked
+from demo import environment
+from demo.watch import Watched, watched
+from tests.support.webserver import serving
+
+RTT_MS, MBIT = 20, 100
+# The one beside the interpreter that runs this: what the virtual environment installed.
+SAPWOOD = Path(sys.executable).with_name("sapwood")
+
+
+class Trip(NamedTuple):
+    """One way to the first output: what was seen, and the bytes that crossed the link on its account."""
+
+    seen: Watched
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Story:
+    """All of it. The pushes are what `sapwood push --json` said; `fetched` are bytes of the tree's files."""
+
+    first: dict[str, Any]
+    second: dict[str, Any]
+    mounted: Trip
+    pulled: Trip
+    fetched: int
+
+
+def told(work: Path, tree: Path, during: Callable[[str], AbstractContextManager[object]] = nullcontext) -> Story:
+    """Let it happen in the empty directory `work`, with the environment `tree`; each act is `during` its name."""
+    store, cache = work / "store", work / "cache-of-mount"
+    with during("pushing a Python environment"):
+        first = _push(tree, store, work)
+    environment.edit(tree)
+    with during("editing one file and pushing again"):
+        second = _push(tree, store, work)
+    with serving(store) as url, linked(int(url.rpartition(":")[2]), rtt_ms=RTT_MS, mbit=MBIT) as link:
+        address = f"{link.url}#env"
+        with during("running a program from the mount, with an empty cache, over the link"):
+            mounted = _trip(link, lambda: _run(address, cache))
+        with during("fetching the whole tree over the same link, then running the program"):
+            pulled = _trip(link, lambda: _pull_and_run(address, work))
+    return Story(first, second, mounted, pulled, _fetched(f"{store}#env", cache))
+
+
+def _push(tree: Path, store: Path, work: Path) -> dict[str, Any]:
+    command: list[str | Path] = [SAPWOOD, "push", "--json", tree, f"{store}#env"]
+    pushed: dict[str, Any] = json.loads(watched(command, {"SAPWOOD_CACHE": str(work / "cache-of-push")}).output)
+    return pushed
+
+
+def _run(address: str, cache: Path) -> Watched:
+    command: list[str | Path] = [SAPWOOD, "run", address, "--", "{}/bin/python", "{}/report.py"]
+    return watched(command, {"SAPWOOD_CACHE": str(cache)})
+
+
+def _pull_and_run(address: str, work: Path) -> Watched:
+    copy = work / "copy"
+    fetching = watched([SAPWOOD, "pull", address, copy], {"SAPWOOD_CACHE": str(work / "cache-of-pull")})
+    running = watched([copy / "bin/python", copy / "report.py"], {})
+    return Watched(running.output, fetching.done_s + running.first_line_s, fetching.done_s + running.done_s)
+
+
+def _trip(link: Link, make: Callable[[], Watched]) -> Trip:
+    before = link.counts()
+    seen = make()
+    after = link.counts()
+    return Trip(seen, after["up"] + after["down"] - before["up"] - before["down"])
+
+
+def _fetched(address: str, cache: Path) -> int:
+    """Return the bytes of the tree's files that the mount's cache has by now."""
+    listing = watched([SAPWOOD, "ls", "-R", "--json", address], {})
+    fetched = 0
+    for entry in json.loads(listing.output):
+        if entry["type"] != "reg":
+            continue
+        name = entry["digest"].removeprefix("sha256:")
+        if (cache / "objects" / name[:2] / name).exists():
+            fetched += entry["size"]
+        else:  # a large file of which some chunks came: what of the sparse file has blocks
+            fetched += sum(
+                part.stat().st_blocks * 512 for part in cache.glob(f"partial/{name}-*") if part.suffix != ".have"
+            )
+    return fetched
