@@ -20,7 +20,6 @@ def _configure_push(parser: argparse.ArgumentParser) -> None:
 
 def _push(arguments: argparse.Namespace) -> int:
     from sapwood.errors import InvalidInputError
-    from sapwood.push import push
     from sapwood.store import Address, open_store
 
     address = Address.parse(arguments.address)
@@ -30,6 +29,9 @@ def _push(arguments: argparse.Namespace) -> int:
             kind="bad-address",
             hint=f"sapwood push {arguments.dir} {address.store_url}#{address.ref}",
         )
+
+    from sapwood.push import push
+
     store = open_store(address.store_url, create=True)
     with progress("pushing") as callback:
         pushed = push(
@@ -80,10 +82,12 @@ def _configure_pull(parser: argparse.ArgumentParser) -> None:
 
 
 def _pull(arguments: argparse.Namespace) -> int:
-    from sapwood.pull import pull
     from sapwood.store import Address
 
     store, _, snapshot = Address.parse(arguments.address).open()
+
+    from sapwood.pull import pull
+
     with progress("pulling") as callback:
         pulled = pull(store, snapshot, arguments.dir, progress=callback)
     if arguments.json:

@@ -40,14 +40,16 @@ def _configure(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from sapwood import places
-    from sapwood.cli.mount import absolute
     from sapwood.errors import InvalidInputError
-    from sapwood.mount import process, unmount
 
     command = arguments.command[1:] if arguments.command[:1] == ["--"] else arguments.command
     if not command:
         raise InvalidInputError("run: no command", kind="bad-usage", hint=f"sapwood run {arguments.address} -- ls {{}}")
+
+    from sapwood import places
+    from sapwood.cli.mount import absolute
+    from sapwood.mount import process, unmount
+
     address = absolute(arguments.address)
     with tempfile.TemporaryDirectory(prefix="sapwood-run-") as scratch:
         place = Path(scratch) / "tree"

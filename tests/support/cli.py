@@ -1,0 +1,62 @@
+"""The command `sapwood` as a process of its own, with a cache and a default store of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a finished command left: exit code, data, talk."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def document(self) -> Any:
+        """The JSON document it printed."""
+        return json.loads(self.out)
+
+
+class Sapwood:
+    """Runs commands whose state lies below `home`, in the working directory `home`."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.cache = home / "cache"
+        self.store = home / "store"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The environment of its commands."""
+        return {**os.environ, "SAPWOOD_CACHE": str(self.cache), "SAPWOOD_STORE": str(self.store), "NO_COLOR": "1"}
+
+    def command(self, *words: str | Path) -> list[str]:
+        """Return the command line of `sapwood WORDS…`."""
+        return [sys.executable, "-m", "sapwood", *map(str, words)]
+
+    def __call__(self, *words: str | Path) -> Said:
+        """Run `sapwood WORDS…` to its end."""
+        done = subprocess.run(
+            self.command(*words),
+            cwd=self.home,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=60,
+        )
+        out, err = (data.decode("utf-8", "surrogateescape") for data in (done.stdout, done.stderr))
+        return Said(done.returncode, out, err)
+
+    def good(self, *words: str | Path) -> Said:
+        """Run a command that must succeed."""
+        said = self(*words)
+        assert said.code == 0, said
+        return said
