@@ -1,0 +1,132 @@
+//! The whole of `sapwood hash`: look, read what changed, take the tree digest, store the state.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::State;
+use super::share::share;
+use crate::digest::{Digest, Hasher};
+use crate::error::{Error, Result};
+use crate::job::Job;
+use crate::scan::{Kind, Root, Sink, Stat, is_denied, is_gone, read_stable};
+
+/// What a tree has, the root not counted, and what had to be read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    pub files: u64,
+    pub directories: u64,
+    pub symlinks: u64,
+    /// FIFOs and devices.
+    pub others: u64,
+    /// Of regular files.
+    pub bytes: u64,
+    pub files_hashed: u64,
+    pub bytes_hashed: u64,
+}
+
+/// Bring the state of `root` up to date, reading only what changed since the one stored at `index`, and store it there.
+/// The paths returned may not be read and were left out, sorted.
+///
+/// # Errors
+/// `Unreadable` with all such paths unless `skip_unreadable`; what `State::scan`, `State::read`, `read_stable` and
+/// `State::write` say. The stored state is then as it was.
+pub fn hash(
+    root: &Path, index: Option<&Path>, threads: usize, skip_unreadable: bool, job: &Job,
+) -> Result<(State, Summary, Vec<PathBuf>)> {
+    let root = Root::open(root)?;
+    let before = match index {
+        Some(path) => State::read(path)?,
+        None => None,
+    };
+    let (mut state, mut unreadable) = State::scan(&root, before.as_ref(), threads, job)?;
+    let pending = state.pending();
+    let (files_hashed, bytes_hashed) = state.read_files(&root, &pending, threads, &mut unreadable, job)?;
+    unreadable.sort_unstable();
+    if !skip_unreadable && !unreadable.is_empty() {
+        return Err(Error::Unreadable { paths: unreadable });
+    }
+    state.seal()?;
+    if let Some(path) = index {
+        state.write(path, before.as_ref())?;
+    }
+    let summary = Summary { files_hashed, bytes_hashed, ..state.summary() };
+    Ok((state, summary, unreadable))
+}
+
+enum Reading {
+    Read(Digest, Stat),
+    Unreadable,
+    Gone,
+}
+
+impl State {
+    /// Take the digests of `files`; how many were read, and their bytes. Those that may not be read are removed and added
+    /// to `unreadable`.
+    pub(super) fn read_files(
+        &mut self, root: &Root, files: &[u32], threads: usize, unreadable: &mut Vec<PathBuf>, job: &Job,
+    ) -> Result<(u64, u64)> {
+        let bytes: u64 = files.iter().map(|&file| self.record(file).size()).sum();
+        job.files_total.fetch_add(files.len() as u64, Relaxed);
+        job.bytes_total.fetch_add(bytes, Relaxed);
+        let readings = share(threads, files.len(), Vec::new, |buffer, number| {
+            let mut sink = Hashing::default();
+            let reading = match read_stable(root, &self.path_of(files[number]), buffer, job, &mut sink) {
+                Ok(stat) => Reading::Read(sink.hasher.finish(), stat),
+                Err(Error::Io { source, .. }) if is_denied(&source) => Reading::Unreadable,
+                Err(Error::Io { source, .. }) if is_gone(&source) => Reading::Gone,
+                Err(error) => return Err(error),
+            };
+            job.file_done();
+            Ok(reading)
+        })?;
+        let (mut count, mut bytes) = (0, 0);
+        for (&file, reading) in files.iter().zip(readings) {
+            match reading {
+                Reading::Read(digest, stat) => {
+                    self.set_digest(file, digest, &stat);
+                    (count, bytes) = (count + 1, bytes + digest.size);
+                }
+                Reading::Unreadable => {
+                    unreadable.push(root.show(&self.path_of(file)));
+                    self.remove(file);
+                }
+                Reading::Gone => self.remove(file),
+            }
+        }
+        Ok((count, bytes))
+    }
+
+    /// What there is; nothing is counted as hashed.
+    pub fn summary(&self) -> Summary {
+        let mut summary = Summary::default();
+        for entry in 1..self.len() {
+            match self.kind(entry) {
+                Kind::File => {
+                    summary.files += 1;
+                    summary.bytes += self.record(entry).size();
+                }
+                Kind::Directory => summary.directories += 1,
+                Kind::Symlink => summary.symlinks += 1,
+                Kind::Fifo | Kind::CharDevice | Kind::BlockDevice | Kind::Socket => summary.others += 1,
+            }
+        }
+        summary
+    }
+}
+
+#[derive(Default)]
+struct Hashing {
+    hasher: Hasher,
+}
+
+impl Sink for Hashing {
+    fn begin(&mut self, _: &Stat) -> Result<()> {
+        self.hasher = Hasher::default();
+        Ok(())
+    }
+
+    fn piece(&mut self, bytes: &[u8]) -> Result<()> {
+        self.hasher.update(bytes);
+        Ok(())
+    }
+}

@@ -1,0 +1,181 @@
+//! One record of the index: its bytes and their meaning (docs/format.md, "Index").
+//!
+//! Invariant: `sum` covers all other bytes and the name; whoever changes a record seals it again.
+
+use crate::scan::{Kind, Stat, Time};
+
+pub const SIZE: usize = 120;
+
+/// The bytes as they lie on disk.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Record(pub [u8; SIZE]);
+
+pub const HAS_DIGEST: u8 = 1;
+pub const RACY: u8 = 2;
+pub const HAS_XATTRS: u8 = 4;
+
+/// Where the stat lies: equal bytes, equal stat.
+const STAT: std::ops::Range<usize> = 4..56;
+/// Where the SHA-256 lies.
+const CONTENT: std::ops::Range<usize> = 56..88;
+const FLAGS: usize = 98;
+
+macro_rules! field {
+    ($type:ty, $record:expr, $at:expr) => {{
+        let mut bytes = [0; size_of::<$type>()];
+        bytes.copy_from_slice(&$record.0[$at..$at + size_of::<$type>()]);
+        <$type>::from_le_bytes(bytes)
+    }};
+}
+
+fn put(record: &mut Record, at: usize, bytes: &[u8]) {
+    record.0[at..at + bytes.len()].copy_from_slice(bytes);
+}
+
+impl Record {
+    pub fn of_stat(stat: &Stat) -> Record {
+        let mut record = Record([0; SIZE]);
+        record.set_stat(stat);
+        record
+    }
+
+    /// Owner, links, device and blocks are not kept.
+    pub fn stat(&self) -> Stat {
+        Stat {
+            mode: self.mode(),
+            dev: field!(u64, self, 8),
+            ino: field!(u64, self, 16),
+            size: self.size(),
+            mtime: Time { sec: field!(i64, self, 32), nsec: field!(u32, self, 48) },
+            ctime: Time { sec: field!(i64, self, 40), nsec: field!(u32, self, 52) },
+            ..Stat::default()
+        }
+    }
+
+    pub fn has_stat_of(&self, other: &Record) -> bool {
+        self.0[STAT] == other.0[STAT]
+    }
+
+    pub fn set_stat(&mut self, stat: &Stat) {
+        put(self, 4, &stat.mode.to_le_bytes());
+        put(self, 8, &stat.dev.to_le_bytes());
+        put(self, 16, &stat.ino.to_le_bytes());
+        put(self, 24, &stat.size.to_le_bytes());
+        put(self, 32, &stat.mtime.sec.to_le_bytes());
+        put(self, 40, &stat.ctime.sec.to_le_bytes());
+        put(self, 48, &stat.mtime.nsec.to_le_bytes());
+        put(self, 52, &stat.ctime.nsec.to_le_bytes());
+    }
+
+    pub fn kind(&self) -> Kind {
+        Kind::of_mode(self.mode())
+    }
+
+    pub fn mode(&self) -> u32 {
+        field!(u32, self, 4)
+    }
+
+    pub fn size(&self) -> u64 {
+        field!(u64, self, 24)
+    }
+
+    pub fn sha256(&self) -> [u8; 32] {
+        let mut sha256 = [0; 32];
+        sha256.copy_from_slice(&self.0[CONTENT]);
+        sha256
+    }
+
+    pub fn set_sha256(&mut self, sha256: &[u8; 32]) {
+        put(self, CONTENT.start, sha256);
+    }
+
+    /// Of a directory's message or of a symlink's target.
+    pub fn length(&self) -> u32 {
+        field!(u32, self, 88)
+    }
+
+    pub fn set_length(&mut self, length: u32) {
+        put(self, 88, &length.to_le_bytes());
+    }
+
+    pub fn name_at(&self) -> u32 {
+        field!(u32, self, 92)
+    }
+
+    pub fn name_len(&self) -> u16 {
+        field!(u16, self, 96)
+    }
+
+    pub fn set_name(&mut self, at: u32, len: u16) {
+        put(self, 92, &at.to_le_bytes());
+        put(self, 96, &len.to_le_bytes());
+    }
+
+    pub fn has(&self, flag: u8) -> bool {
+        self.0[FLAGS] & flag != 0
+    }
+
+    pub fn set(&mut self, flag: u8, on: bool) {
+        self.0[FLAGS] = if on { self.0[FLAGS] | flag } else { self.0[FLAGS] & !flag };
+    }
+
+    pub fn parent(&self) -> u32 {
+        field!(u32, self, 100)
+    }
+
+    pub fn set_parent(&mut self, parent: u32) {
+        put(self, 100, &parent.to_le_bytes());
+    }
+
+    pub fn first(&self) -> u32 {
+        field!(u32, self, 104)
+    }
+
+    pub fn count(&self) -> u32 {
+        field!(u32, self, 108)
+    }
+
+    pub fn set_entries(&mut self, first: u32, count: u32) {
+        put(self, 104, &first.to_le_bytes());
+        put(self, 108, &count.to_le_bytes());
+    }
+
+    /// Over the entries' checksums as they were when this directory's digest was taken.
+    pub fn entries_sum(&self) -> u64 {
+        field!(u64, self, 112)
+    }
+
+    pub fn set_entries_sum(&mut self, sum: u64) {
+        put(self, 112, &sum.to_le_bytes());
+    }
+
+    pub fn sum(&self) -> u32 {
+        field!(u32, self, 0)
+    }
+
+    pub fn is_sealed(&self, name: &[u8]) -> bool {
+        self.sum() == checksum(self, name)
+    }
+
+    pub fn seal(&mut self, name: &[u8]) {
+        let sum = checksum(self, name);
+        put(self, 0, &sum.to_le_bytes());
+    }
+
+    /// Whether `other` stands at the same place of the same structure.
+    pub fn has_place_of(&self, other: &Record) -> bool {
+        self.0[92..98] == other.0[92..98] && self.0[100..112] == other.0[100..112]
+    }
+}
+
+fn checksum(record: &Record, name: &[u8]) -> u32 {
+    let mut sum = crc32fast::Hasher::new();
+    sum.update(&record.0[4..]);
+    sum.update(name);
+    sum.finalize()
+}
+
+/// What entry number `position` of a directory adds to its `entries_sum`.
+pub fn entry_term(sum: u32, position: usize) -> u64 {
+    u64::from(sum).wrapping_mul(2 * position as u64 + 1)
+}
