@@ -18,10 +18,24 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    pass
+    from sapwood.errors import SapwoodError as SapwoodError
+    from sapwood.open import open_store as open_store
+    from sapwood.open import open_tree as open_tree
+    from sapwood.tree.index import Index as Index
+    from sapwood.tree.index import hash_tree as hash_tree
+    from sapwood.tree.index import status as status
+    from sapwood.tree.tree import Tree as Tree
 
 # name -> module that defines it
-_EXPORTS: dict[str, str] = {}
+_EXPORTS = {
+    "Index": "sapwood.tree.index",
+    "SapwoodError": "sapwood.errors",
+    "Tree": "sapwood.tree.tree",
+    "hash_tree": "sapwood.tree.index",
+    "open_store": "sapwood.open",
+    "open_tree": "sapwood.open",
+    "status": "sapwood.tree.index",
+}
 
 __all__ = ["__version__", *_EXPORTS]
 

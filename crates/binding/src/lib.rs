@@ -1,1 +1,25 @@
-//! The extension module `sapwood._core`.
+//! The extension module `sapwood._core`: a file a room, each a submodule. No logic: arguments in, values out.
+
+mod enter;
+mod errors;
+mod filemap;
+mod pull;
+mod push;
+mod tree;
+mod values;
+
+use pyo3::prelude::*;
+
+#[pymodule]
+fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    filemap::register(module)?;
+    pull::register(module)?;
+    push::register(module)?;
+    tree::register(module)?;
+    // `import sapwood._core.tree` must find what `from sapwood._core import tree` does.
+    let modules = module.py().import("sys")?.getattr("modules")?;
+    for name in ["filemap", "pull", "push", "tree"] {
+        modules.set_item(format!("sapwood._core.{name}"), module.getattr(name)?)?;
+    }
+    Ok(())
+}

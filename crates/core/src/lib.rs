@@ -8,7 +8,11 @@ pub mod directory;
 pub mod scan;
 
 pub mod chunk;
+pub mod index;
 
 pub mod archive;
 
 pub mod filemap;
+
+pub mod pull;
+pub mod push;

@@ -36,7 +36,7 @@ def _configure_ls(parser: argparse.ArgumentParser) -> None:
 
 
 def _ls(arguments: argparse.Namespace) -> int:
-    from sapwood.tree import open_tree
+    from sapwood.open import open_tree
 
     tree = open_tree(arguments.tree)
     path = os.fsencode(arguments.path).strip(b"/")
@@ -96,7 +96,7 @@ def _configure_cat(parser: argparse.ArgumentParser) -> None:
 
 
 def _cat(arguments: argparse.Namespace) -> int:
-    from sapwood.tree import open_tree
+    from sapwood.open import open_tree
 
     tree = open_tree(arguments.tree)
     for path in arguments.paths:
@@ -113,7 +113,7 @@ def _configure_diff(parser: argparse.ArgumentParser) -> None:
 
 
 def _diff(arguments: argparse.Namespace) -> int:
-    from sapwood.tree import open_tree
+    from sapwood.open import open_tree
 
     changes = open_tree(arguments.a).diff(open_tree(arguments.b))
     if arguments.json:

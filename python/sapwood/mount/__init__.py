@@ -1,1 +1,10 @@
-"""Mounts: trees as directories, before they have arrived."""
+"""Mounts: trees as directories, before they have arrived.
+
+Promise: a mount has its own process (`process`), serves only proved bytes (`server`), and what is mounted can always be
+unmounted (`table`).
+"""
+
+from sapwood.mount.server import serve
+from sapwood.mount.table import Mount, mounts, unmount
+
+__all__ = ["Mount", "mounts", "serve", "unmount"]

@@ -13,6 +13,7 @@ import secrets
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Self
 
 from sapwood import places
 from sapwood.digests import MapDigest, PackName, SnapshotDigest
@@ -32,31 +33,8 @@ _FETCHES = 8
 
 
 def open_store(url: str, *, create: bool = False, cache_dir: Path | None = None) -> Store:
-    """Open the store at `url`: a path, `file://`, `s3://`, or, to read, `http(s)://`.
-
-    With `create`, an empty place becomes a store. `cache_dir` holds its local state; default is the user's cache.
-
-    Raises:
-        InvalidInputError: `bad-store-url`, `not-a-store`; with `create`, `not-empty`, `read-only-store`.
-        CorruptError: `store-corrupt`: its `sapwood.json` is damaged.
-        FormatError: `format-newer`.
-        UnavailableError, DeniedError: the place does not answer, or refuses to.
-    """
-    objects, writer = open_objects(url)
-    try:
-        identity = _read_id(objects)
-    except NotFoundError as missing:
-        if not create:
-            if missing.kind != "object-missing":
-                raise
-            raise InvalidInputError(
-                f"{objects.url}: not a store: there is no {IDENTITY}",
-                kind="not-a-store",
-                hint=f"sapwood push DIR {objects.url}#main",
-                store=objects.url,
-            ) from missing
-        identity = _create(objects.url, writer)
-    return Store(objects, writer, identity, (cache_dir or places.cache_dir()) / "stores" / identity)
+    """Open the store at `url`; see `Store.open`."""
+    return Store.open(url, create=create, cache_dir=cache_dir)
 
 
 class Store:
@@ -71,8 +49,36 @@ class Store:
         self._id = identity
         self._local = LocalState(objects, local_state)
 
+    @classmethod
+    def open(cls, url: str, *, create: bool = False, cache_dir: Path | None = None) -> Self:
+        """Open the store at `url`: a path, `file://`, `s3://`, or, to read, `http(s)://`.
+
+        With `create`, an empty place becomes a store. `cache_dir` holds its local state; default is the user's cache.
+
+        Raises:
+            InvalidInputError: `bad-store-url`, `not-a-store`; with `create`, `not-empty`, `read-only-store`.
+            CorruptError: `store-corrupt`: its `sapwood.json` is damaged.
+            FormatError: `format-newer`.
+            UnavailableError, DeniedError: the place does not answer, or refuses to.
+        """
+        objects, writer = open_objects(url)
+        try:
+            identity = _read_id(objects)
+        except NotFoundError as missing:
+            if not create:
+                if missing.kind != "object-missing":
+                    raise
+                raise InvalidInputError(
+                    f"{objects.url}: not a store: there is no {IDENTITY}",
+                    kind="not-a-store",
+                    hint=f"sapwood push DIR {objects.url}#main",
+                    store=objects.url,
+                ) from missing
+            identity = _create(objects.url, writer)
+        return cls(objects, writer, identity, (cache_dir or places.cache_dir()) / "stores" / identity)
+
     def __repr__(self) -> str:
-        return f"Store({self.url!r})"
+        return f"{type(self).__name__}({self.url!r})"
 
     @property
     def url(self) -> str:

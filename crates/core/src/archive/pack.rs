@@ -18,8 +18,8 @@ pub struct Pack {
     pub chunks: Vec<Lying>,
 }
 
-/// A chunk's place in the pack that is being written.
-#[derive(Clone, Copy)]
+/// A chunk's place in a pack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lying {
     pub digest: Digest,
     pub offset: u32,
@@ -57,22 +57,27 @@ impl PackWriter {
         self.chunks.is_empty()
     }
 
-    /// Append a frame; gives the sealed pack when that filled it.
-    pub fn add(&mut self, frame: Frame) -> Option<Pack> {
+    /// Whether it is time to seal.
+    pub fn is_full(&self) -> bool {
+        self.bytes.len() >= FULL
+    }
+
+    /// Append a frame; tells where each of its chunks lies.
+    pub fn add(&mut self, frame: Frame) -> &[Lying] {
         if self.bytes.capacity() == 0 {
             self.bytes.reserve_exact(FULL + FULL / 4);
         }
         let (offset, length, plain) = (self.bytes.len() as u32, frame.bytes.len() as u32, frame.plain);
         self.bytes.extend_from_slice(&frame.bytes);
+        let before = self.chunks.len();
         let lying = |(digest, inner)| Lying { digest, offset, length, plain, inner };
         self.chunks.extend(frame.chunks.into_iter().map(lying));
-        (self.bytes.len() >= FULL).then(|| self.seal())
+        &self.chunks[before..]
     }
 
-    /// Close the pack with the end of the tar, the TOC and the footer; the writer is empty again.
-    pub fn seal(&mut self) -> Pack {
-        let mut bytes = std::mem::take(&mut self.bytes);
-        let chunks = std::mem::take(&mut self.chunks);
+    /// Close the pack with the end of the tar, the TOC and the footer.
+    pub fn seal(self) -> Pack {
+        let PackWriter { mut bytes, chunks } = self;
         bytes.extend_from_slice(&deflate(&[0; 1024], 1));
         let toc = toc_json(&chunks);
         let payload = deflate(&toc, 3);

@@ -13,6 +13,7 @@ mod map;
 mod text;
 mod write;
 
+pub use encode::type_of;
 pub use entry::{ChunkAt, Content, Entry, FrameAt, Kind, parent_and_name};
 pub use map::{FileMap, Found, Missing, PageRef, Place, Summary, inode_of, place_of};
 pub use write::{MapWriter, PageText, fence};

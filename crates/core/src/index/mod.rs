@@ -6,6 +6,7 @@
 //! Not here: looking at the disk (`scan`). Bytes: docs/format.md, "Index".
 
 mod file;
+mod find;
 mod hash;
 mod record;
 mod seal;

@@ -1,0 +1,119 @@
+//! `sapwood._core.tree`: working directories.
+
+use std::path::PathBuf;
+
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+use sapwood_core::filemap;
+use sapwood_core::index;
+use sapwood_core::scan;
+
+use crate::enter::enter;
+use crate::values::{Entry, digest_text, paths};
+
+#[pyclass(frozen, module = "sapwood._core.tree")]
+struct State(index::State);
+
+#[pymethods]
+impl State {
+    #[getter]
+    fn digest(&self) -> Option<String> {
+        self.0.root_digest().map(|digest| digest_text(&digest))
+    }
+
+    #[getter]
+    fn size(&self) -> Option<u64> {
+        self.0.root_digest().map(|digest| digest.size)
+    }
+
+    fn lookup(&self, path: &[u8]) -> Option<Entry> {
+        self.0.find(path).map(|record| self.entry(record))
+    }
+
+    fn list(&self, path: &[u8]) -> Vec<Entry> {
+        let entries = self.0.find(path).map(|record| self.0.entries(record));
+        entries.into_iter().flatten().map(|record| self.entry(record)).collect()
+    }
+}
+
+impl State {
+    /// An entry as a file map would have it, but without places: the content lies on the disk.
+    fn entry(&self, record: u32) -> Entry {
+        let stat = self.0.stat(record);
+        let digest = self.0.digest(record);
+        let (major, minor) = (rustix::fs::major(stat.rdev), rustix::fs::minor(stat.rdev));
+        let kind = match (self.0.kind(record), digest) {
+            (scan::Kind::Directory, Some(digest)) => filemap::Kind::Directory { digest },
+            (scan::Kind::File, Some(digest)) => {
+                filemap::Kind::Regular(filemap::Content { digest, chunks: Vec::new(), holes: Vec::new() })
+            }
+            (scan::Kind::Symlink, _) => filemap::Kind::Symlink { target: self.0.target(record).to_vec() },
+            (scan::Kind::CharDevice, _) => filemap::Kind::CharDevice { major, minor },
+            (scan::Kind::BlockDevice, _) => filemap::Kind::BlockDevice { major, minor },
+            _ => filemap::Kind::Fifo,
+        };
+        Entry(filemap::Entry {
+            path: self.0.path_of(record),
+            kind,
+            mode: stat.mode & 0o7777,
+            uid: stat.uid,
+            gid: stat.gid,
+            mtime: stat.mtime,
+            links: 1,
+            xattrs: Vec::new(),
+        })
+    }
+}
+
+/// files, directories, symlinks, bytes, files hashed, bytes hashed
+type Numbers = (u64, u64, u64, u64, u64, u64);
+
+#[pyfunction]
+#[pyo3(signature = (root, index, threads, skip_unreadable, progress=None))]
+fn hash<'py>(
+    py: Python<'py>,
+    root: PathBuf,
+    index: Option<PathBuf>,
+    threads: usize,
+    skip_unreadable: bool,
+    progress: Option<Bound<'py, PyAny>>,
+) -> PyResult<(State, Numbers, Vec<Bound<'py, PyBytes>>)> {
+    let (state, summary, unreadable) =
+        enter(py, progress.as_ref(), |job| index::hash(&root, index.as_deref(), threads, skip_unreadable, job))?;
+    let index::Summary { files, directories, symlinks, bytes, files_hashed, bytes_hashed, .. } = summary;
+    let numbers = (files, directories, symlinks, bytes, files_hashed, bytes_hashed);
+    Ok((State(state), numbers, paths(py, &unreadable)))
+}
+
+type Paths<'py> = Vec<Bound<'py, PyBytes>>;
+
+/// added, changed, removed, not readable, whether there was no earlier state
+type Differences<'py> = (Paths<'py>, Paths<'py>, Paths<'py>, Paths<'py>, bool);
+
+#[pyfunction]
+#[pyo3(signature = (root, index, threads, progress=None))]
+fn status<'py>(
+    py: Python<'py>,
+    root: PathBuf,
+    index: PathBuf,
+    threads: usize,
+    progress: Option<Bound<'py, PyAny>>,
+) -> PyResult<Differences<'py>> {
+    let status = enter(py, progress.as_ref(), |job| index::status(&root, &index, threads, job))?;
+    let bytes = |paths: &[Vec<u8>]| paths.iter().map(|path| PyBytes::new(py, path)).collect();
+    Ok((
+        bytes(&status.added),
+        bytes(&status.changed),
+        bytes(&status.removed),
+        paths(py, &status.unreadable),
+        status.is_fresh,
+    ))
+}
+
+pub fn register(parent: &Bound<'_, PyModule>) -> PyResult<()> {
+    let module = PyModule::new(parent.py(), "tree")?;
+    module.add_class::<State>()?;
+    module.add_function(wrap_pyfunction!(hash, &module)?)?;
+    module.add_function(wrap_pyfunction!(status, &module)?)?;
+    parent.add_submodule(&module)
+}

@@ -1,0 +1,131 @@
+//! The state of a working directory as entries of a file map.
+
+use std::collections::HashMap;
+
+use super::known::Known;
+use super::read::Outcome;
+use super::send::Packer;
+use crate::chunk::MAX_CHUNK;
+use crate::digest::Digest;
+use crate::error::{Error, Result};
+use crate::filemap::{ChunkAt, Content, Entry, Kind};
+use crate::index::State;
+use crate::job::Job;
+use crate::scan::{self, Root};
+
+/// Where chunks lie: in the store already, or in the packs of this run.
+pub struct Places<'a> {
+    pub known: &'a Known,
+    pub packer: &'a Packer<'a>,
+    pub outcome: &'a Outcome,
+}
+
+impl Places<'_> {
+    pub fn chunk(&self, digest: &Digest) -> Result<ChunkAt> {
+        let place = self.known.chunk(digest).or_else(|| self.packer.place(digest));
+        place.ok_or_else(|| Error::Missing { what: format!("chunk {}", digest.short()) })
+    }
+
+    fn chunks(&self, digest: &Digest) -> Result<Vec<ChunkAt>> {
+        if digest.size == 0 {
+            return Ok(Vec::new());
+        }
+        if digest.size < MAX_CHUNK as u64 {
+            return Ok(vec![self.chunk(digest)?]);
+        }
+        let here = self.outcome.large.get(&digest.sha256).cloned();
+        let pieces = here.or_else(|| self.known.blob(digest));
+        let pieces = pieces.ok_or_else(|| Error::Missing { what: format!("the chunks of blob {}", digest.short()) })?;
+        pieces.iter().map(|piece| self.chunk(piece)).collect()
+    }
+}
+
+/// The names of one inode: how many there are, and the first in file-map order once it has been met.
+#[derive(Default)]
+struct Names {
+    count: u32,
+    first: Option<Vec<u8>>,
+}
+
+/// Give each entry of the sealed `state`, in file-map order, to `entry`.
+pub fn entries(
+    root: &Root,
+    state: &State,
+    places: &Places<'_>,
+    job: &Job,
+    mut entry: impl FnMut(&Entry) -> Result<()>,
+) -> Result<()> {
+    let mut linked: HashMap<(u64, u64), Names> = HashMap::new();
+    let mut directories: Vec<(Vec<u8>, u32)> = Vec::new();
+    for record in 0..state.len() {
+        if state.kind(record) == scan::Kind::Directory {
+            directories.push((state.path_of(record), record));
+        } else if state.stat(record).nlink > 1 {
+            let stat = state.stat(record);
+            linked.entry((stat.dev, stat.ino)).or_default().count += 1;
+        }
+    }
+    directories.sort_unstable();
+    entry(&entry_of(root, state, places, 0, Vec::new())?)?;
+    for (parent, directory) in directories {
+        job.step(0)?;
+        for record in state.entries(directory) {
+            let path = join(&parent, state.name(record));
+            let stat = state.stat(record);
+            let names = linked.get_mut(&(stat.dev, stat.ino)).filter(|_| state.kind(record) != scan::Kind::Directory);
+            let mut made = match names.as_ref().and_then(|names| names.first.clone()) {
+                Some(first) => hard_link(path, first, stat.mode),
+                None => entry_of(root, state, places, record, path)?,
+            };
+            if let Some(names) = names.filter(|names| names.first.is_none()) {
+                made.links = names.count;
+                names.first = Some(made.path.clone());
+            }
+            entry(&made)?;
+        }
+    }
+    Ok(())
+}
+
+fn join(parent: &[u8], name: &[u8]) -> Vec<u8> {
+    if parent.is_empty() { name.to_vec() } else { [parent, name].join(&b'/') }
+}
+
+fn hard_link(path: Vec<u8>, first: Vec<u8>, mode: u32) -> Entry {
+    Entry {
+        path,
+        kind: Kind::HardLink { first },
+        mode: mode & 0o7777,
+        uid: 0,
+        gid: 0,
+        mtime: scan::Time::default(),
+        links: 1,
+        xattrs: Vec::new(),
+    }
+}
+
+fn entry_of(root: &Root, state: &State, places: &Places<'_>, record: u32, path: Vec<u8>) -> Result<Entry> {
+    let stat = state.stat(record);
+    let read = |path: &[u8]| Error::io("read", root.show(path));
+    let digest = || state.digest(record).ok_or_else(|| Error::Missing { what: format!("the digest of record {record}") });
+    let (major, minor) = (rustix::fs::major(stat.rdev), rustix::fs::minor(stat.rdev));
+    let kind = match stat.mode & libc::S_IFMT {
+        libc::S_IFDIR => Kind::Directory { digest: digest()? },
+        libc::S_IFREG => {
+            let digest = digest()?;
+            let holes = if stat.blocks * 512 < stat.size { holes_of(root, &path, &stat)? } else { Vec::new() };
+            Kind::Regular(Content { digest, chunks: places.chunks(&digest)?, holes })
+        }
+        libc::S_IFLNK => Kind::Symlink { target: state.target(record).to_vec() },
+        libc::S_IFCHR => Kind::CharDevice { major, minor },
+        libc::S_IFBLK => Kind::BlockDevice { major, minor },
+        _ => Kind::Fifo,
+    };
+    let xattrs = if state.has_xattrs(record) { root.xattrs(&path).map_err(read(&path))? } else { Vec::new() };
+    Ok(Entry { path, kind, mode: stat.mode & 0o7777, uid: stat.uid, gid: stat.gid, mtime: stat.mtime, links: 1, xattrs })
+}
+
+fn holes_of(root: &Root, path: &[u8], stat: &scan::Stat) -> Result<Vec<(u64, u64)>> {
+    let file = root.open_file(path).map_err(Error::io("open", root.show(path)))?;
+    scan::holes(&file, stat).map_err(Error::io("read", root.show(path)))
+}

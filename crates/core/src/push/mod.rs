@@ -1,0 +1,20 @@
+//! Push: a directory into packs, pages and a fence index, reading only what the store may lack.
+//!
+//! Invariant: a chunk is sent at most once a run and never when the store has it; nothing here names a pack before it is
+//! sealed; memory is bounded by the packs in flight, whatever the tree.
+//! Not here: putting objects into a store and their order (push.py), walking (`index`). Bytes: docs/format.md.
+
+mod entries;
+mod fragment;
+mod known;
+mod read;
+mod run;
+mod send;
+
+pub use fragment::{Fragment, FragmentWriter, PackName};
+pub use known::Known;
+pub use run::{Pushed, Request, push};
+pub use send::Sealed;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,144 @@
+//! Frames from all workers into packs, packs to whoever uploads.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use crossbeam_channel::{SendTimeoutError, Sender};
+
+use super::fragment::{FragmentWriter, PackName};
+use crate::archive::{Lying, Pack, PackWriter};
+use crate::archive::frame::Frame;
+use crate::digest::Digest;
+use crate::error::{Error, Result};
+use crate::filemap::{ChunkAt, FrameAt};
+use crate::job::Job;
+
+/// A sealed pack on its way to the store, with the fragment that names its chunks.
+pub struct Sealed {
+    pub name: PackName,
+    pub bytes: Vec<u8>,
+    pub fragment: Vec<u8>,
+}
+
+/// What has been packed so far.
+pub struct Packer<'a> {
+    out: &'a Sender<Sealed>,
+    job: &'a Job,
+    claimed: Mutex<HashSet<[u8; 32]>>,
+    filling: Mutex<Filling>,
+    names: Mutex<HashMap<u32, Arc<PackName>>>,
+}
+
+#[derive(Default)]
+struct Filling {
+    writer: PackWriter,
+    number: u32,
+    /// Pack number and place of each chunk of this run.
+    places: HashMap<[u8; 32], (u32, Lying)>,
+    plain_bytes: u64,
+    stored_bytes: u64,
+}
+
+/// How much a run sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sent {
+    pub chunks: u64,
+    /// Of the chunks, before compression.
+    pub chunk_bytes: u64,
+    /// Of the packs.
+    pub pack_bytes: u64,
+    pub packs: u64,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().expect("a worker that panicked ends the run")
+}
+
+impl<'a> Packer<'a> {
+    pub fn new(out: &'a Sender<Sealed>, job: &'a Job) -> Packer<'a> {
+        Packer { out, job, claimed: Mutex::default(), filling: Mutex::default(), names: Mutex::default() }
+    }
+
+    /// True for the one worker that is to send this chunk.
+    pub fn claim(&self, digest: &Digest) -> bool {
+        lock(&self.claimed).insert(digest.sha256)
+    }
+
+    /// Append a frame; seals and sends the pack that it filled.
+    pub fn add(&self, frame: Frame) -> Result<()> {
+        let mut filling = lock(&self.filling);
+        let Filling { writer, number, places, plain_bytes, .. } = &mut *filling;
+        for lying in writer.add(frame) {
+            *plain_bytes += lying.digest.size;
+            places.insert(lying.digest.sha256, (*number, *lying));
+        }
+        if !filling.writer.is_full() {
+            return Ok(());
+        }
+        let (number, writer) = filling.next();
+        drop(filling);
+        self.send(number, writer.seal())
+    }
+
+    /// Seal and send what is left, so that every chunk added so far has its place.
+    pub fn flush(&self) -> Result<()> {
+        let mut filling = lock(&self.filling);
+        if filling.writer.is_empty() {
+            return Ok(());
+        }
+        let (number, writer) = filling.next();
+        drop(filling);
+        self.send(number, writer.seal())
+    }
+
+    fn send(&self, number: u32, pack: Pack) -> Result<()> {
+        let Pack { name, bytes, chunks } = pack;
+        lock(&self.names).insert(number, Arc::new(name));
+        lock(&self.filling).stored_bytes += bytes.len() as u64;
+        let mut fragment = FragmentWriter::default();
+        fragment.chunks(&name, chunks);
+        let mut sealed = Sealed { name, bytes, fragment: fragment.finish() };
+        loop {
+            self.job.step(0)?;
+            match self.out.send_timeout(sealed, Duration::from_millis(100)) {
+                Ok(()) => return Ok(()),
+                Err(SendTimeoutError::Timeout(back)) => sealed = back,
+                Err(SendTimeoutError::Disconnected(_)) => return Err(Error::Stopped),
+            }
+        }
+    }
+
+    /// Where a chunk of this run lies, once its pack is sealed.
+    pub fn place(&self, digest: &Digest) -> Option<ChunkAt> {
+        let (number, lying) = *lock(&self.filling).places.get(&digest.sha256)?;
+        let pack = lock(&self.names).get(&number)?.clone();
+        let frame = FrameAt { pack, offset: lying.offset, length: lying.length, plain: lying.plain };
+        Some(ChunkAt { digest: *digest, frame, inner: lying.inner })
+    }
+
+    /// Every chunk of this run, into a fragment.
+    pub fn describe(&self, fragment: &mut FragmentWriter) {
+        let names = lock(&self.names);
+        for (number, lying) in lock(&self.filling).places.values() {
+            fragment.chunks(&names[number], [*lying]);
+        }
+    }
+
+    pub fn sent(&self) -> Sent {
+        let filling = lock(&self.filling);
+        Sent {
+            chunks: filling.places.len() as u64,
+            chunk_bytes: filling.plain_bytes,
+            pack_bytes: filling.stored_bytes,
+            packs: lock(&self.names).len() as u64,
+        }
+    }
+}
+
+impl Filling {
+    fn next(&mut self) -> (u32, PackWriter) {
+        self.number += 1;
+        (self.number - 1, std::mem::take(&mut self.writer))
+    }
+}

@@ -1,0 +1,120 @@
+"""File maps, their pages and entries. Paths are bytes; digests `sha256:<hex>`; sizes bytes."""
+
+from typing import final
+
+__all__ = ["Entry", "FileMap", "Frame", "read_chunk"]
+
+@final
+class Frame:
+    """A frame of a pack: the unit of fetching. Ordered by pack, then offset."""
+
+    def __new__(cls, pack: str, offset: int, length: int, plain: int) -> Frame: ...
+    @property
+    def pack(self) -> str:
+        """Name of the pack, 64 hex digits."""
+    @property
+    def offset(self) -> int:
+        """Where it begins in the pack."""
+    @property
+    def length(self) -> int:
+        """Bytes in the pack."""
+    @property
+    def plain(self) -> int:
+        """Bytes when decompressed."""
+    def __getnewargs__(self) -> tuple[str, int, int, int]: ...
+    def __hash__(self) -> int: ...
+    def __eq__(self, other: object, /) -> bool: ...
+    def __ne__(self, other: object, /) -> bool: ...
+    def __lt__(self, other: Frame, /) -> bool: ...
+    def __le__(self, other: Frame, /) -> bool: ...
+    def __gt__(self, other: Frame, /) -> bool: ...
+    def __ge__(self, other: Frame, /) -> bool: ...
+
+@final
+class Entry:
+    """One entry of a tree, whatever the tree's source. Immutable."""
+
+    @property
+    def path(self) -> bytes:
+        """Empty for the root."""
+    @property
+    def name(self) -> bytes: ...
+    @property
+    def kind(self) -> str:
+        """`dir`, `reg`, `symlink`, `hardlink`, `char`, `block` or `fifo`."""
+    @property
+    def size(self) -> int:
+        """Bytes of a blob, of a symlink's target, of a directory's REAPI message; else 0."""
+    @property
+    def mode(self) -> int:
+        """Permission, set-id and sticky bits."""
+    @property
+    def uid(self) -> int: ...
+    @property
+    def gid(self) -> int: ...
+    @property
+    def mtime_ns(self) -> int: ...
+    @property
+    def links(self) -> int:
+        """Hard links within the tree."""
+    @property
+    def digest(self) -> str | None:
+        """Of a blob or a directory."""
+    @property
+    def target(self) -> bytes | None:
+        """Of a symlink; of a hard link the path of its first name."""
+    @property
+    def device(self) -> tuple[int, int] | None:
+        """Major and minor number."""
+    @property
+    def xattrs(self) -> dict[bytes, bytes]: ...
+    @property
+    def chunks(self) -> list[tuple[Frame, int, str, int]]:
+        """Of a regular file in a store: frame, place in the decompressed frame, digest, size; in order."""
+    def __hash__(self) -> int: ...
+    def __eq__(self, other: object, /) -> bool: ...
+    def __ne__(self, other: object, /) -> bool: ...
+
+@final
+class FileMap:
+    """A fence index, and the pages that have been brought so far."""
+
+    def __new__(cls, stored: bytes, digest: str, size: int) -> FileMap:
+        """From a fence index as stored; `digest` and `size` are those of its text.
+
+        Raises:
+            CorruptError: `damaged`, `chunk-corrupt`.
+            FormatError: `format-newer`.
+        """
+    @property
+    def tree(self) -> str:
+        """The tree digest."""
+    @property
+    def tree_size(self) -> int:
+        """Bytes of the root Directory message."""
+    @property
+    def entries(self) -> int: ...
+    @property
+    def bytes(self) -> int:
+        """Of all blobs."""
+    def pages(self) -> list[Frame]:
+        """Return the frames of all pages, by page number."""
+    def missing(self, path: bytes, children: bool) -> list[int]:
+        """Return the pages yet to bring before `path` can be looked up, or its `children` listed."""
+    def add_page(self, page: int, stored: bytes) -> None:
+        """Bring a page: the bytes of its frame as stored.
+
+        Raises:
+            CorruptError: `damaged`, `chunk-corrupt`.
+            FormatError: `format-newer`.
+        """
+    def lookup(self, path: bytes) -> Entry | None: ...
+    def list(self, path: bytes) -> list[Entry]:
+        """Return the entries of a directory, sorted by name; none for what is no directory."""
+
+def read_chunk(frame: Frame, stored: bytes, inner: int, digest: str, size: int) -> bytes:
+    """Return the chunk at `inner` of a frame, decompressed and proved.
+
+    Raises:
+        CorruptError: `damaged`, `chunk-corrupt`.
+    """

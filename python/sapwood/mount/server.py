@@ -1,0 +1,126 @@
+"""Serving one mount: what the kernel asks for is fetched, most urgent first.
+
+Promise: a read is answered with proved bytes, or with EIO and a line in the log that says why, and never hangs for longer than
+the store's own limits (docs/mount.md). Not here: the order of what is wanted, proving, the cache (the core).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from sapwood._core.filemap import Frame
+from sapwood._core.mount import Server, unmount
+from sapwood.errors import InvalidInputError, SapwoodError, StoppedError
+from sapwood.fetch import deliver, load_map, read_frames
+from sapwood.mount import table
+from sapwood.store.address import Address
+from sapwood.store.store import Store
+
+__all__ = ["serve"]
+
+# Requests under way at once; one of them is always free for what somebody waits for, because the core hands out
+# background work only while nobody waits.
+_FETCHERS = 4
+# Frames a request: about 1 MiB of packs at most, so that a reader who comes meanwhile waits for little.
+_BATCH = 12
+_TICK_S = 0.5
+
+
+def serve(
+    address: str,
+    place: Path,
+    *,
+    cache_dir: Path,
+    ready: Callable[[], None],
+    prefetch: bool = True,
+    stats: str | None = None,
+) -> None:
+    """Mount `address` at `place`, call `ready`, and serve until it is unmounted, or a signal says to end.
+
+    With `prefetch`, what nobody asked for is fetched in the background too. `stats` is a file that gets the server's
+    counts as JSON when it ends.
+
+    Raises:
+        InvalidInputError: `own-mount`: the cache or the store would lie on the mount itself.
+        UnavailableError: `mount-failed`.
+        SapwoodError: as `Address.open` and `load_map`.
+    """
+    store, _, snapshot = Address.parse(address).open(cache_dir=cache_dir)
+    for what, where in [("cache", str(cache_dir)), ("store", store.url)]:
+        if _is_below(where, place):
+            raise InvalidInputError(
+                f"{place}: the {what} {where} lies below it, and the mount would wait for itself",
+                kind="own-mount",
+                hint="mount elsewhere",
+            )
+    file_map = load_map(store, snapshot, pages=False)
+    server = Server(file_map, cache_dir, place)
+    try:
+        for signo in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(signo, _end)
+        table.record(cache_dir, place, address)
+        threads = [threading.Thread(target=_fetch, args=(store, server), daemon=True) for _ in range(_FETCHERS)]
+        for thread in threads:
+            thread.start()
+        if prefetch:
+            server.prefetch()
+        ready()
+        for thread in threads:
+            while thread.is_alive():
+                thread.join(_TICK_S)
+    except StoppedError:
+        pass
+    finally:
+        if not server.closed:
+            unmount(place)
+        table.forget(cache_dir, place)
+        if stats is not None:
+            _write_stats(Path(stats), server)
+
+
+def _write_stats(path: Path, server: Server) -> None:
+    import json
+
+    path.write_text(json.dumps(server.stats()), encoding="utf-8")
+
+
+def _end(signo: int, _: object) -> None:
+    raise StoppedError(f"ended by signal {signo}", kind="stopped")
+
+
+def _is_below(where: str, place: Path) -> bool:
+    if "://" in where:
+        return False
+    mount, path = os.path.realpath(place), os.path.realpath(where)
+    return os.path.commonpath([mount, path]) == mount
+
+
+def _fetch(store: Store, server: Server) -> None:
+    """One fetcher: take what is wanted, bring it, until the mount is gone."""
+    while not server.closed:
+        if frames := server.take(_BATCH, _TICK_S):
+            _bring(store, server, frames)
+
+
+def _bring(store: Store, server: Server, frames: list[Frame]) -> None:
+    left = set(frames)
+    try:
+        for frame, stored in read_frames(store, frames):
+            try:
+                deliver(store, server, frame, stored)
+            except SapwoodError as error:
+                _give_up(server, frame, error)
+            left.discard(frame)
+    except SapwoodError as error:
+        for frame in left:
+            _give_up(server, frame, error)
+
+
+def _give_up(server: Server, frame: Frame, error: SapwoodError) -> None:
+    # The server's log: stderr is a file, or the terminal of `--foreground`.
+    os.write(2, f"sapwood: reads of pack {frame.pack[:12]} at {frame.offset} fail: {error}\n".encode())
+    server.fail(frame, str(error))

@@ -1,0 +1,84 @@
+"""Which trees are mounted where.
+
+Invariant: the kernel's table decides what is mounted; the notes beside the logs only say what and by whom.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from sapwood import places
+from sapwood._core import mount as core
+
+__all__ = ["Mount", "forget", "mounts", "record", "unmount"]
+
+
+@dataclass(frozen=True)
+class Mount:
+    """A mount of this machine. `address` and `pid` are empty and 0 when another user's server made it."""
+
+    path: Path
+    address: str
+    pid: int
+
+    @property
+    def alive(self) -> bool:
+        """Whether its server runs."""
+        try:
+            os.kill(self.pid, 0) if self.pid else None
+        except ProcessLookupError:
+            return False
+        except PermissionError:
+            return True
+        return self.pid != 0 or os.path.isdir(self.path)
+
+
+def mounts(cache_dir: Path | None = None) -> list[Mount]:
+    """Return all mounts, sorted by path."""
+    found = []
+    for raw in core.mounts():
+        path = Path(os.fsdecode(raw))
+        note = _read(_note(cache_dir or places.cache_dir(), path))
+        found.append(Mount(path, str(note.get("address", "")), int(note.get("pid", 0))))
+    return sorted(found, key=lambda mount: mount.path)
+
+
+def unmount(place: str | os.PathLike[str], *, cache_dir: Path | None = None) -> None:
+    """Unmount `place`, also when its server is gone.
+
+    Raises:
+        UnavailableError: `mount-failed`: it is no mount, or in use.
+    """
+    path = Path(os.path.abspath(place))
+    core.unmount(path)
+    forget(cache_dir or places.cache_dir(), path)
+
+
+def record(cache_dir: Path, place: Path, address: str) -> None:
+    """Note that this process serves `address` at `place`."""
+    note = _note(cache_dir, place)
+    note.parent.mkdir(parents=True, exist_ok=True)
+    note.write_text(json.dumps({"place": os.fsdecode(place), "address": address, "pid": os.getpid()}))
+
+
+def forget(cache_dir: Path, place: Path) -> None:
+    """Remove the note of `place`, if there is one."""
+    with contextlib.suppress(OSError):
+        _note(cache_dir, place).unlink()
+
+
+def _note(cache_dir: Path, place: Path) -> Path:
+    return cache_dir / "mounts" / f"{hashlib.sha256(os.fsencode(place)).hexdigest()[:16]}.json"
+
+
+def _read(note: Path) -> dict[str, object]:
+    try:
+        data = json.loads(note.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return data if isinstance(data, dict) else {}

@@ -1,0 +1,147 @@
+"""Stores and trees as scripts use them: opened by name, with everything that can be done to them as methods.
+
+Promise: of a snapshot nothing is fetched but the pages and chunks that are looked at. Not here: what a tree can do (`tree`),
+how a push, a pull or a mount goes (`push`, `pull`, `mount`).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sapwood._core.filemap import Entry, FileMap, read_chunk
+from sapwood.digests import TreeDigest
+from sapwood.errors import CorruptError
+from sapwood.fetch import bring_pages, load_map, read_frames
+from sapwood.store.address import Address
+from sapwood.store.snapshot import Snapshot
+from sapwood.store.store import Store
+from sapwood.tree.tree import Tree, shown
+
+if TYPE_CHECKING:
+    from sapwood.mount.process import Started
+    from sapwood.progress import OnProgress
+    from sapwood.pull import Pulled
+    from sapwood.push import Pushed
+
+__all__ = ["OpenStore", "is_directory", "open_store", "open_tree", "tree_of"]
+
+
+class OpenStore(Store):
+    """A store with the whole way to and from it. `ref` is a ref's name, or pinned: `REF@sha256:...`."""
+
+    def push(
+        self,
+        root: str | os.PathLike[str],
+        ref: str,
+        *,
+        index: Path | None = None,
+        skip_unreadable: bool = False,
+        progress: OnProgress | None = None,
+    ) -> Pushed:
+        """Push a directory and let `ref` name the result; see `sapwood.push.push`."""
+        from sapwood.push import push
+
+        return push(self, root, ref, index=index, skip_unreadable=skip_unreadable, progress=progress)
+
+    def pull(
+        self, ref: str, destination: str | os.PathLike[str], *, progress: OnProgress | None = None
+    ) -> Pulled:
+        """Write what `ref` names to a new or empty directory; see `sapwood.pull.pull`."""
+        from sapwood.pull import pull
+
+        return pull(self, self.snapshot(ref), destination, progress=progress)
+
+    @contextmanager
+    def mount(self, ref: str, place: str | os.PathLike[str], *, cache_dir: Path | None = None) -> Iterator[Started]:
+        """Mount what `ref` names at `place` for the life of the `with` block, served by a process of its own.
+
+        Raises:
+            UnavailableError: `mount-failed`, `mount-died`.
+        """
+        from sapwood import places
+        from sapwood.mount import process, unmount
+
+        where = Path(os.path.abspath(place))
+        cache_dir = cache_dir or places.cache_dir()
+        started = process.start(f"{self.url}#{ref}", where, cache_dir=cache_dir, tied=True)
+        try:
+            yield started
+        finally:
+            unmount(where, cache_dir=cache_dir)
+            started.process.wait()
+
+    def tree(self, ref: str) -> Tree:
+        """Return the tree that `ref` names; errors as `load_map`."""
+        return tree_of(self, self.snapshot(ref))
+
+    def snapshot(self, ref: str) -> Snapshot:
+        """Return the snapshot that `ref` names; errors as `Address.open`."""
+        address = Address.parse(f"{self.url}#{ref}")
+        return self.read_snapshot(address.pin or self.read_ref(address.ref).snapshot)
+
+
+def open_store(url: str, *, create: bool = False, cache_dir: Path | None = None) -> OpenStore:
+    """Open the store at `url`, with `create` making one of an empty place; see `Store.open`."""
+    return OpenStore.open(url, create=create, cache_dir=cache_dir)
+
+
+def is_directory(what: str) -> bool:
+    """Say whether `what` means a directory on this machine rather than an address."""
+    return "#" not in what and os.path.isdir(what)
+
+
+def open_tree(what: str) -> Tree:
+    """Return the tree of a directory, hashed now, or of an address.
+
+    Raises:
+        NotFoundError, CorruptError, FormatError, InvalidInputError: as `Address.open` and `Index.tree`.
+    """
+    if is_directory(what):
+        from sapwood.tree.index import Index
+
+        return Index(what).tree()
+    store, _, snapshot = Address.parse(what).open()
+    return tree_of(store, snapshot)
+
+
+def tree_of(store: Store, snapshot: Snapshot) -> Tree:
+    """Return the tree of a snapshot; errors as `load_map`."""
+    return Tree(_Stored(store, load_map(store, snapshot, pages=False)))
+
+
+class _Stored:
+    """A file map in a store as a source: pages and chunks are fetched when they are looked at."""
+
+    def __init__(self, store: Store, file_map: FileMap) -> None:
+        self._store = store
+        self._map = file_map
+
+    @property
+    def digest(self) -> TreeDigest:
+        return TreeDigest(self._map.tree)
+
+    def lookup(self, path: bytes) -> Entry | None:
+        self._bring(path, children=False)
+        return self._map.lookup(path)
+
+    def list(self, path: bytes) -> list[Entry]:
+        self._bring(path, children=True)
+        return self._map.list(path)
+
+    def _bring(self, path: bytes, *, children: bool) -> None:
+        if missing := self._map.missing(path, children):
+            bring_pages(self._store, self._map, missing)
+
+    def read(self, entry: Entry) -> Iterator[bytes]:
+        for frame, inner, digest, size in entry.chunks:
+            [(_, stored)] = read_frames(self._store, [frame])
+            try:
+                yield read_chunk(frame, stored, inner, digest, size)
+            except CorruptError as error:
+                raise CorruptError(
+                    f"{self._store.url}: {shown(entry.path)}: {error}", kind=error.kind, path=entry.path
+                ) from error

@@ -1,0 +1,169 @@
+"""Push: a directory into a store, sending only what the store lacks.
+
+Promise: a finished push survives power loss; a killed one leaves the store as it was, but for packs that nothing names,
+which the next push from this machine takes up. Not here: reading, cutting and packing (the core), objects (`store`).
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sapwood import __version__
+from sapwood._core.push import Push
+from sapwood.digests import MapDigest, PackName, SnapshotDigest, TreeDigest
+from sapwood.errors import CorruptError, NotFoundError
+from sapwood.progress import OnProgress, counter
+from sapwood.store.ref import check_ref_name
+from sapwood.store.snapshot import Snapshot
+from sapwood.tree.index import default_index_path
+
+if TYPE_CHECKING:
+    from sapwood.store.ref import Ref
+    from sapwood.store.store import Store
+
+__all__ = ["Pushed", "push"]
+
+
+@dataclass(frozen=True)
+class Pushed:
+    """What a push did. Sizes in bytes: `chunk_bytes_sent` before compression, `bytes_stored` of all objects written."""
+
+    tree: TreeDigest
+    snapshot: SnapshotDigest
+    ref: str
+    entries: int
+    files: int
+    bytes: int
+    files_hashed: int
+    bytes_hashed: int
+    chunks_sent: int
+    chunk_bytes_sent: int
+    packs_sent: int
+    bytes_stored: int
+    unreadable: tuple[bytes, ...]
+    seconds: float
+    unchanged: bool
+    """The ref names this very tree already; nothing was written."""
+
+
+def push(
+    store: Store,
+    root: str | os.PathLike[str],
+    ref: str,
+    *,
+    index: Path | None = None,
+    skip_unreadable: bool = False,
+    progress: OnProgress | None = None,
+) -> Pushed:
+    """Push the directory `root` and let `ref` name the result. `index` is where its state is kept.
+
+    Raises:
+        DeniedError: `path-denied`; `paths` are all that may not be read, unless they are to be skipped.
+        UnavailableError: `file-changing`; `disk-full`; or the store does not answer.
+        ConflictError: `ref-moved` by somebody else meanwhile; push again.
+        NotFoundError, InvalidInputError: `root` is missing, or no directory; `bad-ref-name`.
+    """
+    started = time.monotonic()
+    before = _current(store, check_ref_name(ref))
+    fragments, pending = store.fragments(), store.pending()
+    run = Push(
+        root,
+        index=index or default_index_path(root),
+        fragments=fragments,
+        pending=list(pending.values()),
+        skip_unreadable=skip_unreadable,
+        threads=os.cpu_count() or 1,
+    )
+    sent: list[PackName] = []
+    try:
+        while pack := run.next(counter(progress)):
+            name = PackName(pack[0])
+            store.put_pack(name, pack[1])
+            store.keep_pending(name, pack[2])
+            sent.append(name)
+        made = run.result()
+    finally:
+        run.close()
+    stored = made["pack_bytes_sent"]
+    # The order of these is the promise: a name is written when what it names is there (tests/faults/test_killed_push.py).
+    if made["fragment"]:
+        store.put_fragment(made["fragment"])
+        stored += len(made["fragment"])
+    previous = _snapshot(store, before)
+    unchanged = previous is not None and previous.map == made["map"]
+    if previous is not None and unchanged:
+        snapshot = previous.digest
+    else:
+        store.put_map(MapDigest(made["map"]), made["map_bytes"])
+        taken = _snapshot_of(made, root, before)
+        snapshot = store.write_snapshot(taken)
+        stored += len(made["map_bytes"]) + len(taken.encode())
+        store.move_ref(ref, snapshot, before)
+    store.clear_pending([*pending, *sent])
+    return Pushed(
+        tree=TreeDigest(made["tree"]),
+        snapshot=snapshot,
+        ref=ref,
+        entries=made["entries"],
+        files=made["files"],
+        bytes=made["bytes"],
+        files_hashed=made["files_hashed"],
+        bytes_hashed=made["bytes_hashed"],
+        chunks_sent=made["chunks_sent"],
+        chunk_bytes_sent=made["chunk_bytes_sent"],
+        packs_sent=made["packs_sent"],
+        bytes_stored=stored,
+        unreadable=tuple(made["unreadable"]),
+        seconds=time.monotonic() - started,
+        unchanged=unchanged,
+    )
+
+
+def _current(store: Store, ref: str) -> Ref | None:
+    try:
+        return store.read_ref(ref)
+    except NotFoundError as error:
+        if error.kind != "ref-missing":
+            raise
+        return None
+
+
+def _snapshot(store: Store, ref: Ref | None) -> Snapshot | None:
+    """Return what the ref named; nothing when it is lost or damaged, for a push must be able to follow it all the same."""
+    if ref is None:
+        return None
+    try:
+        return store.read_snapshot(ref.snapshot)
+    except (NotFoundError, CorruptError):
+        return None
+
+
+def _snapshot_of(made: dict[str, Any], root: str | os.PathLike[str], before: Ref | None) -> Snapshot:
+    return Snapshot(
+        tree=TreeDigest(made["tree"]),
+        tree_size=made["tree_size"],
+        map=made["map"],
+        map_size=made["map_size"],
+        entries=made["entries"],
+        bytes=made["bytes"],
+        packs=tuple(made["packs"]),
+        created=datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"),
+        user=_user(),
+        host=os.uname().nodename,
+        source=os.path.abspath(root).encode(errors="surrogateescape").decode(errors="backslashreplace"),
+        parent=before.snapshot if before else None,
+        program=f"sapwood {__version__}",
+    )
+
+
+def _user() -> str:
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())
