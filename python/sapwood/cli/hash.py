@@ -32,7 +32,7 @@ def _configure_hash(parser: argparse.ArgumentParser) -> None:
 
 
 def _hash(arguments: argparse.Namespace) -> int:
-    from sapwood.tree import hash_tree
+    from sapwood.tree.index import hash_tree
 
     with progress("hashing") as callback:
         hashed = hash_tree(
@@ -65,7 +65,7 @@ def _configure_status(parser: argparse.ArgumentParser) -> None:
 
 
 def _status(arguments: argparse.Namespace) -> int:
-    from sapwood.tree import status
+    from sapwood.tree.index import status
 
     with progress("looking") as callback:
         found = status(arguments.dir, index=arguments.index, progress=callback)
@@ -76,11 +76,13 @@ def _status(arguments: argparse.Namespace) -> int:
                 "added": [show.text(path) for path in found.added],
                 "changed": [show.text(path) for path in found.changed],
                 "removed": [show.text(path) for path in found.removed],
+                "unreadable": [show.text(path) for path in found.unreadable],
             }
         )
         return 0
     if found.fresh:
         show.talk("never hashed or pushed before: everything is new")
+    show.unreadable(found.unreadable)
     changes = [("A", path) for path in found.added]
     changes += [("M", path) for path in found.changed]
     changes += [("D", path) for path in found.removed]

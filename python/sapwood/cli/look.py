@@ -13,7 +13,9 @@ from sapwood.cli import show
 from sapwood.cli.command import Command, add_json
 
 if TYPE_CHECKING:
-    from sapwood.tree import Entry
+    from collections.abc import Iterable
+
+    from sapwood.tree.tree import Entry
 
 _KINDS = {
     "dir": stat.S_IFDIR,
@@ -24,6 +26,7 @@ _KINDS = {
     "block": stat.S_IFBLK,
     "fifo": stat.S_IFIFO,
 }
+_LETTERS = {"added": "A", "changed": "M", "removed": "D"}
 _TREE = "an address, or a directory"
 
 
@@ -39,22 +42,23 @@ def _ls(arguments: argparse.Namespace) -> int:
     from sapwood.open import open_tree
 
     tree = open_tree(arguments.tree)
-    path = os.fsencode(arguments.path).strip(b"/")
+    path = os.fsencode(arguments.path)
+    entries: Iterable[Entry]
     if arguments.recursive:
-        below = path + b"/" if path else b""
-        if path:
-            tree.list(path)  # a path that is no directory is an error, as it is without -R
-        entries = [entry for entry in tree.walk() if entry.name.startswith(below) and entry.name not in (b"", b".")]
+        entries = (entry for entry in tree.walk(path) if entry.path)
     else:
-        entries = tree.list(path)
+        asked = tree.lookup(path)
+        entries = tree.list(path) if asked.kind == "dir" else [asked]
     if arguments.json:
         show.document([_record(entry) for entry in entries])
         return 0
     for entry in entries:
-        name = entry.name if arguments.recursive else entry.name.rpartition(b"/")[2]
+        name = entry.path if arguments.recursive else entry.name
         if arguments.long:
+            # A hard link's attributes are those of its first name.
+            first = tree.lookup(entry.target) if entry.kind == "hardlink" and entry.target is not None else entry
             arrow = (b" -> ", entry.target) if entry.kind == "symlink" and entry.target is not None else ()
-            show.line(_long(entry), name, *arrow)
+            show.line(_long(first), name, *arrow)
         else:
             show.line(name)
     return 0
@@ -62,8 +66,8 @@ def _ls(arguments: argparse.Namespace) -> int:
 
 def _long(entry: Entry) -> str:
     mode = stat.filemode(_KINDS[entry.kind] | entry.mode)
-    owner = f"{entry.uid:>5} {entry.gid:>5}"
-    return f"{mode} {entry.links:>2} {owner} {entry.size:>13,} {_time(entry.mtime_ns)[:19]}Z  "
+    size = f"{entry.size:,}" if entry.device is None else "{}, {}".format(*entry.device)
+    return f"{mode} {entry.links:>2} {entry.uid:>5} {entry.gid:>5} {size:>13} {_time(entry.mtime_ns)[:19]}Z  "
 
 
 def _time(ns: int) -> str:
@@ -77,7 +81,7 @@ def _time(ns: int) -> str:
 
 def _record(entry: Entry) -> dict[str, object]:
     return {
-        "name": show.text(entry.name),
+        "path": show.text(entry.path),
         "type": entry.kind,
         "size": entry.size,
         "mode": entry.mode,
@@ -86,6 +90,7 @@ def _record(entry: Entry) -> dict[str, object]:
         "mtimeNs": entry.mtime_ns,
         "links": entry.links,
         "target": None if entry.target is None else show.text(entry.target),
+        "device": entry.device,
         "digest": entry.digest,
     }
 
@@ -100,7 +105,7 @@ def _cat(arguments: argparse.Namespace) -> int:
 
     tree = open_tree(arguments.tree)
     for path in arguments.paths:
-        for piece in tree.read_blob(os.fsencode(path).strip(b"/")):
+        for piece in tree.read_blob(os.fsencode(path)):
             sys.stdout.buffer.write(piece)
     sys.stdout.buffer.flush()
     return 0
@@ -117,12 +122,14 @@ def _diff(arguments: argparse.Namespace) -> int:
 
     changes = open_tree(arguments.a).diff(open_tree(arguments.b))
     if arguments.json:
-        show.document([{"kind": change.kind, "path": show.text(change.path)} for change in changes])
-    else:
-        letters = {"added": "A", "changed": "M", "removed": "D"}
-        for change in changes:
-            show.line(letters[change.kind], " ", change.path)
-    return 1 if changes else 0
+        found = [{"kind": change.kind, "path": show.text(change.path)} for change in changes]
+        show.document(found)
+        return 1 if found else 0
+    code = 0
+    for change in changes:
+        code = 1
+        show.line(_LETTERS[change.kind], " ", change.path)
+    return code
 
 
 COMMANDS = {
@@ -132,7 +139,7 @@ COMMANDS = {
         """
         sapwood ls main                       the root of ref `main` of the default store
         sapwood ls -l s3://bucket/trees#venv lib/python3.11
-        sapwood ls -R --json . | jq -r '.[] | select(.size > 1000000) | .name'
+        sapwood ls -R --json . | jq -r '.[] | select(.size > 1000000) | .path'
         """,
     ),
     "cat": Command(

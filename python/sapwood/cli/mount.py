@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 from sapwood.cli import show
@@ -10,11 +11,12 @@ from sapwood.cli.command import Command, add_json
 
 
 def absolute(address: str) -> str:
-    """Return an address that means the same from every working directory, and to every default store."""
-    from sapwood.store import Address, open_store
+    """Return an address that means the same from every working directory and under every default store."""
+    from sapwood.store import Address
 
     parsed = Address.parse(address)
-    return str(Address(open_store(parsed.store_url).url, parsed.ref, parsed.pin))
+    url = parsed.store_url if "://" in parsed.store_url else os.path.abspath(parsed.store_url)
+    return str(Address(url, parsed.ref, parsed.pin))
 
 
 def _configure_mount(parser: argparse.ArgumentParser) -> None:

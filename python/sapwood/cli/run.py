@@ -32,6 +32,9 @@ _FROM_TERMINAL = 0x80
 def _configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("address", metavar="ADDRESS", help="which tree")
     parser.add_argument(
+        "--stats", type=Path, metavar="FILE", help="write what was fetched and read to FILE, as JSON, at the end"
+    )
+    parser.add_argument(
         "command",
         metavar="-- CMD",
         nargs=argparse.REMAINDER,
@@ -56,7 +59,9 @@ def _run(arguments: argparse.Namespace) -> int:
         place.mkdir()
         for polite in (signal.SIGHUP, signal.SIGTERM):
             signal.signal(polite, _leave)
-        started = process.start(address, place, cache_dir=places.cache_dir(), tied=True)
+        started = process.start(
+            address, place, cache_dir=places.cache_dir(), tied=True, stats=_absolute(arguments.stats)
+        )
         try:
             # From here to the end signals wait: for the command, or for the mount to be gone.
             before = signal.pthread_sigmask(signal.SIG_BLOCK, _PASSED_ON | {signal.SIGCHLD})
@@ -64,6 +69,10 @@ def _run(arguments: argparse.Namespace) -> int:
         finally:
             unmount(place)
             started.process.wait()
+
+
+def _absolute(path: Path | None) -> str | None:
+    return None if path is None else os.fsdecode(path.absolute())
 
 
 def _leave(signo: int, _: object) -> NoReturn:
