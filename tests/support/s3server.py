@@ -4,7 +4,8 @@ Promise: writes happen one at a time, so a conditional put is as atomic as S3's 
 
     python -m tests.support.s3server
 
-prints `listening on http://127.0.0.1:PORT` once it accepts connections, and serves until it is ended.
+prints `listening on http://127.0.0.1:PORT` once it accepts connections, and serves until its standard input ends, so
+that it never outlives whoever started it.
 """
 
 from __future__ import annotations
@@ -25,18 +26,18 @@ _REPOSITORY = Path(__file__).resolve().parents[2]
 def serving() -> Iterator[str]:
     """Run the server for the life of the context; the value is its URL."""
     command = [sys.executable, "-m", "tests.support.s3server"]
-    with subprocess.Popen(command, cwd=_REPOSITORY, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            said = process.stdout.readline()
-            assert said.startswith("listening on "), f"the S3 server did not start: {said!r}"
-            yield said.removeprefix("listening on ").strip()
-        finally:
-            process.kill()
+    with subprocess.Popen(
+        command, cwd=_REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        said = process.stdout.readline()
+        assert said.startswith("listening on "), f"the S3 server did not start: {said!r}"
+        # Leaving the context of the process closes its input and waits for its end.
+        yield said.removeprefix("listening on ").strip()
 
 
 def main() -> None:
-    """Serve until ended."""
+    """Serve until standard input ends."""
     import logging
 
     from moto.server import DomainDispatcherApplication, create_backend_app
@@ -56,7 +57,8 @@ def main() -> None:
     os.environ["MOTO_PORT"] = str(server.port)
     sys.stdout.write(f"listening on http://127.0.0.1:{server.port}\n")
     sys.stdout.flush()
-    server.serve_forever()
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    sys.stdin.read()
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import re
 import secrets
 import threading
 import time
@@ -25,6 +26,7 @@ __all__ = ["LocalObjects"]
 
 _TEMPORARY = "tmp"
 _LOCK = "refs.lock"
+_OURS = re.compile(r"\d+-[0-9a-f]{16}\Z")
 _LOCK_PATIENCE_S = 30.0
 _STALE_S = 24 * 3600.0
 
@@ -116,8 +118,9 @@ class LocalObjects:
     def is_empty(self) -> bool:
         with self._naming("."):
             try:
-                with os.scandir(self._root) as entries:
-                    return next(entries, None) is None
+                names = set(os.listdir(self._root))
+                # What somebody who makes a store here leaves when killed, or has just made: nothing of another's.
+                return names <= {_TEMPORARY, _LOCK} and all(map(_OURS.match, _listed(self._root / _TEMPORARY)))
             except FileNotFoundError:
                 return True
             except NotADirectoryError:
@@ -166,10 +169,10 @@ class LocalObjects:
                 return
             self._swept = True
         oldest = time.time() - _STALE_S
-        for left in folder.iterdir():
+        for left in filter(_OURS.match, _listed(folder)):
             with contextlib.suppress(FileNotFoundError, PermissionError):
-                if left.stat().st_mtime < oldest:
-                    left.unlink()
+                if (folder / left).stat().st_mtime < oldest:
+                    (folder / left).unlink()
 
     @contextlib.contextmanager
     def _locked(self, key: str) -> Iterator[None]:
@@ -219,6 +222,13 @@ class LocalObjects:
                 raise faults.truncated(self.url, key, len(data), length)
             data += more
         return data
+
+
+def _listed(folder: Path) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except FileNotFoundError:
+        return []
 
 
 def _version(data: bytes) -> Version:

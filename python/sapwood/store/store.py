@@ -263,9 +263,12 @@ def _create(url: str, writer: WriteObjects | None) -> str:
     """Make a store of an empty place and return its id; or that of whoever was faster."""
     objects = _writable(url, writer)
     if not objects.is_empty():
-        raise InvalidInputError(
-            f"{url}: neither a store nor empty", kind="not-empty", hint="name an empty or a new place", store=url
-        )
+        try:
+            return _read_id(objects)  # somebody else has made it one since we looked
+        except NotFoundError:
+            raise InvalidInputError(
+                f"{url}: neither a store nor empty", kind="not-empty", hint="name an empty or a new place", store=url
+            ) from None
     identity = secrets.token_hex(16)
     try:
         objects.swap(IDENTITY, encode({"id": identity}), None)
