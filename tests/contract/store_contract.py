@@ -27,7 +27,7 @@ from tests.support.snapshots import digest, make_snapshot
 from tests.support.storeplaces import Place
 
 A, B = (digest(SnapshotDigest, text) for text in "AB")
-PACK = PackName(hashlib.sha256(b"pack").hexdigest())
+PACK, OTHER_PACK = (PackName(hashlib.sha256(text).hexdigest()) for text in (b"pack", b"other"))
 
 
 class StoreContract:
@@ -371,7 +371,9 @@ class ListingStoreContract(StoreContract):
     def test_what_an_unfinished_push_sent_is_known_to_the_next(self, store: Store, place: Place) -> None:
         store.put_pack(PACK, b"pack")
         store.keep_pending(PACK, b"what is in it")
-        assert open_store(place.url).fragments() == [b"what is in it"]
+        again = open_store(place.url)
+        assert again.pending() == {PACK: b"what is in it"}
+        assert again.fragments() == []
 
     def test_a_pending_fragment_whose_pack_is_gone_is_dropped(
         self, store: Store, place: Place, cache_dir: Path
@@ -379,13 +381,16 @@ class ListingStoreContract(StoreContract):
         store.put_pack(PACK, b"pack")
         store.keep_pending(PACK, b"what is in it")
         place.remove(f"packs/{PACK}.tar.zst")
-        assert store.fragments() == []
+        assert store.pending() == {}
         assert list(cache_dir.rglob("*.frag")) == []
 
-    def test_a_finished_push_leaves_nothing_pending(self, store: Store) -> None:
-        store.put_pack(PACK, b"pack")
-        store.keep_pending(PACK, b"what is in it")
+    def test_a_finished_push_clears_its_own_packs_only(self, store: Store) -> None:
+        for pack in (PACK, OTHER_PACK):
+            store.put_pack(pack, b"pack")
+            store.keep_pending(pack, b"what is in it")
         store.put_fragment(b"all")
-        store.clear_pending()
+        store.clear_pending([PACK])
+        assert store.pending() == {OTHER_PACK: b"what is in it"}
         assert store.fragments() == [b"all"]
-        store.clear_pending()
+        store.clear_pending([PACK, OTHER_PACK])
+        assert store.pending() == {}
