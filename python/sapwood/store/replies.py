@@ -27,8 +27,8 @@ _OS_SAYS = re.compile(r'\b(?:message|error): "([^"\\]{1,120})"')
 _DUMP = "\n\nDebug source:"
 
 _CREDENTIALS = "export AWS_ACCESS_KEY_ID=... AWS_SECRET_ACCESS_KEY=..."
-# Where Amazon's machines find credentials when none were given.
-_METADATA_SERVERS = ("//169.254.169.254/", "//169.254.170.2/", "//169.254.170.23/")
+# Where Amazon's machines and containers are asked for credentials when none were given.
+_CREDENTIAL_SERVERS = ("/latest/api/token", "/latest/meta-data/iam", "//169.254.170.2/", "//169.254.170.23/")
 
 
 def explained(error: Exception, url: str, key: str) -> SapwoodError:
@@ -41,7 +41,7 @@ def explained(error: Exception, url: str, key: str) -> SapwoodError:
     place = {"store": url, "key": key}
     status = _status(text)
     code = _found(_CODE, text)
-    if any(server in text for server in _METADATA_SERVERS):
+    if any(server in text for server in _CREDENTIAL_SERVERS):
         return DeniedError(f"{url}: no credentials were found", kind="credentials-missing", hint=_CREDENTIALS, **place)
     if code == "NoSuchBucket":
         return NotFoundError(f"{url}: there is no such bucket", kind="bucket-missing", **place)

@@ -1,0 +1,71 @@
+"""A web server that misbehaves as told, and a way to S3 that loses replies."""
+
+from __future__ import annotations
+
+import http.client
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import urlsplit
+
+Reply = Callable[[BaseHTTPRequestHandler], None]
+
+
+@contextmanager
+def replying(reply: Reply) -> Iterator[str]:
+    """Answer every request with `reply` for the life of the context; the value is the server's URL."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            reply(self)
+
+        do_HEAD = do_PUT = do_POST = do_DELETE = do_GET
+
+        def log_message(self, *args: object) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def send(handler: BaseHTTPRequestHandler, status: int, body: bytes = b"", **headers: str) -> None:
+    """Send one reply; header names have `_` for `-`."""
+    handler.send_response(status)
+    for name, value in {"Content_Length": str(len(body)), **headers}.items():
+        handler.send_header(name.replace("_", "-"), value)
+    handler.end_headers()
+    if handler.command != "HEAD":
+        handler.wfile.write(body)
+
+
+def status(code: int, body: bytes = b"") -> Reply:
+    """Always this status."""
+    return lambda handler: send(handler, code, body)
+
+
+def through(upstream: str, lose: Callable[[BaseHTTPRequestHandler], bool]) -> Reply:
+    """Pass requests on to `upstream`; where `lose` says so, do it and then reply 500 instead of what it said."""
+
+    def reply(handler: BaseHTTPRequestHandler) -> None:
+        body = handler.rfile.read(int(handler.headers.get("Content-Length", 0)))
+        connection = http.client.HTTPConnection(urlsplit(upstream).netloc, timeout=30)
+        connection.request(handler.command, handler.path, body, dict(handler.headers.items()))
+        said = connection.getresponse()
+        data = said.read()
+        connection.close()
+        if lose(handler):
+            send(handler, 500)
+        else:
+            kept = {name: value for name, value in said.getheaders() if name.lower() in ("etag", "last-modified")}
+            length = str(said.headers.get("Content-Length", len(data)))
+            send(handler, said.status, data, **{"Content_Length": length, **kept})
+
+    return reply
