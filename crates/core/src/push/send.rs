@@ -120,8 +120,10 @@ impl<'a> Packer<'a> {
     /// Every chunk of this run, into a fragment.
     pub fn describe(&self, fragment: &mut FragmentWriter) {
         let names = lock(&self.names);
-        for (number, lying) in lock(&self.filling).places.values() {
-            fragment.chunks(&names[number], [*lying]);
+        let mut places: Vec<(u32, Lying)> = lock(&self.filling).places.values().copied().collect();
+        places.sort_unstable_by_key(|(number, lying)| (*number, lying.offset, lying.inner));
+        for (number, lying) in places {
+            fragment.chunks(&names[&number], [lying]);
         }
     }
 

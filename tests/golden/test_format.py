@@ -1,0 +1,32 @@
+"""The worked examples of docs/format.md that Python writes; the core's are in crates/core/tests/format.rs."""
+
+import re
+from pathlib import Path
+
+from sapwood.digests import MapDigest, SnapshotDigest, TreeDigest, digest_of
+from sapwood.store.ref import Ref
+from sapwood.store.snapshot import Snapshot
+
+DOC = Path(__file__).parents[2] / "docs" / "format.md"
+
+
+def example(label: str) -> bytes:
+    found = re.search(rf"```{label}\n(.*?)```", DOC.read_text(), re.DOTALL)
+    assert found, f"no example {label}"
+    return found[1].strip().encode()
+
+
+def test_the_snapshot_shown_is_read_and_written_as_shown() -> None:
+    shown = example("text snapshot")
+    snapshot = Snapshot.decode(shown, digest_of(SnapshotDigest, shown), url="test")
+    assert snapshot.encode() == shown
+    assert snapshot.tree == digest_of(TreeDigest, bytes.fromhex(example("hex directory").decode()))
+    fence = example("text fence") + b"\n"
+    assert (snapshot.map, snapshot.map_size) == (digest_of(MapDigest, fence), len(fence))
+
+
+def test_the_ref_shown_names_the_snapshot_shown() -> None:
+    shown = example("text ref")
+    ref = Ref.decode("main", shown, "1", url="test")
+    assert ref.snapshot == digest_of(SnapshotDigest, example("text snapshot"))
+    assert (ref.counter, ref.encode()) == (1, shown)
