@@ -24,6 +24,7 @@ __all__ = ["explained"]
 _STATUS = re.compile(r"status code: (\d{3})")
 _CODE = re.compile(r"<Code>(\w{1,60})</Code>")
 _OS_SAYS = re.compile(r'\b(?:message|error): "([^"\\]{1,120})"')
+_GENERIC = re.compile(r"^Generic \w+ error: ")
 _DUMP = "\n\nDebug source:"
 
 _CREDENTIALS = "export AWS_ACCESS_KEY_ID=... AWS_SECRET_ACCESS_KEY=..."
@@ -95,5 +96,5 @@ def _found(pattern: re.Pattern[str], text: str) -> str | None:
 
 def _first(text: str) -> str:
     """Return the last clause of what stands before the dump."""
-    said = text.partition(_DUMP)[0].rpartition(" - ")[2]
+    said = _GENERIC.sub("", text.partition(_DUMP)[0].rpartition(" - ")[2])
     return " ".join(said.split())[:200]
