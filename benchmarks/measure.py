@@ -10,6 +10,7 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,7 +27,6 @@ class Case:
     command: Sequence[Word]
     prepare: Callable[[], object] = lambda: None
     environment: Mapping[str, str] = field(default_factory=dict)
-    may_end_with: tuple[int, ...] = (0,)
 
 
 @dataclass(frozen=True)
@@ -79,16 +79,24 @@ def in_turns(cases: Sequence[Case], rounds: int) -> list[Times]:
 
 
 def once(case: Case) -> tuple[float, int]:
-    """Run a case once and return its seconds and its peak of memory in bytes; its output goes nowhere."""
-    began = time.perf_counter()
-    process = subprocess.Popen(
-        case.command, env={**os.environ, **case.environment}, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
-    )
-    _, status, usage = os.wait4(process.pid, 0)
-    spent = time.perf_counter() - began
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode not in case.may_end_with:
-        raise SystemExit(f"bench: {' '.join(map(str, case.command))}: ended with code {process.returncode}")
+    """Run a case once and return its seconds and its peak of memory in bytes; what it says is shown if it fails."""
+    with tempfile.TemporaryFile("w+") as talk:
+        began = time.perf_counter()
+        process = subprocess.Popen(
+            case.command,
+            env={**os.environ, **case.environment},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=talk,
+        )
+        _, status, usage = os.wait4(process.pid, 0)
+        spent = time.perf_counter() - began
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            talk.seek(0)
+            raise SystemExit(
+                f"bench: {' '.join(map(str, case.command))}: ended with code {process.returncode}: {talk.read()}"
+            )
     return spent, usage.ru_maxrss * 1024
 
 
