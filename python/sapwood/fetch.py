@@ -27,11 +27,16 @@ _FETCHERS = 4
 _BATCH = 16
 
 
-class Taker(Protocol):
-    """What wants frames: `take` names the next ones, `deliver` takes the bytes of one."""
+class Receiver(Protocol):
+    """What takes the bytes of frames, and proves them."""
+
+    def deliver(self, frame: Frame, stored: bytes) -> None: ...
+
+
+class Taker(Receiver, Protocol):
+    """What also says which frames it wants next."""
 
     def take(self, max: int) -> list[Frame]: ...  # noqa: A002 - the core's word
-    def deliver(self, frame: Frame, stored: bytes) -> None: ...
 
 
 @dataclass
@@ -56,8 +61,8 @@ def read_frames(store: Store, frames: Iterable[Frame]) -> Iterator[tuple[Frame, 
         yield from zip(wanted, store.read_ranges(PackName(pack), ranges), strict=True)
 
 
-def deliver(store: Store, taker: Taker, frame: Frame, stored: bytes) -> None:
-    """Hand a frame over; one that arrived damaged is fetched once more, for the way may be to blame and not the store."""
+def deliver(store: Store, taker: Receiver, frame: Frame, stored: bytes) -> None:
+    """Hand a frame over; one that arrived damaged is fetched once more, for the way may be to blame, not the store."""
     try:
         taker.deliver(frame, stored)
     except CorruptError:

@@ -1,7 +1,7 @@
 """Stores and trees as scripts use them: opened by name, with everything that can be done to them as methods.
 
-Promise: of a snapshot nothing is fetched but the pages and chunks that are looked at. Not here: what a tree can do (`tree`),
-how a push, a pull or a mount goes (`push`, `pull`, `mount`).
+Promise: of a snapshot nothing is fetched but the pages and chunks that are looked at. Not here: what a tree can do
+(`tree`), how a push, a pull or a mount goes (`push`, `pull`, `mount`).
 """
 
 from __future__ import annotations
@@ -47,9 +47,7 @@ class OpenStore(Store):
 
         return push(self, root, ref, index=index, skip_unreadable=skip_unreadable, progress=progress)
 
-    def pull(
-        self, ref: str, destination: str | os.PathLike[str], *, progress: OnProgress | None = None
-    ) -> Pulled:
+    def pull(self, ref: str, destination: str | os.PathLike[str], *, progress: OnProgress | None = None) -> Pulled:
         """Write what `ref` names to a new or empty directory; see `sapwood.pull.pull`."""
         from sapwood.pull import pull
 

@@ -94,9 +94,7 @@ def _check(target: Path) -> None:
         if not stat.S_ISDIR(mode):
             raise InvalidInputError(f"{target} is not a directory", kind="not-a-directory")
         if any(target.iterdir()):
-            raise InvalidInputError(
-                f"{target} is not empty", kind="not-empty", hint="name a new or an empty directory"
-            )
+            raise InvalidInputError(f"{target} is not empty", kind="not-empty", hint="name a new or an empty directory")
 
 
 @contextmanager

@@ -6,6 +6,7 @@ which the next push from this machine takes up. Not here: reading, cutting and p
 
 from __future__ import annotations
 
+import builtins
 import os
 import pwd
 import time
@@ -46,7 +47,7 @@ class Pushed:
     chunk_bytes_sent: int
     packs_sent: int
     bytes_stored: int
-    unreadable: tuple[bytes, ...]
+    unreadable: tuple[builtins.bytes, ...]
     seconds: float
     unchanged: bool
     """The ref names this very tree already; nothing was written."""
@@ -91,7 +92,7 @@ def push(
     finally:
         run.close()
     stored = made["pack_bytes_sent"]
-    # The order of these is the promise: a name is written when what it names is there (tests/faults/test_killed_push.py).
+    # The order of these is the promise: a name is written after what it names (tests/faults/test_killed_push.py).
     if made["fragment"]:
         store.put_fragment(made["fragment"])
         stored += len(made["fragment"])
@@ -135,7 +136,7 @@ def _current(store: Store, ref: str) -> Ref | None:
 
 
 def _snapshot(store: Store, ref: Ref | None) -> Snapshot | None:
-    """Return what the ref named; nothing when it is lost or damaged, for a push must be able to follow it all the same."""
+    """Return what the ref named; nothing when it is lost or damaged, for a push must be able to follow it even so."""
     if ref is None:
         return None
     try:

@@ -1,5 +1,6 @@
 """File maps, their pages and entries. Paths are bytes; digests `sha256:<hex>`; sizes bytes."""
 
+import builtins
 from typing import final
 
 __all__ = ["Entry", "FileMap", "Frame", "read_chunk"]
@@ -79,7 +80,7 @@ class Entry:
 class FileMap:
     """A fence index, and the pages that have been brought so far."""
 
-    def __new__(cls, stored: bytes, digest: str, size: int) -> FileMap:
+    def __new__(cls, stored: builtins.bytes, digest: str, size: int) -> FileMap:
         """From a fence index as stored; `digest` and `size` are those of its text.
 
         Raises:
@@ -99,17 +100,17 @@ class FileMap:
         """Of all blobs."""
     def pages(self) -> list[Frame]:
         """Return the frames of all pages, by page number."""
-    def missing(self, path: bytes, children: bool) -> list[int]:
+    def missing(self, path: builtins.bytes, children: bool) -> list[int]:
         """Return the pages yet to bring before `path` can be looked up, or its `children` listed."""
-    def add_page(self, page: int, stored: bytes) -> None:
+    def add_page(self, page: int, stored: builtins.bytes) -> None:
         """Bring a page: the bytes of its frame as stored.
 
         Raises:
             CorruptError: `damaged`, `chunk-corrupt`.
             FormatError: `format-newer`.
         """
-    def lookup(self, path: bytes) -> Entry | None: ...
-    def list(self, path: bytes) -> list[Entry]:
+    def lookup(self, path: builtins.bytes) -> Entry | None: ...
+    def list(self, path: builtins.bytes) -> list[Entry]:
         """Return the entries of a directory, sorted by name; none for what is no directory."""
 
 def read_chunk(frame: Frame, stored: bytes, inner: int, digest: str, size: int) -> bytes:

@@ -21,7 +21,7 @@ class Server:
     def closed(self) -> bool:
         """It was unmounted."""
     def take(self, max: int, timeout_s: float) -> list[Frame]:
-        """Return up to `max` frames of one pack that are wanted, most urgent first; none after `timeout_s` or once closed."""
+        """Return up to `max` wanted frames of one pack, most urgent first; none after `timeout_s` or once closed."""
     def deliver(self, frame: Frame, stored: bytes) -> None:
         """Prove a frame, keep it in the cache, and answer who waits for it.
 
@@ -33,7 +33,7 @@ class Server:
     def prefetch(self) -> None:
         """Want all the rest, behind everything that somebody waits for."""
     def stats(self) -> dict[str, Any]:
-        """Return `bytes_fetched`, `frames_fetched`, `files_read`, `bytes_read` (of files that were read at all), `last_error`."""
+        """Return `bytes_fetched`, `frames_fetched`, `files_read`, `bytes_read` (of files read at all), `last_error`."""
 
 def unmount(place: str | PathLike[str]) -> None:
     """Unmount, also when the server is gone.

@@ -26,9 +26,7 @@ class Push:
             CorruptError: `damaged` fragment.
             FormatError: `format-newer`.
         """
-    def next(
-        self, progress: Callable[[int, int, int, int], None] | None = None
-    ) -> tuple[str, bytes, bytes] | None:
+    def next(self, progress: Callable[[int, int, int, int], None] | None = None) -> tuple[str, bytes, bytes] | None:
         """Return the next pack as (name, bytes, fragment), or None when there are no more."""
     def result(self) -> dict[str, Any]:
         """Return what remains to be written; once.

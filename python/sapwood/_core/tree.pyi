@@ -44,4 +44,4 @@ def status(
     threads: int,
     progress: Callable[[int, int, int, int], None] | None = None,
 ) -> tuple[list[bytes], list[bytes], list[bytes], list[bytes], bool]:
-    """Return what was added, changed and removed since `index` was written, what may not be read, and whether there was none."""
+    """Return what was added, changed, removed since `index` was written, the unreadable, whether there was none."""

@@ -1,7 +1,7 @@
 """Serving one mount: what the kernel asks for is fetched, most urgent first.
 
-Promise: a read is answered with proved bytes, or with EIO and a line in the log that says why, and never hangs for longer than
-the store's own limits (docs/mount.md). Not here: the order of what is wanted, proving, the cache (the core).
+Promise: a read is answered with proved bytes, or with EIO and a line in the log that says why, and never hangs for
+longer than the limits of the store (docs/mount.md). Not here: the order of what is wanted, proving, the cache (core).
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ def mounts(cache_dir: Path | None = None) -> list[Mount]:
     for raw in core.mounts():
         path = Path(os.fsdecode(raw))
         note = _read(_note(cache_dir or places.cache_dir(), path))
-        found.append(Mount(path, str(note.get("address", "")), int(note.get("pid", 0))))
+        found.append(Mount(path, str(note.get("address", "")), int(str(note.get("pid", 0)))))
     return sorted(found, key=lambda mount: mount.path)
 
 

@@ -6,6 +6,7 @@ Not here: the records (the core), pushing what changed (`push`).
 
 from __future__ import annotations
 
+import builtins
 import hashlib
 import os
 from collections.abc import Iterator
@@ -37,7 +38,7 @@ class Hashed:
     bytes: int
     files_hashed: int
     bytes_hashed: int
-    unreadable: tuple[bytes, ...]
+    unreadable: tuple[builtins.bytes, ...]
 
 
 @dataclass(frozen=True)
@@ -151,7 +152,7 @@ class _Directory:
             raise NotFoundError(f"{shown(path)} is gone", kind="path-missing", path=path) from error
         except PermissionError as error:
             raise DeniedError(f"no permission to read {shown(path)}", kind="path-denied", path=path) from error
-        # A small file is proved before its first byte is given; of a large one at least nobody is told that it was right.
+        # A small file is proved before its first byte is given; of a large one nobody is told that it was right.
         with file:
             digest = hashlib.sha256()
             held: list[bytes] = []

@@ -107,7 +107,8 @@ class Tree:
     def diff(self, other: Tree) -> Iterator[Change]:
         """Yield what `other` has added, removed and changed: names, contents, executable bits, symlinks, kinds.
 
-        Directories of equal digest are not looked into, so the cost is that of what differs; owners and times are not compared.
+        Directories of equal digest are not looked into, so the cost is that of what differs. Owners and times do not
+        count.
         """
         todo = [b""] if self.digest != other.digest else []
         while todo:
