@@ -13,7 +13,7 @@ import pytest
 
 from sapwood.digests import MapDigest, PackName, SnapshotDigest
 from sapwood.errors import ConflictError, DeniedError, UnavailableError
-from sapwood.store import Store, open_store
+from sapwood.store import Ref, Store, open_store
 from sapwood.store.local import LocalObjects
 from tests.support.child import Killed, die, drop_privileges, in_child
 from tests.support.snapshots import digest, make_snapshot
@@ -127,6 +127,35 @@ def test_bytes_are_synced_before_they_have_a_name_and_the_name_before_it_is_told
         if folder == local_place.root.parent:
             break
         assert ("sync", folder.parent) in calls
+
+
+def test_every_folder_that_a_new_store_needs_is_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: set[Path] = set()
+    fsync = os.fsync
+
+    def traced(file: int) -> None:
+        synced.add(Path(os.readlink(f"/proc/self/fd/{file}")))
+        fsync(file)
+
+    monkeypatch.setattr(os, "fsync", traced)
+    open_store(str(tmp_path / "a/b/store"), create=True)
+    assert {tmp_path, tmp_path / "a", tmp_path / "a/b", tmp_path / "a/b/store"} <= synced
+
+
+def test_a_store_below_a_folder_that_may_only_be_crossed_is_written(tmp_path: Path) -> None:
+    above = tmp_path / "above"
+    url = str(above / "store")
+    open_store(url, create=True)
+
+    def unprivileged() -> Ref:
+        drop_privileges()
+        return open_store(url).move_ref("main", A, None)
+
+    above.chmod(0o111)
+    try:
+        assert in_child(unprivileged).snapshot == A
+    finally:
+        above.chmod(0o755)
 
 
 def test_folders_are_not_synced_again_with_each_object(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -150,16 +150,21 @@ class LocalObjects:
         _sync_folder(final.parent)
 
     def _root_folder(self, folder: Path) -> None:
-        """Make a folder that survives power loss, as do those above it up to the root and the root itself."""
+        """Make a folder that survives power loss, with those above it up to the root and, above that, what is missing."""
         if folder in self._rooted:
             return
-        if folder == self._root:
-            folder.mkdir(parents=True, exist_ok=True)
-        else:
+        if self._root in folder.parents or not folder.parent.is_dir():
             self._root_folder(folder.parent)
+        found = folder.is_dir()
+        if not found:
             folder.mkdir(exist_ok=True)
-        # Even one that was there: whoever made it may have been killed before this.
-        _sync_folder(folder.parent)
+        try:
+            # Even of one that was there: whoever made it may have been killed before this.
+            _sync_folder(folder.parent)
+        except PermissionError:
+            # A root may stand in a folder that we cannot read; then whoever made the root answers for it.
+            if not found:
+                raise
         self._rooted.add(folder)
 
     def _sweep(self, folder: Path) -> None:
