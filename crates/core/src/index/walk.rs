@@ -172,6 +172,14 @@ impl State {
     }
 }
 
+/// One entry as it is.
+struct Present {
+    stat: Stat,
+    record: Record,
+    mark: u8,
+    target: Vec<u8>,
+}
+
 struct Walk<'a> {
     root: &'a Root,
     before: Option<&'a State>,
@@ -182,11 +190,16 @@ struct Walk<'a> {
 impl Walk<'_> {
     /// A state of the root alone, and its visit to be made.
     fn start(&self) -> Result<(State, Task)> {
-        let path = self.root.path();
-        let dir = self.root.open_dir(b"").map_err(Error::io("open", path))?;
-        let stat = dir.stat(b".").map_err(Error::io("stat", path))?;
         let before = self.before.map(|_| 0);
-        let (record, mark) = self.record(&dir, b"", &stat, before).map_err(Error::io("stat", path))?;
+        let look = || {
+            let dir = self.root.open_dir(b"")?;
+            let stat = dir.stat(b".")?;
+            Ok((stat, self.record(&dir, b"", &stat, before)?))
+        };
+        let (stat, (record, mark)) = look().map_err(|e: std::io::Error| match is_denied(&e) {
+            true => Error::Unreadable { paths: vec![self.root.path().to_path_buf()] },
+            false => Error::io("open", self.root.path())(e),
+        })?;
         let mut state = State {
             records: Vec::with_capacity(self.before.map_or(1, |before| before.records.len())),
             names: Vec::with_capacity(self.before.map_or(0, |before| before.names.len())),
@@ -265,7 +278,8 @@ impl Walk<'_> {
             let old_name = |entry: u32| before.map_or(&b""[..], |(before, _)| before.name(entry));
             while old.next_if(|&entry| old_name(entry) < name).is_some() {}
             let old = old.next_if(|&entry| old_name(entry) == name);
-            let Some((stat, mut record, mark, target)) = self.entry(dir, path, name, old)? else { continue };
+            let Some(present) = self.entry(dir, path, name, old)? else { continue };
+            let Present { stat, mut record, mark, target } = present;
             let name_len = u16::try_from(name.len()).map_err(|_| too_long(name))?;
             record.set_name(u32::try_from(names.len()).map_err(|_| too_long(path))?, name_len);
             names.extend_from_slice(name);
@@ -281,7 +295,7 @@ impl Walk<'_> {
     /// The present record of an entry, with the target of a symbolic link; `None` when it is gone or a socket.
     fn entry(
         &self, dir: &Dir, path: &[u8], name: &[u8], old: Option<u32>,
-    ) -> Result<Option<(Stat, Record, u8, Vec<u8>)>> {
+    ) -> Result<Option<Present>> {
         let show = || self.root.show(path).join(OsStr::from_bytes(name));
         for _ in 0..TRIES {
             let stat = match dir.stat(name) {
@@ -297,7 +311,7 @@ impl Walk<'_> {
                 made => made.map_err(Error::io("list extended attributes of", show()))?,
             };
             if stat.kind() != Kind::Symlink {
-                return Ok(Some((stat, record, mark, Vec::new())));
+                return Ok(Some(Present { stat, record, mark, target: Vec::new() }));
             }
             let target = match self.before.zip(old).filter(|_| mark & VALID != 0) {
                 Some((before, old)) => before.target(old).to_vec(),
@@ -308,7 +322,7 @@ impl Walk<'_> {
                 },
             };
             record.set_length(u32::try_from(target.len()).map_err(|_| too_long(name))?);
-            return Ok(Some((stat, record, mark, target)));
+            return Ok(Some(Present { stat, record, mark, target }));
         }
         Err(Error::Unstable { path: show() })
     }

@@ -32,9 +32,6 @@ pub trait Sink {
 /// what `sink` returns.
 pub fn read_stable(root: &Root, rel: &[u8], buffer: &mut Vec<u8>, job: &Job, sink: &mut dyn Sink) -> Result<Stat> {
     use std::sync::atomic::Ordering::Relaxed;
-    if buffer.len() < PIECE {
-        buffer.resize(PIECE, 0);
-    }
     for _ in 0..TRIES {
         let mut file = match root.open_file(rel) {
             // A symbolic link by now, or a socket or a device without a driver.
@@ -45,35 +42,31 @@ pub fn read_stable(root: &Root, rel: &[u8], buffer: &mut Vec<u8>, job: &Job, sin
         if before.kind() != Kind::File {
             break;
         }
+        let piece = usize::try_from(before.size).map_or(PIECE, |size| size.min(PIECE));
+        if buffer.len() < piece {
+            buffer.resize(piece.next_power_of_two(), 0);
+        }
         sink.begin(&before)?;
-        let read = read_once(&mut file, before.size, buffer, job, sink, root, rel)?;
+        let mut read = 0;
+        while read < before.size {
+            let want = usize::try_from(before.size - read).map_or(piece, |left| left.min(piece));
+            let got = match file.read(&mut buffer[..want]) {
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+                got => got.map_err(Error::io("read", root.show(rel)))?,
+            };
+            if got == 0 {
+                break;
+            }
+            read += got as u64;
+            job.step(got as u64)?;
+            sink.piece(&buffer[..got])?;
+        }
         if read == before.size && stat_of(&file, root, rel)?.agrees(&before) {
             return Ok(before);
         }
         job.bytes_done.fetch_sub(read, Relaxed);
     }
     Err(Error::Unstable { path: root.show(rel) })
-}
-
-/// Pass on up to `size` bytes; how many there were.
-fn read_once(
-    file: &mut File, size: u64, buffer: &mut [u8], job: &Job, sink: &mut dyn Sink, root: &Root, rel: &[u8],
-) -> Result<u64> {
-    let mut done = 0;
-    while done < size {
-        let want = usize::try_from(size - done).map_or(PIECE, |left| left.min(PIECE));
-        let got = match file.read(&mut buffer[..want]) {
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-            other => other.map_err(Error::io("read", root.show(rel)))?,
-        };
-        if got == 0 {
-            break;
-        }
-        done += got as u64;
-        job.step(got as u64)?;
-        sink.piece(&buffer[..got])?;
-    }
-    Ok(done)
 }
 
 fn stat_of(file: &File, root: &Root, rel: &[u8]) -> Result<Stat> {
