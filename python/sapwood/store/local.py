@@ -150,7 +150,7 @@ class LocalObjects:
         _sync_folder(final.parent)
 
     def _root_folder(self, folder: Path) -> None:
-        """Make a folder that survives power loss, with those above it up to the root and, above that, what is missing."""
+        """Make a folder that survives power loss, with those above it to the root and, above that, what is missing."""
         if folder in self._rooted:
             return
         if self._root in folder.parents or not folder.parent.is_dir():
