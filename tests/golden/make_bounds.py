@@ -1,9 +1,9 @@
 """Write `bounds.tsv`: cut points of generated blobs, by an implementation of its own.
 
 An independent reading of FastCDC 2020 (W. Xia et al., 2020, algorithm 2), a byte at a time, with REAPI's parameters:
-gear table from MD5, normalisation 2. The paper's "two bytes each time" leaves one trace: in a window of odd length the last
-byte is never tested. The blob is SHA-256 of a counter as eight little-endian bytes, cut to length. Columns: length of
-the blob, then the sizes of its chunks.
+gear table from MD5, normalisation 2. The paper's "two bytes each time" leaves one trace: in a window of odd length
+the last byte is never tested. The blob is SHA-256 of a counter as eight little-endian bytes, cut to length. Columns:
+length of the blob, then the sizes of its chunks.
 
 Run by hand when a length is added: `python tests/golden/make_bounds.py > tests/golden/bounds.tsv`.
 """

@@ -55,8 +55,17 @@ class Sapwood:
         out, err = (data.decode("utf-8", "surrogateescape") for data in (done.stdout, done.stderr))
         return Said(done.returncode, out, err)
 
+    def without_powers(self) -> Sapwood:
+        """Return one whose commands heed permissions, as those of an ordinary user do, even if we are root."""
+        return _Powerless(self.home) if os.getuid() == 0 else self
+
     def good(self, *words: str | Path) -> Said:
         """Run a command that must succeed."""
         said = self(*words)
         assert said.code == 0, said
         return said
+
+
+class _Powerless(Sapwood):
+    def command(self, *words: str | Path) -> list[str]:
+        return ["setpriv", "--bounding-set=-all", "--inh-caps=-all", *super().command(*words)]

@@ -62,10 +62,16 @@ pub fn show(path: &Path) -> String {
     out
 }
 
+/// What the system says, without the number that Rust adds.
+fn said(source: &io::Error) -> String {
+    let text = source.to_string();
+    text.split(" (os error ").next().unwrap_or(&text).to_string()
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Error::Io { doing, path, source } => write!(f, "cannot {doing} {}: {source}", show(path)),
+            Error::Io { doing, path, source } => write!(f, "cannot {doing} {}: {}", show(path), said(source)),
             Error::Unreadable { paths } => {
                 write!(f, "no permission to read {}", show(&paths[0]))?;
                 if paths.len() > 1 { write!(f, " and {} more", paths.len() - 1) } else { Ok(()) }
