@@ -126,8 +126,7 @@ impl FileMap {
         }
     }
 
-    /// The place of the first entry of the directory at `path`, and of any that would follow: start here and go on with
-    /// `next` while the entry's parent is `path`. The root's own row is skipped.
+    /// The place of the first entry of the directory at `path`, if it has any; go on with `child`.
     pub fn first_child(&self, path: &[u8]) -> Found<Place> {
         let Some(page) = self.page_of((path, b"\0")) else { return Ok((0, 1)) };
         let rows = self.rows(page)?;
@@ -149,14 +148,25 @@ impl FileMap {
         Ok(self.rows(page + 1)?.first().map(|entry| ((page + 1, 0), entry)))
     }
 
+    /// The entry of the directory at `path` that stands at a place or, past a page's end, at the beginning of the next page;
+    /// `None` when the directory has no more. No page is needed beyond those that hold its entries.
+    pub fn child(&self, path: &[u8], (page, row): Place) -> Found<Option<(Place, &Entry)>> {
+        let Some(at) = self.pages.get(page) else { return Ok(None) };
+        let (page, row) = if row < at.entries as usize { (page, row) } else { (page + 1, 0) };
+        match self.pages.get(page) {
+            Some(at) if row > 0 || parent_and_name(&at.first).0 == path => {}
+            _ => return Ok(None),
+        }
+        let entry = self.rows(page)?.get(row);
+        let of_directory = |entry: &&Entry| !entry.path.is_empty() && parent_and_name(&entry.path).0 == path;
+        Ok(entry.filter(of_directory).map(|entry| ((page, row), entry)))
+    }
+
     /// The entries of the directory at `path`, in order of their names.
     pub fn children(&self, path: &[u8]) -> Found<Vec<(u64, &Entry)>> {
         let mut out = Vec::new();
         let mut place = self.first_child(path)?;
-        while let Some(((page, row), entry)) = self.at(place)? {
-            if entry.path.is_empty() || parent_and_name(&entry.path).0 != path {
-                break;
-            }
+        while let Some(((page, row), entry)) = self.child(path, place)? {
             out.push((inode_of(page, row), entry));
             place = (page, row + 1);
         }

@@ -21,12 +21,22 @@ fn file(path: &str, text: &str) -> Entry {
     entry(path, Kind::Regular(Content { digest, chunks, holes: vec![] }))
 }
 
-/// A map of `entries`, with its pages brought.
-fn map_of(entries: &[Entry]) -> FileMap {
+/// The pages of a map of `entries`.
+fn pages_of(entries: &[Entry]) -> (Vec<PageText>, u64, u64) {
     let (mut writer, mut pages) = (MapWriter::default(), Vec::new());
     pages.extend(entries.iter().filter_map(|entry| writer.push(entry)));
     let (last, count, bytes) = writer.finish();
     pages.extend(last);
+    (pages, count, bytes)
+}
+
+fn fence_of(map: &FileMap) -> Vec<u8> {
+    fence(map.summary.tree, map.summary.entries, map.summary.bytes, map.pages())
+}
+
+/// A map of `entries`, with its pages brought.
+fn map_of(entries: &[Entry]) -> FileMap {
+    let (pages, count, bytes) = pages_of(entries);
     let at = |(number, page): (usize, &PageText)| PageRef {
         first: page.first.clone(),
         digest: page.digest,
@@ -92,14 +102,22 @@ fn lookups_agree_with_a_plain_list_over_many_pages() {
     let entries: Vec<Entry> =
         paths.iter().map(|path| if is_directory(path) { directory(path) } else { file(path, path) }).collect();
     let map = map_of(&entries);
+    let texts: Vec<Vec<u8>> = pages_of(&entries).0.into_iter().map(|page| page.text).collect();
     assert!(map.pages().len() > 10);
     for path in &paths {
         let inode = map.find(path.as_bytes()).unwrap().unwrap();
         assert_eq!(map.entry(inode).unwrap().unwrap().path, path.as_bytes());
+        if !is_directory(path) {
+            continue;
+        }
         let children: Vec<_> = map.children(path.as_bytes()).unwrap().iter().map(|(_, e)| e.path.clone()).collect();
         let expected = paths.iter().filter(|p| !p.is_empty() && parent_and_name(p.as_bytes()).0 == path.as_bytes());
         assert_eq!(children, expected.map(|p| p.clone().into_bytes()).collect::<Vec<_>>(), "{path}");
         let pages = map.pages_of(path.as_bytes());
+        // They suffice: nothing else is needed to list the directory.
+        let few = FileMap::from_fence(&fence_of(&map)).unwrap();
+        pages.clone().for_each(|page| few.add_page(page, &texts[page]).unwrap());
+        assert_eq!(few.children(path.as_bytes()).map(|list| list.len()), Ok(children.len()));
         for (inode, _) in map.children(path.as_bytes()).unwrap() {
             assert!(pages.contains(&place_of(inode).unwrap().0));
         }

@@ -78,7 +78,8 @@ impl State {
     }
 
     fn has_sorted_names(&self) -> bool {
-        (2..self.len()).all(|entry| self.parent(entry) != self.parent(entry - 1) || self.name(entry - 1) < self.name(entry))
+        (2..self.len())
+            .all(|entry| self.parent(entry) != self.parent(entry - 1) || self.name(entry - 1) < self.name(entry))
     }
 
     /// Store a sealed state at `path`. In place when `before`, which was read from there, has the same structure, and

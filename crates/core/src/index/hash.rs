@@ -31,7 +31,11 @@ pub struct Summary {
 /// `Unreadable` with all such paths unless `skip_unreadable`; what `State::scan`, `State::read`, `read_stable` and
 /// `State::write` say. The stored state is then as it was.
 pub fn hash(
-    root: &Path, index: Option<&Path>, threads: usize, skip_unreadable: bool, job: &Job,
+    root: &Path,
+    index: Option<&Path>,
+    threads: usize,
+    skip_unreadable: bool,
+    job: &Job,
 ) -> Result<(State, Summary, Vec<PathBuf>)> {
     let root = Root::open(root)?;
     let before = match index {
@@ -63,7 +67,12 @@ impl State {
     /// Take the digests of `files`; how many were read, and their bytes. Those that may not be read are removed and added
     /// to `unreadable`.
     pub(super) fn read_files(
-        &mut self, root: &Root, files: &[u32], threads: usize, unreadable: &mut Vec<PathBuf>, job: &Job,
+        &mut self,
+        root: &Root,
+        files: &[u32],
+        threads: usize,
+        unreadable: &mut Vec<PathBuf>,
+        job: &Job,
     ) -> Result<(u64, u64)> {
         let bytes: u64 = files.iter().map(|&file| self.record(file).size()).sum();
         job.files_total.fetch_add(files.len() as u64, Relaxed);

@@ -8,7 +8,10 @@ use crate::error::Result;
 /// The results of `work` for each number below `count`, in order, by `threads` threads that take the next number when
 /// free. Each thread has scratch memory made by `scratch`. The first error ends all soon and is returned.
 pub fn share<S, T: Send>(
-    threads: usize, count: usize, scratch: impl Fn() -> S + Sync, work: impl Fn(&mut S, usize) -> Result<T> + Sync,
+    threads: usize,
+    count: usize,
+    scratch: impl Fn() -> S + Sync,
+    work: impl Fn(&mut S, usize) -> Result<T> + Sync,
 ) -> Result<Vec<T>> {
     let next = AtomicUsize::new(0);
     let run = || {

@@ -83,7 +83,9 @@ fn independent(directory: &Path) -> Digest {
     let names: Vec<Vec<u8>> = entries.iter().map(|entry| entry.file_name().into_vec()).collect();
     let targets: Vec<Vec<u8>> = entries
         .iter()
-        .map(|entry| fs::read_link(entry.path()).map(|target| target.as_os_str().as_bytes().to_vec()).unwrap_or_default())
+        .map(|entry| {
+            fs::read_link(entry.path()).map(|target| target.as_os_str().as_bytes().to_vec()).unwrap_or_default()
+        })
         .collect();
     let mut message = Directory::default();
     for ((entry, name), target) in entries.iter().zip(&names).zip(&targets) {
@@ -93,7 +95,11 @@ fn independent(directory: &Path) -> Digest {
         } else if metadata.is_symlink() {
             message.symlink(name, target);
         } else if metadata.is_file() {
-            message.file(name, Digest::of(&fs::read(entry.path()).unwrap()), metadata.permissions().mode() & 0o100 != 0);
+            message.file(
+                name,
+                Digest::of(&fs::read(entry.path()).unwrap()),
+                metadata.permissions().mode() & 0o100 != 0,
+            );
         }
     }
     message.digest()
@@ -112,9 +118,8 @@ fn the_first_hash_reads_all_and_the_second_nothing() {
     let place = Place::new();
     let (state, summary, _) = place.try_hash().unwrap();
     assert_eq!(state.root_digest(), Some(independent(&place.root)));
-    let expected = Summary {
-        files: 5, directories: 4, symlinks: 1, others: 1, bytes: 15, files_hashed: 5, bytes_hashed: 15,
-    };
+    let expected =
+        Summary { files: 5, directories: 4, symlinks: 1, others: 1, bytes: 15, files_hashed: 5, bytes_hashed: 15 };
     assert_eq!(summary, expected);
     let stored = fs::read(&place.index).unwrap();
     let before = fs::metadata(&place.index).unwrap();

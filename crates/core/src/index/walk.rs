@@ -73,7 +73,8 @@ impl State {
         let mut level = vec![top];
         while !level.is_empty() {
             let threads = if level.len() < WORTH_THREADS { 1 } else { threads };
-            let visits = share(threads, level.len(), || (), |(), number| walk.visit(&level[number], number < KEPT_OPEN))?;
+            let visits =
+                share(threads, level.len(), || (), |(), number| walk.visit(&level[number], number < KEPT_OPEN))?;
             let mut next = Vec::new();
             for (task, visit) in level.iter().zip(visits) {
                 match visit {
@@ -293,9 +294,7 @@ impl Walk<'_> {
     }
 
     /// The present record of an entry, with the target of a symbolic link; `None` when it is gone or a socket.
-    fn entry(
-        &self, dir: &Dir, path: &[u8], name: &[u8], old: Option<u32>,
-    ) -> Result<Option<Present>> {
+    fn entry(&self, dir: &Dir, path: &[u8], name: &[u8], old: Option<u32>) -> Result<Option<Present>> {
         let show = || self.root.show(path).join(OsStr::from_bytes(name));
         for _ in 0..TRIES {
             let stat = match dir.stat(name) {

@@ -51,7 +51,8 @@ impl Pull {
         paths.sort_unstable();
         for path in paths {
             let path = directory.join(path_of(path));
-            rustix::fs::mkdirat(CWD, &path, Mode::RWXU).map_err(|e| Error::io("make the directory", &path)(e.into()))?;
+            rustix::fs::mkdirat(CWD, &path, Mode::RWXU)
+                .map_err(|e| Error::io("make the directory", &path)(e.into()))?;
             job.step(0)?;
         }
         let pull = Pull {
@@ -195,9 +196,8 @@ impl Pull {
     /// Make a symlink, device or FIFO; false when there is nothing to set metadata of.
     fn make(&self, number: usize, notes: &mut Vec<String>) -> Result<bool> {
         let path = self.path(number);
-        let node = |kind, major, minor| {
-            rustix::fs::mknodat(CWD, &path, kind, Mode::RWXU, rustix::fs::makedev(major, minor))
-        };
+        let node =
+            |kind, major, minor| rustix::fs::mknodat(CWD, &path, kind, Mode::RWXU, rustix::fs::makedev(major, minor));
         let made = match &self.entries[number].kind {
             Kind::Symlink { target } => rustix::fs::symlinkat(path_of(target), CWD, &path),
             Kind::CharDevice { major, minor } => node(FileType::CharacterDevice, *major, *minor),

@@ -107,7 +107,8 @@ fn hard_link(path: Vec<u8>, first: Vec<u8>, mode: u32) -> Entry {
 fn entry_of(root: &Root, state: &State, places: &Places<'_>, record: u32, path: Vec<u8>) -> Result<Entry> {
     let stat = state.stat(record);
     let read = |path: &[u8]| Error::io("read", root.show(path));
-    let digest = || state.digest(record).ok_or_else(|| Error::Missing { what: format!("the digest of record {record}") });
+    let digest =
+        || state.digest(record).ok_or_else(|| Error::Missing { what: format!("the digest of record {record}") });
     let (major, minor) = (rustix::fs::major(stat.rdev), rustix::fs::minor(stat.rdev));
     let kind = match stat.mode & libc::S_IFMT {
         libc::S_IFDIR => Kind::Directory { digest: digest()? },
@@ -122,7 +123,16 @@ fn entry_of(root: &Root, state: &State, places: &Places<'_>, record: u32, path: 
         _ => Kind::Fifo,
     };
     let xattrs = if state.has_xattrs(record) { root.xattrs(&path).map_err(read(&path))? } else { Vec::new() };
-    Ok(Entry { path, kind, mode: stat.mode & 0o7777, uid: stat.uid, gid: stat.gid, mtime: stat.mtime, links: 1, xattrs })
+    Ok(Entry {
+        path,
+        kind,
+        mode: stat.mode & 0o7777,
+        uid: stat.uid,
+        gid: stat.gid,
+        mtime: stat.mtime,
+        links: 1,
+        xattrs,
+    })
 }
 
 fn holes_of(root: &Root, path: &[u8], stat: &scan::Stat) -> Result<Vec<(u64, u64)>> {

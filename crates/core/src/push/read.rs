@@ -71,7 +71,9 @@ pub fn read(
                             outcome.large.insert(digest.sha256, pieces);
                         }
                     }
-                    Err(Error::Io { source, path, .. }) if is_denied(&source) => outcome.unreadable.push((record, path)),
+                    Err(Error::Io { source, path, .. }) if is_denied(&source) => {
+                        outcome.unreadable.push((record, path))
+                    }
                     Err(Error::Io { source, .. }) if is_gone(&source) => outcome.gone.push(record),
                     Err(error) => return Err(error),
                 }
@@ -100,8 +102,10 @@ pub fn read(
                 })
             })
             .collect();
-        let results: Vec<Result<()>> =
-            workers.into_iter().map(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect();
+        let results: Vec<Result<()>> = workers
+            .into_iter()
+            .map(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            .collect();
         results.into_iter().collect::<Result<()>>()
     })?;
     let mut outcome = merged.into_inner().expect("no worker panicked");

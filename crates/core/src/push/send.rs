@@ -7,8 +7,8 @@ use std::time::Duration;
 use crossbeam_channel::{SendTimeoutError, Sender};
 
 use super::fragment::{FragmentWriter, PackName};
-use crate::archive::{Lying, Pack, PackWriter};
 use crate::archive::frame::Frame;
+use crate::archive::{Lying, Pack, PackWriter};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::filemap::{ChunkAt, FrameAt};

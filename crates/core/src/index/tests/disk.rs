@@ -40,7 +40,10 @@ fn guarded() -> Place {
 fn all_that_may_not_be_read_is_named_and_nothing_stored() {
     let place = guarded();
     let error = as_nobody(|| place.try_hash().map(|_| ())).unwrap_err();
-    assert!(matches!(&error, Error::Unreadable { paths } if *paths == [place.path("b/c"), place.path("b/d")]), "{error}");
+    assert!(
+        matches!(&error, Error::Unreadable { paths } if *paths == [place.path("b/c"), place.path("b/d")]),
+        "{error}"
+    );
     assert!(!place.index.exists());
 }
 
