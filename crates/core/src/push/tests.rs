@@ -1,1 +1,256 @@
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
 
+use crossbeam_channel::bounded;
+
+use super::*;
+use crate::archive::{Lying, Toc, frame};
+use crate::chunk::MAX_CHUNK;
+use crate::digest::Digest;
+use crate::error::{Error, Result};
+use crate::job::Job;
+
+fn lying(text: &[u8], offset: u32) -> Lying {
+    Lying { digest: Digest::of(text), offset, length: 100, plain: 2048, inner: 512 }
+}
+
+/// Two packs, three chunks, one large blob of two of them.
+fn fragment() -> Vec<u8> {
+    let mut writer = FragmentWriter::default();
+    writer.chunks(&[7; 32], [lying(b"one", 0), lying(b"two", 100)]);
+    writer.chunks(&[9; 32], [lying(b"three", 0)]);
+    writer.blob(Digest { sha256: [5; 32], size: 6 }, vec![Digest::of(b"one"), Digest::of(b"two")]);
+    writer.finish()
+}
+
+type Rows = (Vec<(PackName, Lying)>, Vec<(Digest, Vec<Digest>)>);
+
+fn rows(fragment: &Fragment) -> Rows {
+    let row = |row| {
+        let (pack, lying) = fragment.chunk(row);
+        (*fragment.pack(pack), lying)
+    };
+    ((0..fragment.len()).map(row).collect(), fragment.blobs().collect())
+}
+
+/// Bytes that do not compress and differ with `seed`.
+fn noise(size: usize, seed: u64) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(2).wrapping_add(1);
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 24) as u8
+    };
+    (0..size).map(|_| next()).collect()
+}
+
+/// Push `root` with what is known of the store, and keep the packs.
+fn run(root: &Path, fragments: &[Vec<u8>]) -> Result<(Pushed, Vec<Sealed>)> {
+    let known = Known::new(fragments.to_vec())?;
+    let (sender, receiver) = bounded(1);
+    let job = Job::default();
+    std::thread::scope(|scope| {
+        let taker = scope.spawn(move || receiver.iter().collect::<Vec<Sealed>>());
+        let request =
+            Request { root, index: None, known: &known, pending: Vec::new(), skip_unreadable: false, threads: 3 };
+        let pushed = push(request, &sender, &job);
+        drop(sender);
+        let packs = taker.join().unwrap();
+        Ok((pushed?, packs))
+    })
+}
+
+/// Each chunk of the packs with the frame it lies in, proved; panics when one was sent twice.
+fn sent(packs: &[Sealed]) -> HashMap<Digest, (PackName, u64)> {
+    let mut out = HashMap::new();
+    for pack in packs {
+        assert_eq!(Digest::of(&pack.bytes).sha256, pack.name);
+        let fragment = Fragment::parse(pack.fragment.clone()).unwrap();
+        for row in 0..fragment.len() {
+            let (number, lying) = fragment.chunk(row);
+            assert_eq!(fragment.pack(number), &pack.name);
+            let start = lying.offset as usize;
+            let plain = frame::open(&pack.bytes[start..start + lying.length as usize], lying.plain).unwrap();
+            frame::chunk(&plain, lying.inner, &lying.digest).unwrap();
+            assert_eq!(out.insert(lying.digest, (pack.name, lying.offset.into())), None, "sent twice");
+        }
+        assert_eq!(Toc::of(&pack.bytes).unwrap().entries.len(), fragment.len());
+    }
+    out
+}
+
+#[test]
+fn a_fragment_gives_back_what_was_written() {
+    let fragment = Fragment::parse(fragment()).unwrap();
+    let (chunks, blobs) = rows(&fragment);
+    let mut expected = vec![([7; 32], lying(b"one", 0)), ([7; 32], lying(b"two", 100)), ([9; 32], lying(b"three", 0))];
+    expected.sort_by_key(|(_, lying)| lying.digest.sha256);
+    assert_eq!(chunks, expected);
+    let pieces = vec![Digest::of(b"one"), Digest::of(b"two")];
+    assert_eq!(blobs, [(Digest { sha256: [5; 32], size: 6 }, pieces.clone())]);
+    assert_eq!(fragment.blob(&Digest { sha256: [5; 32], size: 6 }), Some(pieces));
+    assert_eq!(fragment.blob(&Digest { sha256: [4; 32], size: 6 }), None);
+    let mut again = FragmentWriter::default();
+    again.fragment(&fragment);
+    again.fragment(&fragment);
+    assert_eq!(again.finish(), self::fragment());
+}
+
+#[test]
+fn a_flipped_byte_of_a_fragment_is_an_error_or_changes_what_it_spells_and_nothing_else() {
+    let whole = fragment();
+    let (chunks, blobs) = rows(&Fragment::parse(whole.clone()).unwrap());
+    for at in 0..whole.len() {
+        for bit in [1, 0x10, 0x80, 0xff] {
+            let mut damaged = whole.clone();
+            damaged[at] ^= bit;
+            match Fragment::parse(damaged.clone()) {
+                Err(Error::Damaged { .. } | Error::NewerFormat { .. }) => {}
+                Err(other) => panic!("byte {at}: {other}"),
+                Ok(fragment) => {
+                    let (now, blobs_now) = rows(&fragment);
+                    assert_eq!((now.len(), blobs_now.len()), (chunks.len(), blobs.len()), "byte {at}");
+                    let others = now.iter().zip(&chunks).filter(|(a, b)| a != b).count();
+                    // A pack's name is spelt once for its two chunks.
+                    let changed = others + blobs_now.iter().zip(&blobs).filter(|(a, b)| a != b).count();
+                    assert!((1..=2).contains(&changed), "byte {at}: {changed} rows");
+                    let known = Known::new(vec![damaged]).unwrap();
+                    chunks.iter().for_each(|(_, lying)| drop(known.chunk(&lying.digest)));
+                    blobs.iter().for_each(|(digest, _)| drop(known.blob(digest)));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_fragment_that_is_cut_short_or_goes_on_is_refused() {
+    let whole = fragment();
+    for length in 0..whole.len() {
+        assert!(matches!(Fragment::parse(whole[..length].to_vec()), Err(Error::Damaged { .. })), "{length}");
+    }
+    assert!(matches!(Fragment::parse([&whole[..], b"\0"].concat()), Err(Error::Damaged { .. })));
+    let mut newer = whole;
+    newer[8] = 2;
+    assert!(matches!(Fragment::parse(newer), Err(Error::NewerFormat { version: 2, .. })));
+}
+
+#[test]
+fn of_several_places_the_one_in_the_pack_of_the_lowest_name_is_taken_whatever_the_order() {
+    let in_pack = |name: u8| {
+        let mut writer = FragmentWriter::default();
+        writer.chunks(&[name; 32], [lying(b"one", u32::from(name))]);
+        writer.finish()
+    };
+    for order in [[3, 1, 2], [1, 2, 3], [2, 3, 1]] {
+        let known = Known::new(order.map(in_pack).to_vec()).unwrap();
+        assert_eq!(known.chunk(&Digest::of(b"one")).unwrap().frame.pack, Arc::new([1; 32]));
+    }
+    assert_eq!(Known::new(vec![in_pack(1)]).unwrap().chunk(&Digest::of(b"two")), None);
+}
+
+#[test]
+fn a_large_blob_is_known_only_with_all_its_chunks() {
+    let blob = Digest { sha256: [5; 32], size: 6 };
+    assert!(Known::new(vec![fragment()]).unwrap().blob(&blob).is_some());
+    let mut writer = FragmentWriter::default();
+    writer.chunks(&[7; 32], [lying(b"one", 0)]);
+    writer.blob(blob, vec![Digest::of(b"one"), Digest::of(b"two")]);
+    assert!(Known::new(vec![writer.finish()]).unwrap().blob(&blob).is_none());
+}
+
+#[test]
+fn equal_contents_are_sent_once_and_what_the_store_has_not_at_all() {
+    let root = tempfile::tempdir().unwrap();
+    let big = noise(5 * MAX_CHUNK, 1);
+    for folder in ["a", "b", "c"] {
+        std::fs::create_dir(root.path().join(folder)).unwrap();
+        std::fs::write(root.path().join(folder).join("small"), b"the same").unwrap();
+        std::fs::write(root.path().join(folder).join("big"), &big).unwrap();
+        std::fs::write(root.path().join(folder).join("own"), folder).unwrap();
+        std::fs::write(root.path().join(folder).join("empty"), b"").unwrap();
+    }
+    let (first, packs) = run(root.path(), &[]).unwrap();
+    let chunks = sent(&packs);
+    let pieces = Fragment::parse(first.fragment.clone().unwrap()).unwrap().blob(&Digest::of(&big)).unwrap();
+    assert_eq!(pieces.iter().map(|piece| piece.size).sum::<u64>(), big.len() as u64);
+    // Of the contents: pieces, "the same", "a", "b", "c"; and one page.
+    assert_eq!(chunks.len(), pieces.len() + 4 + 1);
+    assert_eq!(first.sent.chunks, chunks.len() as u64);
+    assert_eq!(first.packs.iter().copied().collect::<HashSet<_>>(), packs.iter().map(|pack| pack.name).collect());
+
+    let (second, packs) = run(root.path(), &[first.fragment.unwrap()]).unwrap();
+    assert_eq!((packs.len(), second.fragment, second.map), (0, None, first.map));
+}
+
+#[test]
+fn a_piece_of_a_large_blob_has_a_frame_of_its_own() {
+    let root = tempfile::tempdir().unwrap();
+    let mut large = HashSet::new();
+    for number in 0..3 {
+        let big = noise(MAX_CHUNK + 100_000 * number, number as u64 + 10);
+        std::fs::write(root.path().join(format!("big-{number}")), &big).unwrap();
+        large.insert(Digest::of(&big));
+    }
+    for number in 0..400 {
+        std::fs::write(root.path().join(format!("small-{number}")), noise(1000, number + 100)).unwrap();
+    }
+    let (pushed, packs) = run(root.path(), &[]).unwrap();
+    let chunks = sent(&packs);
+    let fragment = Fragment::parse(pushed.fragment.unwrap()).unwrap();
+    let pieces: HashSet<Digest> = large.iter().flat_map(|blob| fragment.blob(blob).unwrap()).collect();
+    let mut in_frame: HashMap<_, u32> = HashMap::new();
+    chunks.values().for_each(|place| *in_frame.entry(place).or_default() += 1);
+    assert!(pieces.len() > 3);
+    assert!(pieces.iter().all(|piece| in_frame[&chunks[piece]] == 1));
+    assert!(in_frame.values().any(|&count| count > 100), "small blobs share frames");
+}
+
+#[test]
+fn a_stop_ends_a_push_at_once_though_nobody_takes_its_packs() {
+    let root = tempfile::tempdir().unwrap();
+    std::fs::write(root.path().join("a"), b"content").unwrap();
+    let known = Known::new(Vec::new()).unwrap();
+    let (sender, receiver) = bounded(1);
+    let job = Job::default();
+    std::thread::scope(|scope| {
+        let pushing = scope.spawn(|| {
+            let path = root.path();
+            let request = Request {
+                root: path,
+                index: None,
+                known: &known,
+                pending: Vec::new(),
+                skip_unreadable: false,
+                threads: 2,
+            };
+            push(request, &sender, &job)
+        });
+        // The pack of contents is in the channel: that of the page cannot leave.
+        while receiver.is_empty() {
+            std::thread::yield_now();
+        }
+        let stopped = Instant::now();
+        job.stop();
+        assert!(matches!(pushing.join().unwrap(), Err(Error::Stopped)));
+        assert!(stopped.elapsed() < Duration::from_secs(1));
+    });
+    assert_eq!(job.files_done.load(Relaxed), 1);
+}
+
+#[test]
+fn a_push_whose_packs_nobody_will_ever_take_ends() {
+    let root = tempfile::tempdir().unwrap();
+    std::fs::write(root.path().join("a"), b"content").unwrap();
+    let known = Known::new(Vec::new()).unwrap();
+    let (sender, receiver) = bounded(1);
+    drop(receiver);
+    let path = root.path();
+    let request =
+        Request { root: path, index: None, known: &known, pending: Vec::new(), skip_unreadable: false, threads: 2 };
+    assert!(matches!(push(request, &sender, &Job::default()), Err(Error::Stopped)));
+}
