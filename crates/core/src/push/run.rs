@@ -95,7 +95,10 @@ pub fn push(request: Request<'_>, out: &Sender<Sealed>, job: &Job) -> Result<Pus
     (summary.files_hashed, summary.bytes_hashed) = (outcome.read.len() as u64, outcome.bytes);
     for (sha256, pieces) in outcome.large {
         let size = pieces.iter().map(|piece| piece.size).sum();
-        fragment.blob(Digest { sha256, size }, pieces);
+        let blob = Digest { sha256, size };
+        if known.blob(&blob).is_none() {
+            fragment.blob(blob, pieces);
+        }
     }
     let fragment = (!fragment.is_empty()).then(|| fragment.finish());
     let Map { text, packs, entries, bytes } = map;
