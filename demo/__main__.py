@@ -69,10 +69,14 @@ def _trips(story: Story) -> Table:
     title = f"elsewhere, with an empty cache, over {RTT_MS} ms and {MBIT} Mbit/s"
     table = Table(title=title, title_justify="left")
     table.add_column("store -> program")
-    for heading in ("first output", "done", "over the link", "of the tree never fetched"):
+    for heading in ("first output", "done", "over the link", "of the tree never read"):
         table.add_column(heading, justify="right")
-    never = f"{human(size - story.fetched)}, {1 - story.fetched / size:.0%}"
-    for name, trip, untouched in (("run from the mount", mounted, never), ("pull all, then run", pulled, "nothing")):
+    unread = size - story.stats["bytes_read"]
+    never = f"{human(unread)}, {unread / size:.0%}"
+    for name, trip, untouched in (
+        ("run from the mount", mounted, never),
+        ("pull all, then run", pulled, "but fetched"),
+    ):
         seen = trip.seen
         table.add_row(name, seconds(seen.first_line_s), seconds(seen.done_s), exact(trip.bytes), untouched)
     table.add_section()

@@ -32,18 +32,18 @@ class Trip(NamedTuple):
 
 @dataclass(frozen=True)
 class Story:
-    """All of it. The pushes are what `sapwood push --json` said; `fetched` are bytes of the tree's files."""
+    """All of it. The pushes are what `sapwood push --json` said, `stats` is what the mount counted."""
 
     first: dict[str, Any]
     second: dict[str, Any]
     mounted: Trip
     pulled: Trip
-    fetched: int
+    stats: dict[str, Any]
 
 
 def told(work: Path, tree: Path, during: Callable[[str], AbstractContextManager[object]] = nullcontext) -> Story:
     """Let it happen in the empty directory `work`, with the environment `tree`; each act is `during` its name."""
-    store, cache = work / "store", work / "cache-of-mount"
+    store = work / "store"
     with during("pushing a Python environment"):
         first = _push(tree, store, work)
     environment.edit(tree)
@@ -52,10 +52,11 @@ def told(work: Path, tree: Path, during: Callable[[str], AbstractContextManager[
     with serving(store) as url, linked(int(url.rpartition(":")[2]), rtt_ms=RTT_MS, mbit=MBIT) as link:
         address = f"{link.url}#env"
         with during("running a program from the mount, with an empty cache, over the link"):
-            mounted = _trip(link, lambda: _run(address, cache))
+            mounted = _trip(link, lambda: _run(address, work))
         with during("fetching the whole tree over the same link, then running the program"):
             pulled = _trip(link, lambda: _pull_and_run(address, work))
-    return Story(first, second, mounted, pulled, _fetched(f"{store}#env", cache))
+    stats = json.loads((work / "stats.json").read_text(encoding="utf-8"))
+    return Story(first, second, mounted, pulled, stats)
 
 
 def _push(tree: Path, store: Path, work: Path) -> dict[str, Any]:
@@ -64,9 +65,10 @@ def _push(tree: Path, store: Path, work: Path) -> dict[str, Any]:
     return pushed
 
 
-def _run(address: str, cache: Path) -> Watched:
-    command: list[str | Path] = [SAPWOOD, "run", address, "--", "{}/bin/python", "{}/report.py"]
-    return watched(command, {"SAPWOOD_CACHE": str(cache)})
+def _run(address: str, work: Path) -> Watched:
+    program = ["{}/bin/python", "{}/report.py"]
+    command: list[str | Path] = [SAPWOOD, "run", "--stats", work / "stats.json", address, "--", *program]
+    return watched(command, {"SAPWOOD_CACHE": str(work / "cache-of-mount")})
 
 
 def _pull_and_run(address: str, work: Path) -> Watched:
@@ -81,20 +83,3 @@ def _trip(link: Link, make: Callable[[], Watched]) -> Trip:
     seen = make()
     after = link.counts()
     return Trip(seen, after["up"] + after["down"] - before["up"] - before["down"])
-
-
-def _fetched(address: str, cache: Path) -> int:
-    """Return the bytes of the tree's files that the mount's cache has by now."""
-    listing = watched([SAPWOOD, "ls", "-R", "--json", address], {})
-    fetched = 0
-    for entry in json.loads(listing.output):
-        if entry["type"] != "reg":
-            continue
-        name = entry["digest"].removeprefix("sha256:")
-        if (cache / "objects" / name[:2] / name).exists():
-            fetched += entry["size"]
-        else:  # a large file of which some chunks came: what of the sparse file has blocks
-            fetched += sum(
-                part.stat().st_blocks * 512 for part in cache.glob(f"partial/{name}-*") if part.suffix != ".have"
-            )
-    return fetched
