@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -164,22 +165,34 @@ def test_what_obstore_says_and_nobody_foresaw_is_our_bug(monkeypatch: pytest.Mon
     fails(HttpObjects("http://127.0.0.1:9"), InternalError, "obstore-refused")
 
 
-def test_ctrl_c_ends_a_wait_for_a_silent_server_at_once() -> None:
-    with socket.socket() as silent:
-        silent.bind(("127.0.0.1", 0))
-        silent.listen()
-        code = f"from sapwood.store import open_store; open_store('http://127.0.0.1:{silent.getsockname()[1]}')"
-        environment = {**os.environ, "PYTHONPATH": str(PYTHON)}
+@pytest.mark.parametrize("asking", ["one object", "several"])
+def test_ctrl_c_ends_a_wait_for_a_silent_server_at_once(s3_place: S3Place, s3_url: str, asking: str) -> None:
+    store = open_store(s3_place.url, create=True)
+    for name in ("a", "b", "c"):
+        store.move_ref(name, A, None)
+    pending, over = threading.Event(), threading.Event()
+
+    def silent_about_refs(handler: BaseHTTPRequestHandler) -> bool:
+        if handler.path.endswith(".ref"):
+            pending.set()
+            over.wait()
+        return False
+
+    code = f"from sapwood.store import open_store; store = open_store({s3_place.url!r}); "
+    code += "store.read_ref('a')" if asking == "one object" else "store.refs()"
+    with replying(through(s3_url, silent_about_refs)) as relay:
+        environment = {**os.environ, "PYTHONPATH": str(PYTHON), "AWS_ENDPOINT_URL": relay}
         with subprocess.Popen([sys.executable, "-c", code], env=environment, stderr=subprocess.PIPE) as waiting:
-            connection, _ = silent.accept()
-            with connection:
-                connection.recv(1)  # the request is on its way, and nobody will answer it
+            try:
+                assert pending.wait(30)
                 begun = time.monotonic()
                 waiting.send_signal(signal.SIGINT)
                 _, said = waiting.communicate(timeout=20)
                 assert time.monotonic() - begun < 5
-        assert waiting.returncode == -signal.SIGINT
-        assert said.rstrip().endswith(b"KeyboardInterrupt")
+            finally:
+                over.set()
+    assert waiting.returncode == -signal.SIGINT
+    assert said.rstrip().endswith(b"KeyboardInterrupt")
 
 
 def is_ref_write(handler: BaseHTTPRequestHandler) -> bool:

@@ -12,7 +12,6 @@ import hashlib
 import os
 import secrets
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from sapwood.digests import PackName, parse_pack_name
@@ -20,10 +19,9 @@ from sapwood.errors import CorruptError, InvalidInputError, NotFoundError, Sapwo
 from sapwood.store import faults
 from sapwood.store.base import ReadObjects
 from sapwood.store.keys import FRAGMENTS, fragment_key, fragment_name, pack_key
+from sapwood.store.waiting import each
 
 __all__ = ["LocalState"]
-
-_FETCHES = 8
 
 
 class LocalState:
@@ -41,8 +39,7 @@ class LocalState:
             CorruptError: `fragment-corrupt`: the store's own is damaged.
         """
         names = [name for key in self._objects.list(FRAGMENTS) if (name := fragment_name(key))]
-        with ThreadPoolExecutor(_FETCHES) as pool:
-            found = list(pool.map(self._fragment, names))
+        found = each(self._fragment, names)
         # What the store has no more, collection has taken away.
         self._forget(self._copies, keep=set(names))
         return [fragment for fragment in found if fragment is not None]

@@ -1,32 +1,29 @@
 """Reading objects through obstore, alike for every kind of server.
 
-Promise: nothing hangs: a connection is given 5 s, silence 30 s, a request 5 minutes, and retries end after one.
-Ctrl-C is out at once, although obstore itself looks at signals only between requests.
-Not here: which server (`s3.py`, `http.py`). obstore is imported where it is used: local stores do without it.
+Promise: nothing hangs: a connection is given 5 s, silence 30 s, a request 5 minutes, and retries end after one; Ctrl-C
+is out at once (`waiting`). Not here: which server (`s3.py`, `http.py`). obstore is imported where it is used, for local
+stores do without it.
 """
 
 from __future__ import annotations
 
 import contextlib
-import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from collections.abc import Iterator
 from datetime import timedelta
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from sapwood.errors import CorruptError, NotFoundError
 from sapwood.store import faults, replies
 from sapwood.store.base import LARGEST_OBJECT
+from sapwood.store.waiting import interruptible
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, ObjectStore, RetryConfig
 
-__all__ = ["RemoteObjects", "interruptible", "reading_options", "retries", "writing_options"]
+__all__ = ["RemoteObjects", "reading_options", "retries", "writing_options"]
 
 # Ranges closer than this are fetched as one: what 10 ms bring at 50 Mbit/s, less than a request of its own costs.
 _COALESCE = 64 * 1024
-
-_Result = TypeVar("_Result")
 
 
 def reading_options(*, allow_http: bool) -> ClientConfig:
@@ -51,25 +48,6 @@ def retries() -> RetryConfig:
         "retry_timeout": timedelta(seconds=60),
         "backoff": {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=5), "base": 2},
     }
-
-
-def interruptible(call: Callable[[], _Result]) -> _Result:
-    """Run `call`, letting Ctrl-C through: in the main thread, which alone sees signals, it is waited for from outside.
-
-    What an interrupted call was doing ends by itself, unheard, or with the process.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        return call()
-    outcome: Future[_Result] = Future()
-
-    def run() -> None:
-        try:
-            outcome.set_result(call())
-        except BaseException as error:  # noqa: BLE001 - raised again where it is waited for
-            outcome.set_exception(error)
-
-    threading.Thread(target=run, daemon=True, name="sapwood-request").start()
-    return outcome.result()
 
 
 class RemoteObjects:

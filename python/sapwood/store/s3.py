@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from sapwood import places
 from sapwood.errors import ConflictError, SapwoodError, UnavailableError
 from sapwood.store.base import Version
-from sapwood.store.remote import RemoteObjects, interruptible, reading_options, retries, writing_options
+from sapwood.store.remote import RemoteObjects, reading_options, retries, writing_options
+from sapwood.store.waiting import interruptible
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, S3Store

@@ -11,7 +11,6 @@ import hashlib
 import re
 import secrets
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Self
 
@@ -25,11 +24,11 @@ from sapwood.store.objects import open_objects
 from sapwood.store.record import Record, encode
 from sapwood.store.ref import Ref, check_ref_name, is_ref_name
 from sapwood.store.snapshot import Snapshot
+from sapwood.store.waiting import each
 
 __all__ = ["Store", "open_store"]
 
 _ID = re.compile(r"[0-9a-f]{32}\Z")
-_FETCHES = 8
 
 
 def open_store(url: str, *, create: bool = False, cache_dir: Path | None = None) -> Store:
@@ -120,8 +119,7 @@ class Store:
             except NotFoundError:  # removed since it was listed
                 return None
 
-        with ThreadPoolExecutor(_FETCHES) as pool:
-            return sorted((ref for ref in pool.map(read, names) if ref), key=lambda ref: ref.name)
+        return sorted((ref for ref in each(read, names) if ref), key=lambda ref: ref.name)
 
     def move_ref(self, name: str, snapshot: SnapshotDigest, expect: Ref | None) -> Ref:
         """Let a ref name `snapshot` if its state is still `expect`, None for no such ref; return its new state.

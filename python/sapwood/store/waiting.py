@@ -1,0 +1,67 @@
+"""Waiting for servers so that Ctrl-C gets through.
+
+Promise: in the main thread, which alone sees signals, `KeyboardInterrupt` is out at once, although obstore looks at
+signals only between requests and an executor would wait for its threads. What an interrupted call was doing ends by
+itself, unheard, or with the process.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from functools import partial
+from typing import TypeVar
+
+__all__ = ["each", "interruptible"]
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
+
+# As many requests as a server gladly answers at once, and enough to hide the way to it.
+_AT_ONCE = 8
+
+
+def interruptible(call: Callable[[], _Result]) -> _Result:
+    """Return what `call` returns; from the main thread, wait for it from outside."""
+    if threading.current_thread() is not threading.main_thread():
+        return call()
+    outcome: Future[_Result] = Future()
+    _start(lambda: _settle(outcome, call))
+    return outcome.result()
+
+
+def each(call: Callable[[_Item], _Result], items: Sequence[_Item]) -> list[_Result]:
+    """Return `call` of each item, in order, several at a time; after an error no more are begun."""
+    outcomes: list[Future[_Result]] = [Future() for _ in items]
+    todo = iter(zip(items, outcomes, strict=True))
+    taking = threading.Lock()
+    stopped = threading.Event()
+
+    def work() -> None:
+        while not stopped.is_set():
+            with taking:
+                taken = next(todo, None)
+            if taken is None:
+                return
+            item, outcome = taken
+            _settle(outcome, partial(call, item))
+
+    for _ in range(min(_AT_ONCE, len(items))):
+        _start(work)
+    try:
+        return [outcome.result() for outcome in outcomes]
+    finally:
+        stopped.set()
+
+
+def _start(work: Callable[[], None]) -> None:
+    # A daemon: the interpreter does not wait for it at its end.
+    threading.Thread(target=work, daemon=True, name="sapwood-request").start()
+
+
+def _settle(outcome: Future[_Result], call: Callable[[], _Result]) -> None:
+    try:
+        outcome.set_result(call())
+    except BaseException as error:  # noqa: BLE001 - raised again where it is waited for
+        outcome.set_exception(error)

@@ -1,0 +1,63 @@
+"""Several calls at a time, in order, ended by the first error."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from sapwood.store.waiting import each, interruptible
+
+
+def test_results_come_in_order_whichever_is_first() -> None:
+    first_may_end = threading.Event()
+
+    def call(item: int) -> int:
+        if item == 0:
+            first_may_end.wait()
+        elif item == 5:
+            first_may_end.set()
+        return item * item
+
+    assert each(call, range(6)) == [0, 1, 4, 9, 16, 25]
+
+
+def test_nothing_asked_is_nothing() -> None:
+    assert each(str, []) == []
+
+
+def test_an_error_is_raised_and_no_more_calls_are_begun() -> None:
+    begun: list[int] = []
+    raised = threading.Event()
+
+    def call(item: int) -> None:
+        begun.append(item)
+        if item == 0:
+            raise KeyError(item)
+        raised.wait()
+
+    with pytest.raises(KeyError):
+        each(call, range(1000))
+    assert len(begun) < 1000
+    raised.set()
+
+
+def test_a_call_runs_beside_the_main_thread_alone() -> None:
+    assert interruptible(threading.current_thread) is not threading.main_thread()
+    threads: list[bool] = []
+
+    def elsewhere() -> None:
+        threads.append(interruptible(threading.current_thread) is threading.current_thread())
+
+    thread = threading.Thread(target=elsewhere)
+    thread.start()
+    thread.join()
+    assert threads == [True]
+
+
+def test_what_a_call_raises_is_raised() -> None:
+    def call() -> None:
+        raise KeyError("x")
+
+    with pytest.raises(KeyError):
+        interruptible(call)
