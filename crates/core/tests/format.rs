@@ -1,5 +1,7 @@
 //! The worked examples of docs/format.md, held against what the code writes and reads.
 
+#![allow(clippy::unwrap_used, reason = "all of it is test code, also the helpers")]
+
 use std::sync::Arc;
 
 use sapwood_core::archive::frame::{self, FrameWriter};
