@@ -16,3 +16,5 @@ pub mod filemap;
 
 pub mod pull;
 pub mod push;
+
+pub mod wanted;

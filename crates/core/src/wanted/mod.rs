@@ -1,0 +1,163 @@
+//! The wanted queue: frames that have been asked for and are not here yet, most urgent first.
+//!
+//! Invariant: a frame is in the queue or in flight at most once, however many ask for it; one that somebody waits for
+//! (`Demand`) is handed out before any other, and background fetches never fill the link while a demand is on its way.
+//! Not here: fetching (callers take batches and say `done` or `fail`), what a frame is good for (`fuse`, pull).
+
+mod state;
+
+use std::sync::{Condvar, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use crate::filemap::FrameAt;
+use state::State;
+
+/// Why a frame is wanted; the first is the most urgent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Class {
+    /// Somebody is blocked until it is here.
+    Demand,
+    /// Somebody is likely to ask for it next.
+    Readahead,
+    /// It belongs to the tree.
+    Background,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Want {
+    pub frame: FrameAt,
+    pub class: Class,
+}
+
+/// Bytes of background that may be in flight, so that what is demanded next finds the link free enough.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// While no demand is in flight.
+    pub idle: u64,
+    /// While one is: about what the link carries in a round trip, which keeps it busy between demands.
+    pub busy: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits { idle: 8 << 20, busy: 256 << 10 }
+    }
+}
+
+/// What the queue has seen, by class where three are given.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    pub queued: [u64; 3],
+    pub in_flight: u64,
+    pub in_flight_bytes: [u64; 3],
+    /// Handed out, by the class they had then.
+    pub taken: [u64; 3],
+    /// Asked for while already queued or in flight.
+    pub joined: u64,
+    pub done: u64,
+    pub failed: u64,
+}
+
+#[derive(Default)]
+pub struct Wanted {
+    state: Mutex<State>,
+    /// Something may be taken, or the queue was closed.
+    ready: Condvar,
+    /// Something was taken, or the queue was closed.
+    drained: Condvar,
+}
+
+impl Wanted {
+    pub fn new(limits: Limits) -> Wanted {
+        let wanted = Wanted::default();
+        wanted.set_limits(limits);
+        wanted
+    }
+
+    /// Ask for a frame. If it is queued or in flight already it only becomes as urgent as `class`.
+    /// Tells whether it was new.
+    pub fn want(&self, frame: &FrameAt, class: Class) -> bool {
+        let mut state = self.lock();
+        let new = state.want(frame, class);
+        // Whoever waits may only accept urgent classes, so waking one could wake the wrong one.
+        self.ready.notify_all();
+        new
+    }
+
+    /// The next batch: the most urgent frame that is of `lowest` class or above, and its queued neighbours of the same
+    /// class in the same pack, sorted by offset; at most `max` frames and `max_bytes` (but always one frame).
+    /// Waits up to `timeout` for one; empty when there is none by then, or the queue is closed.
+    pub fn take(&self, max: usize, max_bytes: u64, lowest: Class, timeout: Duration) -> Vec<Want> {
+        let deadline = Instant::now() + timeout;
+        let mut state = self.lock();
+        loop {
+            if state.closed {
+                return Vec::new();
+            }
+            let batch = state.batch(max, max_bytes, lowest);
+            if !batch.is_empty() {
+                self.drained.notify_all();
+                return batch;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return batch;
+            }
+            state = self.ready.wait_timeout(state, left).expect("no one panics holding the queue").0;
+        }
+    }
+
+    /// The frame has arrived and was of use.
+    pub fn done(&self, frame: &FrameAt) {
+        let mut state = self.lock();
+        state.forget(frame);
+        state.counts.done += 1;
+        self.ready.notify_all();
+        self.drained.notify_all();
+    }
+
+    /// The frame will not come. Who asks again queues it again.
+    pub fn fail(&self, frame: &FrameAt) {
+        let mut state = self.lock();
+        state.forget(frame);
+        state.counts.failed += 1;
+        self.ready.notify_all();
+        self.drained.notify_all();
+    }
+
+    /// Wait until fewer than `below` background frames are queued. False when the queue is closed.
+    pub fn wait_for_room(&self, below: usize) -> bool {
+        let mut state = self.lock();
+        while !state.closed && state.queued(Class::Background) >= below {
+            state = self.drained.wait(state).expect("no one panics holding the queue");
+        }
+        !state.closed
+    }
+
+    pub fn set_limits(&self, limits: Limits) {
+        self.lock().limits = limits;
+        self.ready.notify_all();
+    }
+
+    /// Nothing more will be handed out; who waits returns at once.
+    pub fn close(&self) {
+        self.lock().closed = true;
+        self.ready.notify_all();
+        self.drained.notify_all();
+    }
+
+    pub fn is_closed(&self) -> bool {
+        self.lock().closed
+    }
+
+    pub fn counts(&self) -> Counts {
+        self.lock().counts()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no one panics holding the queue")
+    }
+}
+
+#[cfg(test)]
+mod tests;
