@@ -18,3 +18,5 @@ pub mod pull;
 pub mod push;
 
 pub mod wanted;
+
+pub mod cache;

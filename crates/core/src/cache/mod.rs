@@ -1,0 +1,322 @@
+//! The cache: the verified local copy of blobs, shared by all mounts of a user.
+//!
+//! Invariant: bytes come out only after their digest was proved by this process, and a name in `objects/` appears only by
+//! renaming a file that was proved. Damaged files are removed and count as missing. Want of disk is never an error for the
+//! reader: what cannot be written is kept in memory, within bounds, until it is read.
+//! Not here: fetching (`wanted`), decompressing (`archive`). Bytes: docs/format.md, "Cache".
+
+mod lru;
+mod object;
+mod partial;
+mod pieces;
+
+use std::collections::HashMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use crate::digest::Digest;
+use crate::error::{Error, Result};
+use crate::filemap::{ChunkAt, Content};
+use lru::Lru;
+use object::{Object, Stamp};
+use partial::Partial;
+
+/// Open files: together well below the usual limit of 1,024 a process.
+const OPEN_OBJECTS: u64 = 384;
+const OPEN_PARTIALS: u64 = 128;
+/// What is kept in memory when the disk takes nothing more.
+const MEMORY: u64 = 64 << 20;
+/// So many proved objects are remembered; past it all are forgotten and proved again when opened.
+const PROVED: usize = 1 << 18;
+/// A temporary file this old belongs to nobody.
+const STALE: Duration = Duration::from_secs(3600);
+
+/// What `read_at` found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Read {
+    /// So many bytes were read; fewer than asked for only at the end of the blob.
+    Hit(usize),
+    /// Indexes of the chunks that have to be brought first, in order.
+    Miss(Vec<usize>),
+}
+
+pub struct Cache {
+    root: PathBuf,
+    objects: Mutex<Lru<Arc<Object>>>,
+    partials: Mutex<Lru<Arc<Partial>>>,
+    /// What the objects that this process proved looked like then.
+    proved: Mutex<HashMap<[u8; 32], Stamp>>,
+    memory: Mutex<Lru<Arc<[u8]>>>,
+    temporary: AtomicU64,
+    unwritten: AtomicU64,
+}
+
+impl Cache {
+    /// Open the cache in a directory, which is made if it is missing.
+    ///
+    /// # Errors
+    /// `Io` when it is missing and cannot be made.
+    pub fn open(root: &Path) -> Result<Cache> {
+        use std::os::unix::fs::DirBuilderExt;
+        for name in ["", "objects", "partial", "tmp"] {
+            let path = root.join(name);
+            let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&path);
+            made.map_err(Error::io("make the cache directory", &path))?;
+        }
+        let cache = Cache {
+            root: root.to_path_buf(),
+            objects: Mutex::new(Lru::new(OPEN_OBJECTS)),
+            partials: Mutex::new(Lru::new(OPEN_PARTIALS)),
+            proved: Mutex::default(),
+            memory: Mutex::new(Lru::new(MEMORY)),
+            temporary: AtomicU64::new(0),
+            unwritten: AtomicU64::new(0),
+        };
+        cache.sweep();
+        Ok(cache)
+    }
+
+    /// Read from a blob at `offset` into `buffer`.
+    pub fn read_at(&self, content: &Content, offset: u64, buffer: &mut [u8]) -> Read {
+        let size = content.digest.size;
+        let length = (buffer.len() as u64).min(size.saturating_sub(offset)) as usize;
+        let buffer = &mut buffer[..length];
+        if length == 0 {
+            return Read::Hit(0);
+        }
+        if let Some(object) = self.object(content) {
+            if object.read(content, offset, buffer) {
+                return Read::Hit(length);
+            }
+            self.discard(&content.digest);
+        }
+        let missing = self.read_pieces(content, offset, buffer);
+        if missing.is_empty() { Read::Hit(length) } else { Read::Miss(missing) }
+    }
+
+    /// The bytes of an object that is one chunk, such as a page.
+    pub fn get(&self, digest: &Digest) -> Option<Vec<u8>> {
+        let whole = Content { digest: *digest, chunks: Vec::new(), holes: Vec::new() };
+        let mut bytes = vec![0; usize::try_from(digest.size).ok()?];
+        if let Some(object) = self.object(&whole) {
+            if object.read(&whole, 0, &mut bytes) {
+                return Some(bytes);
+            }
+            self.discard(digest);
+        }
+        self.read_memory(&digest.sha256, 0, &mut bytes).then_some(bytes)
+    }
+
+    /// Indexes of the chunks of a blob that are not here, as far as can be told without reading them.
+    pub fn missing(&self, content: &Content) -> Vec<usize> {
+        let digest = &content.digest;
+        if digest.size == 0 || lock(&self.objects).get(&digest.sha256).is_some() || self.path(digest).exists() {
+            return Vec::new();
+        }
+        let partial = if is_one_chunk(content) { None } else { self.partial(content, false) };
+        let memory = lock(&self.memory);
+        let here = |(index, chunk): (usize, &ChunkAt)| {
+            partial.as_ref().is_some_and(|partial| partial.has(index)) || memory.has(&chunk.digest.sha256)
+        };
+        content.chunks.iter().enumerate().filter(|&at| !here(at)).map(|(index, _)| index).collect()
+    }
+
+    /// Keep a blob that is one chunk, or a page.
+    ///
+    /// # Errors
+    /// `Mismatch` when these are not its bytes.
+    pub fn insert_blob(&self, digest: &Digest, bytes: &[u8]) -> Result<()> {
+        prove(digest, bytes)?;
+        if !bytes.is_empty() && !self.path(digest).exists() && self.publish_bytes(digest, bytes).is_err() {
+            self.remember(digest, bytes);
+        }
+        Ok(())
+    }
+
+    /// Keep a chunk of a blob; its last one makes the blob complete.
+    ///
+    /// # Errors
+    /// `Mismatch` when these are not its bytes, `Invalid` when the blob has no such chunk.
+    pub fn insert_chunk(&self, content: &Content, index: usize, bytes: &[u8]) -> Result<()> {
+        let no_such = || Error::Invalid { what: format!("chunk {index}"), why: "the blob has no such chunk".into() };
+        let chunk = content.chunks.get(index).ok_or_else(no_such)?;
+        if is_one_chunk(content) {
+            return self.insert_blob(&content.digest, bytes);
+        }
+        prove(&chunk.digest, bytes)?;
+        if self.path(&content.digest).exists() {
+            return Ok(());
+        }
+        let written = self.partial(content, true).is_some_and(|partial| {
+            let written = partial.write(content, index, bytes);
+            if written && partial.is_whole(content) {
+                self.publish_partial(&partial, content);
+            }
+            written
+        });
+        if !written {
+            self.remember(&chunk.digest, bytes);
+        }
+        Ok(())
+    }
+
+    /// How many inserts found no place on the disk.
+    pub fn unwritten(&self) -> u64 {
+        self.unwritten.load(Relaxed)
+    }
+
+    /// Where a complete object lies, or will.
+    pub fn path(&self, digest: &Digest) -> PathBuf {
+        let hex = digest.hex();
+        self.root.join("objects").join(&hex[..2]).join(&hex)
+    }
+
+    /// Read what is here in pieces; the indexes of those that are not.
+    fn read_pieces(&self, content: &Content, offset: u64, buffer: &mut [u8]) -> Vec<usize> {
+        let partial = if is_one_chunk(content) { None } else { self.partial(content, false) };
+        let mut missing = Vec::new();
+        for piece in pieces::covering(content, offset, buffer.len()) {
+            let out = &mut buffer[piece.target.clone()];
+            let read = partial.as_ref().is_some_and(|partial| partial.read(&piece, out))
+                || self.read_memory(&piece.chunk.digest.sha256, piece.skip, out);
+            if !read {
+                missing.push(piece.index);
+            }
+        }
+        missing
+    }
+
+    fn object(&self, content: &Content) -> Option<Arc<Object>> {
+        let key = content.digest.sha256;
+        if let Some(object) = lock(&self.objects).get(&key) {
+            return Some(object.clone());
+        }
+        let path = self.path(&content.digest);
+        let proved = lock(&self.proved).get(&key).copied();
+        let (object, stamp) = match Object::open(&path, content, proved) {
+            Ok(found) => found?,
+            Err(_) => {
+                self.discard(&content.digest);
+                return None;
+            }
+        };
+        if object.is_proved() {
+            self.note_proved(key, stamp);
+        }
+        let object = Arc::new(object);
+        // Files let go by this insert are closed after the lock is.
+        let evicted = lock(&self.objects).insert(key, object.clone(), 1);
+        drop(evicted);
+        Some(object)
+    }
+
+    fn partial(&self, content: &Content, create: bool) -> Option<Arc<Partial>> {
+        let key = content.digest.sha256;
+        // Held while opening: two of one process on one file would not see each other's chunks.
+        let mut partials = lock(&self.partials);
+        if let Some(partial) = partials.get(&key) {
+            return Some(partial.clone());
+        }
+        let partial = Arc::new(Partial::open(&self.root.join("partial"), content, create).ok()??);
+        partials.insert(key, partial.clone(), 1);
+        Some(partial)
+    }
+
+    /// Forget an object that is not what its name says.
+    fn discard(&self, digest: &Digest) {
+        lock(&self.objects).remove(&digest.sha256);
+        lock(&self.proved).remove(&digest.sha256);
+        // When this fails the next insert replaces the file all the same.
+        let _ = fs::remove_file(self.path(digest));
+    }
+
+    fn note_proved(&self, key: [u8; 32], stamp: Stamp) {
+        let mut proved = lock(&self.proved);
+        if proved.len() >= PROVED {
+            proved.clear();
+        }
+        proved.insert(key, stamp);
+    }
+
+    fn publish_bytes(&self, digest: &Digest, bytes: &[u8]) -> io::Result<()> {
+        let number = self.temporary.fetch_add(1, Relaxed);
+        let clock = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |now| now.as_nanos());
+        let path = self.root.join("tmp").join(format!("{}-{clock:x}-{number}", std::process::id()));
+        let done = object::write_new(&path, bytes).and_then(|()| self.publish(&path, digest));
+        if done.is_err() {
+            let _ = fs::remove_file(&path);
+        }
+        done
+    }
+
+    /// Give a proved file its name.
+    fn publish(&self, from: &Path, digest: &Digest) -> io::Result<()> {
+        let to = self.path(digest);
+        if let Err(error) = fs::rename(from, &to) {
+            if error.kind() != io::ErrorKind::NotFound {
+                return Err(error);
+            }
+            fs::create_dir_all(to.parent().expect("an object lies in a directory"))?;
+            fs::rename(from, &to)?;
+        }
+        // After the rename, which changes the ctime.
+        self.note_proved(digest.sha256, Stamp::of(&fs::symlink_metadata(&to)?));
+        Ok(())
+    }
+
+    fn publish_partial(&self, partial: &Partial, content: &Content) {
+        // When the rename fails, another process was first, or the disk is full of trouble: readers go on with the partial.
+        if self.publish(partial.path(), &content.digest).is_ok() {
+            partial.remove_record();
+        }
+        lock(&self.partials).remove(&content.digest.sha256);
+    }
+
+    fn remember(&self, digest: &Digest, bytes: &[u8]) {
+        self.unwritten.fetch_add(1, Relaxed);
+        lock(&self.memory).insert(digest.sha256, bytes.into(), bytes.len() as u64);
+    }
+
+    fn read_memory(&self, sha256: &[u8; 32], skip: u64, out: &mut [u8]) -> bool {
+        let Some(bytes) = lock(&self.memory).get(sha256).cloned() else { return false };
+        let skip = skip as usize;
+        let Some(bytes) = bytes.get(skip..skip + out.len()) else { return false };
+        out.copy_from_slice(bytes);
+        true
+    }
+
+    /// Remove what killed processes left half-written.
+    fn sweep(&self) {
+        let Ok(entries) = fs::read_dir(self.root.join("tmp")) else { return };
+        for entry in entries.flatten() {
+            let age = entry.metadata().and_then(|meta| meta.modified()).map(|time| time.elapsed().unwrap_or_default());
+            if age.is_ok_and(|age| age > STALE) {
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+    }
+}
+
+/// Whether the blob's only chunk is the blob itself; then it is kept whole from the start.
+fn is_one_chunk(content: &Content) -> bool {
+    matches!(&content.chunks[..], [chunk] if chunk.digest == content.digest)
+}
+
+fn prove(expected: &Digest, bytes: &[u8]) -> Result<()> {
+    let got = Digest::of(bytes);
+    if got == *expected {
+        return Ok(());
+    }
+    Err(Error::Mismatch { what: format!("chunk {}", expected.short()), expected: *expected, got })
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().expect("no one panics holding the cache")
+}
+
+#[cfg(test)]
+mod tests;
