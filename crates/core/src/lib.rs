@@ -20,3 +20,5 @@ pub mod push;
 pub mod wanted;
 
 pub mod cache;
+
+pub mod fuse;

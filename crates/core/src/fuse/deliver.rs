@@ -1,0 +1,118 @@
+//! Frames that arrive: proved, kept, and whoever waited for them answered.
+
+use std::collections::HashSet;
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::answer;
+use super::parked::Purpose;
+use super::server::Server;
+use crate::archive::frame;
+use crate::digest::Digest;
+use crate::error::{Error, Result};
+use crate::filemap::FrameAt;
+
+impl Server {
+    /// A frame has arrived. What it was asked for is proved and kept, with the whole blobs that share it, and requests that
+    /// waited for nothing else are answered.
+    ///
+    /// # Errors
+    /// `Damaged` or `Mismatch` when it is not what the file map says. It is wanted once more then if somebody waits for
+    /// it; when it is damaged again they get EIO. Calling `fail` instead of waiting for that is fine.
+    pub fn deliver(&self, at: &FrameAt, compressed: &[u8]) -> Result<()> {
+        let purposes = self.parked().purposes(at);
+        let kept = self.keep(at, compressed, &purposes);
+        self.frames.fetch_add(1, Relaxed);
+        self.bytes.fetch_add(compressed.len() as u64, Relaxed);
+        let wrong = kept.as_ref().err().map(|error| format!("frame at {} of pack {}: {error}", at.offset, short(at)));
+        if let Some(wrong) = &wrong {
+            self.note(wrong);
+        }
+        let mut parked = self.parked();
+        if wrong.is_some() {
+            self.wanted.fail(at)
+        } else {
+            self.wanted.done(at)
+        }
+        let waiting = parked.arrived(at);
+        drop(parked);
+        self.page.notify_all();
+        self.resume(waiting, at, wrong.as_deref());
+        kept
+    }
+
+    /// A frame will not come: whoever waits for it gets EIO, and who asks later asks anew.
+    pub fn fail(&self, at: &FrameAt, why: &str) {
+        let mut parked = self.parked();
+        self.wanted.fail(at);
+        let waiting = parked.failed(at);
+        drop(parked);
+        self.page.notify_all();
+        self.note(why);
+        self.refuse_all(waiting, why);
+    }
+
+    fn keep(&self, at: &FrameAt, compressed: &[u8], purposes: &[Purpose]) -> Result<()> {
+        let plain = frame::open(compressed, at.plain)?;
+        let mut asked = HashSet::new();
+        let mut wanted = Vec::new();
+        for purpose in purposes {
+            let (inner, digest) = match *purpose {
+                Purpose::Page(page) => self.map.pages().get(page).map(|at| (at.inner, at.digest)),
+                Purpose::Chunk(inode, index) => answer::content(&self.map, inode)
+                    .ok()
+                    .and_then(|(_, content)| content.chunks.get(index).map(|chunk| (chunk.inner, chunk.digest))),
+            }
+            .ok_or_else(|| Error::Missing { what: "what the frame was asked for".into() })?;
+            asked.insert(digest);
+            wanted.push((*purpose, inner, digest));
+        }
+        // Neighbours first, so that what somebody waits for is the newest where the cache keeps little.
+        self.keep_neighbours(&plain, &asked);
+        let mut result = Ok(());
+        for (purpose, inner, digest) in wanted {
+            let kept = slice(&plain, inner, &digest).and_then(|bytes| self.keep_one(purpose, bytes));
+            result = result.and(kept);
+        }
+        result
+    }
+
+    fn keep_one(&self, purpose: Purpose, bytes: &[u8]) -> Result<()> {
+        match purpose {
+            Purpose::Page(page) => {
+                self.map.add_page(page, bytes)?;
+                self.cache.insert_blob(&self.map.pages()[page].digest, bytes)
+            }
+            Purpose::Chunk(inode, index) => match answer::content(&self.map, inode) {
+                Ok((_, content)) => self.cache.insert_chunk(content, index, bytes),
+                Err(_) => Ok(()),
+            },
+        }
+    }
+
+    /// Chunks that share a frame are whole blobs, which cost nothing more; one that is alone may be a piece, and nobody
+    /// could find it by its digest.
+    fn keep_neighbours(&self, plain: &[u8], asked: &HashSet<Digest>) {
+        let claims: Vec<_> = frame::chunks(plain).collect();
+        if claims.len() < 2 {
+            return;
+        }
+        for (sha256, range) in claims {
+            let digest = Digest { sha256, size: range.len() as u64 };
+            if !asked.contains(&digest) {
+                // One that is damaged is found out by whoever asks for it.
+                let _ = self.cache.insert_blob(&digest, &plain[range]);
+            }
+        }
+    }
+}
+
+/// Where a chunk should be; the cache proves it.
+fn slice<'a>(plain: &'a [u8], inner: u32, digest: &Digest) -> Result<&'a [u8]> {
+    let start = inner as usize;
+    let bytes = usize::try_from(digest.size).ok().and_then(|size| plain.get(start..start.checked_add(size)?));
+    bytes.ok_or_else(|| Error::damaged("frame", "it ends before a chunk it should hold"))
+}
+
+fn short(at: &FrameAt) -> String {
+    crate::digest::hex(&at.pack[..6])
+}

@@ -1,0 +1,23 @@
+//! The mount: a file map and a cache as a read-only file system, by the kernel's FUSE protocol.
+//!
+//! Invariant: every request is answered exactly once or given back to the kernel's INTERRUPT; one that lacks a page or a chunk
+//! is parked under the frames it waits for, and no thread waits with it. Bytes go out only from the cache, which proved them.
+//! Not here: fetching (whoever takes from `wanted` and calls `deliver` or `fail`), retries and deadlines.
+//! The protocol is settled in docs/decisions and by the kernel's `include/uapi/linux/fuse.h`.
+
+mod answer;
+mod attr;
+mod deliver;
+mod mount;
+mod parked;
+mod prefetch;
+mod server;
+mod table;
+mod wire;
+
+pub use mount::{mount, unmount};
+pub use server::{Server, Stats};
+pub use table::{Mounted, mounts};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,214 @@
+//! Mounting and unmounting: by the system call as root, by fusermount3 as anybody else.
+//!
+//! Invariant: a mount is read-only, without set-id bits and devices, and the kernel checks permissions.
+
+use std::ffi::CString;
+use std::fs;
+use std::io::{self, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use rustix::mount::{MountFlags, UnmountFlags};
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketFlags, SocketType, recvmsg, socketpair,
+};
+
+use super::table::{self, KIND};
+use crate::error::{Error, Result, show};
+
+const DEVICE: &str = "/dev/fuse";
+const HELPER: &str = "fusermount3";
+/// Requests of the page cache grow to a mebibyte only when its read-ahead is as long.
+const READ_AHEAD_KB: &str = "1024";
+
+/// Make a mount at an empty directory. Whoever holds the descriptor that comes back answers for it: when the last copy is
+/// closed, users of the mount get ENOTCONN.
+///
+/// # Errors
+/// `Mount`, with what to do about it.
+pub fn mount(place: &Path) -> Result<OwnedFd> {
+    let place = check(place)?;
+    let device = if rustix::process::geteuid().is_root() { mount_as_root(&place)? } else { mount_as_user(&place)? };
+    raise_read_ahead(&place);
+    Ok(device)
+}
+
+/// Take a mount away, whether its server lives or not. `lazy`: also when it is in use; those who use it keep what they have
+/// open until they close it.
+///
+/// # Errors
+/// `Mount`, with what to do about it.
+pub fn unmount(place: &Path, lazy: bool) -> Result<()> {
+    let absolute = table::absolute(place).map_err(|error| refused(place, error.to_string()))?;
+    match table::at(&absolute)? {
+        Some(mounted) if mounted.kind == KIND => {}
+        Some(mounted) => return Err(refused(place, format!("is a mount of another kind ({})", mounted.kind))),
+        None => return Err(refused(place, "is not mounted")),
+    }
+    let root = rustix::process::geteuid().is_root();
+    let take_away = if root { unmount_as_root } else { unmount_as_user };
+    if lazy {
+        return take_away(&absolute, true);
+    }
+    match take_away(&absolute, false) {
+        // Nobody can use what is dead; those who hold it open only have errors to lose.
+        Err(_) if is_dead(&absolute) => take_away(&absolute, true),
+        other => other,
+    }
+}
+
+fn refused(place: &Path, why: impl Into<String>) -> Error {
+    Error::Mount { place: place.to_path_buf(), why: why.into() }
+}
+
+/// The absolute mount point, if one may mount there.
+fn check(place: &Path) -> Result<PathBuf> {
+    let meta = match fs::metadata(place) {
+        Ok(meta) => meta,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(refused(place, "there is no such directory; make it first (mkdir)"));
+        }
+        Err(error) if error.raw_os_error() == Some(libc::ENOTCONN) => {
+            return Err(refused(place, "a mount is there whose server has died; clear it with `sapwood umount`"));
+        }
+        Err(error) => return Err(refused(place, error.to_string())),
+    };
+    if !meta.is_dir() {
+        return Err(refused(place, "is not a directory; name an empty directory"));
+    }
+    let absolute = place.canonicalize().map_err(|error| refused(place, error.to_string()))?;
+    if let Some(mounted) = table::at(&absolute)? {
+        let remedy =
+            if mounted.kind == KIND { "; `sapwood umount` takes it away" } else { "; name an empty directory" };
+        return Err(refused(place, format!("is already a mount ({}){remedy}", mounted.kind)));
+    }
+    let mut entries = fs::read_dir(&absolute).map_err(|error| refused(place, error.to_string()))?;
+    match entries.next() {
+        Some(_) => Err(refused(place, "is not empty; name an empty directory, or its files would be hidden")),
+        None => Ok(absolute),
+    }
+}
+
+fn mount_as_root(place: &Path) -> Result<OwnedFd> {
+    let flags = OFlags::RDWR | OFlags::CLOEXEC;
+    let device = rustix::fs::open(DEVICE, flags, Mode::empty()).map_err(|error| {
+        let why = match error {
+            Errno::NOENT | Errno::NODEV | Errno::NXIO => {
+                "there is no /dev/fuse: load the module (modprobe fuse), or give it to the container (--device /dev/fuse)"
+                    .to_string()
+            }
+            error => format!("cannot open /dev/fuse: {error}"),
+        };
+        refused(place, why)
+    })?;
+    let (user, group) = (rustix::process::geteuid(), rustix::process::getegid());
+    let options = format!(
+        "fd={},rootmode=40000,user_id={},group_id={},default_permissions,allow_other",
+        device.as_raw_fd(),
+        user.as_raw(),
+        group.as_raw()
+    );
+    let options = CString::new(options).expect("numbers hold no NUL");
+    let flags = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV;
+    rustix::mount::mount("sapwood", place, KIND, flags, options.as_c_str()).map_err(|error| {
+        let why = match error {
+            Errno::PERM => "the system forbids mounts here; a container needs --cap-add SYS_ADMIN".to_string(),
+            error => format!("cannot mount: {error}"),
+        };
+        refused(place, why)
+    })?;
+    Ok(device)
+}
+
+/// fusermount3 mounts and sends the descriptor back over a socket, here its standard input.
+fn mount_as_user(place: &Path) -> Result<OwnedFd> {
+    let io = |error: Errno| refused(place, format!("cannot talk to {HELPER}: {error}"));
+    let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).map_err(io)?;
+    let options = "ro,nosuid,nodev,default_permissions,fsname=sapwood,subtype=sapwood";
+    let output = Command::new(HELPER)
+        .args(["-o", options, "--"])
+        .arg(place)
+        .env("_FUSE_COMMFD", "0")
+        .stdin(Stdio::from(theirs))
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .output();
+    said(place, output)?;
+    receive(&ours).map_err(io)?.ok_or_else(|| refused(place, format!("{HELPER} gave no descriptor")))
+}
+
+/// The descriptor that waits in a socket.
+fn receive(socket: &OwnedFd) -> std::result::Result<Option<OwnedFd>, Errno> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut byte = [0];
+    recvmsg(socket, &mut [IoSliceMut::new(&mut byte)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
+    let descriptor = control.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
+        _ => None,
+    });
+    Ok(descriptor)
+}
+
+/// What the helper complained of, as our error.
+fn said(place: &Path, output: io::Result<std::process::Output>) -> Result<()> {
+    let output = output.map_err(|error| {
+        let why = match error.kind() {
+            io::ErrorKind::NotFound => {
+                format!("users other than root need {HELPER}: install it (Debian: apt install fuse3)")
+            }
+            _ => format!("cannot start {HELPER}: {error}"),
+        };
+        refused(place, why)
+    })?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let text = String::from_utf8_lossy(&output.stderr);
+    let text = show(Path::new(text.trim()));
+    let why = match &text {
+        text if text.contains("busy") => busy(),
+        text if text.contains("/dev/fuse: Permission denied") => {
+            "/dev/fuse is closed to users; as root: chmod 666 /dev/fuse".into()
+        }
+        text => format!("{HELPER} refuses: {text}"),
+    };
+    Err(refused(place, why))
+}
+
+fn busy() -> String {
+    "is in use: end what works in it, or unmount it lazily (sapwood umount --lazy)".into()
+}
+
+fn unmount_as_root(place: &Path, lazy: bool) -> Result<()> {
+    let flags = UnmountFlags::NOFOLLOW | if lazy { UnmountFlags::DETACH } else { UnmountFlags::empty() };
+    rustix::mount::unmount(place, flags).map_err(|error| match error {
+        Errno::BUSY => refused(place, busy()),
+        error => refused(place, format!("cannot unmount: {error}")),
+    })
+}
+
+fn unmount_as_user(place: &Path, lazy: bool) -> Result<()> {
+    let mut command = Command::new(HELPER);
+    command.arg("-u");
+    if lazy {
+        command.arg("-z");
+    }
+    said(place, command.arg("--").arg(place).stdin(Stdio::null()).output())
+}
+
+/// Whether nobody answers for a mount any more. A living server of ours answers this without waiting for anything.
+fn is_dead(place: &Path) -> bool {
+    rustix::fs::statfs(place).is_err_and(|error| error == Errno::NOTCONN)
+}
+
+/// Without it reads come in pieces of 128 KiB. Only root may, and nothing but speed is lost without.
+fn raise_read_ahead(place: &Path) {
+    if let Ok(Some(mounted)) = table::at(place) {
+        let _ = fs::write(format!("/sys/class/bdi/{}/read_ahead_kb", mounted.device), READ_AHEAD_KB);
+    }
+}

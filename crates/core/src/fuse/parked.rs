@@ -1,0 +1,98 @@
+//! Requests that wait for frames, and what each frame on its way is good for.
+//!
+//! Invariant: a parked request is in `requests` exactly until somebody takes it out to answer it, so it is answered once;
+//! and it stands under every frame that it still waits for.
+
+use std::collections::HashMap;
+
+use super::wire::Request;
+use crate::filemap::FrameAt;
+
+/// What a frame was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    Page(usize),
+    /// A chunk, by index, of the regular file at an inode.
+    Chunk(u64, usize),
+}
+
+pub struct Waiting {
+    pub request: Request,
+    /// How often in a row the same frame arrived and was of no use.
+    pub tries: u8,
+    left: usize,
+}
+
+#[derive(Default)]
+pub struct Parked {
+    requests: HashMap<u64, Waiting>,
+    by_frame: HashMap<FrameAt, Vec<u64>>,
+    purposes: HashMap<FrameAt, Vec<Purpose>>,
+    /// Nothing may be parked any more.
+    pub closed: bool,
+}
+
+impl Parked {
+    pub fn len(&self) -> usize {
+        self.requests.len()
+    }
+
+    pub fn park(&mut self, request: Request, tries: u8, frames: &[FrameAt]) {
+        for frame in frames {
+            self.by_frame.entry(frame.clone()).or_default().push(request.unique);
+        }
+        self.requests.insert(request.unique, Waiting { request, tries, left: frames.len() });
+    }
+
+    pub fn intend(&mut self, frame: &FrameAt, purpose: Purpose) {
+        let purposes = self.purposes.entry(frame.clone()).or_default();
+        if !purposes.contains(&purpose) {
+            purposes.push(purpose);
+        }
+    }
+
+    /// Whether a frame is on its way, or at least asked for.
+    pub fn expects(&self, frame: &FrameAt) -> bool {
+        self.purposes.contains_key(frame)
+    }
+
+    pub fn purposes(&self, frame: &FrameAt) -> Vec<Purpose> {
+        self.purposes.get(frame).cloned().unwrap_or_default()
+    }
+
+    /// A frame has arrived: the requests that now wait for nothing else, taken out.
+    pub fn arrived(&mut self, frame: &FrameAt) -> Vec<Waiting> {
+        self.purposes.remove(frame);
+        let uniques = self.by_frame.remove(frame).unwrap_or_default();
+        let ready = uniques.into_iter().filter(|unique| {
+            let Some(waiting) = self.requests.get_mut(unique) else { return false };
+            waiting.left -= 1;
+            waiting.left == 0
+        });
+        let ready: Vec<u64> = ready.collect();
+        ready.into_iter().filter_map(|unique| self.requests.remove(&unique)).collect()
+    }
+
+    /// A frame will not come: all requests that wait for it, taken out.
+    pub fn failed(&mut self, frame: &FrameAt) -> Vec<Waiting> {
+        self.purposes.remove(frame);
+        let uniques = self.by_frame.remove(frame).unwrap_or_default();
+        uniques.into_iter().filter_map(|unique| self.take(unique)).collect()
+    }
+
+    /// Take one out, wherever it stands.
+    pub fn take(&mut self, unique: u64) -> Option<Waiting> {
+        let waiting = self.requests.remove(&unique)?;
+        self.by_frame.retain(|_, uniques| {
+            uniques.retain(|other| *other != unique);
+            !uniques.is_empty()
+        });
+        Some(waiting)
+    }
+
+    pub fn take_all(&mut self) -> Vec<Waiting> {
+        self.by_frame.clear();
+        self.purposes.clear();
+        self.requests.drain().map(|(_, waiting)| waiting).collect()
+    }
+}

@@ -1,0 +1,135 @@
+//! What is queued before anybody asks: the next frames after a demand, and the whole tree in the background.
+
+use std::sync::{MutexGuard, PoisonError};
+
+use super::answer::{self, Need};
+use super::parked::{Parked, Purpose};
+use super::server::Server;
+use crate::filemap::{Content, Entry, FrameAt, Kind, inode_of, place_of};
+use crate::wanted::Class;
+
+/// Compressed bytes queued after a demand.
+const AHEAD: u64 = 1 << 20;
+/// Entries looked at for them.
+const AHEAD_ROWS: usize = 256;
+/// Pages queued after one that is demanded.
+const AHEAD_PAGES: usize = 2;
+/// Background frames that are queued at a time; the rest of the tree is known by the place reached.
+const ROOM: usize = 256;
+
+impl Server {
+    /// Queue as background all pages and then, with `contents`, all blobs in order of the file map, as the queue has room.
+    /// Returns when everything has been queued that is not here, or the mount has ended.
+    pub fn prefetch(&self, contents: bool) {
+        let pages = self.map.pages().len();
+        for page in 0..pages {
+            if !self.load_page(page) && !self.queue_page(page) {
+                return;
+            }
+        }
+        for page in (0..pages).take_while(|_| contents) {
+            if !self.wait_for_page(page) {
+                return;
+            }
+            let rows = self.map.rows(page).unwrap_or(&[]);
+            for (row, entry) in rows.iter().enumerate() {
+                if !self.queue_entry(inode_of(page, row), entry) {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// False when the mount has ended.
+    fn queue_page(&self, page: usize) -> bool {
+        if !self.wanted.wait_for_room(ROOM) {
+            return false;
+        }
+        let mut parked = self.parked();
+        if !self.map.is_loaded(page) {
+            self.queue(&mut parked, &self.map.pages()[page].frame, Purpose::Page(page), Class::Background);
+        }
+        true
+    }
+
+    /// False when the mount has ended. A page that failed is passed over.
+    fn wait_for_page(&self, page: usize) -> bool {
+        let mut parked: MutexGuard<'_, Parked> = self.parked();
+        while !parked.closed && !self.map.is_loaded(page) && parked.expects(&self.map.pages()[page].frame) {
+            parked = self.page.wait(parked).unwrap_or_else(PoisonError::into_inner);
+        }
+        !parked.closed
+    }
+
+    fn queue_entry(&self, inode: u64, entry: &Entry) -> bool {
+        let Kind::Regular(content) = &entry.kind else { return true };
+        for index in self.cache.missing(content) {
+            if !self.wanted.wait_for_room(ROOM) {
+                return false;
+            }
+            let mut parked = self.parked();
+            let frame = &content.chunks[index].frame;
+            // It may have come with a neighbour meanwhile.
+            if parked.expects(frame) || self.cache.missing(content).contains(&index) {
+                self.queue(&mut parked, frame, Purpose::Chunk(inode, index), Class::Background);
+            }
+        }
+        true
+    }
+
+    /// Queue what is likely to be asked for next.
+    pub(super) fn read_ahead(&self, parked: &mut Parked, need: &Need) {
+        match need {
+            Need::Page(page) => {
+                for next in (page + 1..self.map.pages().len()).take(AHEAD_PAGES) {
+                    if !self.map.is_loaded(next) {
+                        self.queue(parked, &self.map.pages()[next].frame, Purpose::Page(next), Class::Readahead);
+                    }
+                }
+            }
+            Need::Chunks(inode, indexes) => {
+                if let (Some(&last), Ok((_, content))) = (indexes.last(), answer::content(&self.map, *inode)) {
+                    self.read_ahead_of(parked, *inode, content, last);
+                }
+            }
+        }
+    }
+
+    /// The chunks after `last`, then the files after this one, as long as they lie in the same pack.
+    fn read_ahead_of(&self, parked: &mut Parked, inode: u64, content: &Content, last: usize) {
+        let Some(pack) = content.chunks.get(last).map(|chunk| chunk.frame.pack.clone()) else { return };
+        let mut left = AHEAD;
+        let mut queue = |inode: u64, content: &Content, from: usize| {
+            if content.chunks.get(from).is_none_or(|chunk| chunk.frame.pack != pack) {
+                return true;
+            }
+            for index in self.cache.missing(content).into_iter().filter(|&index| index >= from) {
+                let frame = &content.chunks[index].frame;
+                if frame.pack != pack || u64::from(frame.length) > left {
+                    return false;
+                }
+                if self.queue(parked, frame, Purpose::Chunk(inode, index), Class::Readahead) {
+                    left -= u64::from(frame.length);
+                }
+            }
+            true
+        };
+        if !queue(inode, content, last + 1) {
+            return;
+        }
+        let Some((page, row)) = place_of(inode) else { return };
+        let rows = self.map.rows(page).unwrap_or(&[]);
+        for (row, entry) in rows.iter().enumerate().skip(row + 1).take(AHEAD_ROWS) {
+            if let Kind::Regular(content) = &entry.kind
+                && !queue(inode_of(page, row), content, 0)
+            {
+                return;
+            }
+        }
+    }
+
+    fn queue(&self, parked: &mut Parked, frame: &FrameAt, purpose: Purpose, class: Class) -> bool {
+        parked.intend(frame, purpose);
+        self.wanted.want(frame, class)
+    }
+}

@@ -1,0 +1,316 @@
+//! The server: threads that read requests from one descriptor and answer what can be answered.
+//!
+//! They share the descriptor: requests of cloned descriptors are lost when the process dies and nobody holds the clones.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use rustix::io::Errno;
+
+use super::answer::{self, Need, No};
+use super::parked::{Parked, Purpose, Waiting};
+use super::wire::{REQUEST_BYTES, Reply, Request, init, op};
+use crate::cache::Cache;
+use crate::error::{Error, Result};
+use crate::filemap::{FileMap, FrameAt};
+use crate::wanted::{Class, Wanted};
+
+/// A frame that arrives so often without being of use, because it is damaged or the cache loses it, is given up.
+const TRIES: u8 = 2;
+
+/// What a server has seen.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Requests read from the kernel.
+    pub requests: u64,
+    /// Of those, how many had to wait for a frame.
+    pub waited: u64,
+    /// How many wait now.
+    pub waiting: u64,
+    pub frames: u64,
+    /// Compressed bytes delivered.
+    pub bytes: u64,
+    /// Requests answered with EIO.
+    pub errors: u64,
+    /// Why the last of them was, or what was last wrong with a frame.
+    pub last_error: Option<String>,
+}
+
+pub struct Server {
+    pub(super) map: Arc<FileMap>,
+    pub(super) cache: Arc<Cache>,
+    pub(super) wanted: Arc<Wanted>,
+    device: OwnedFd,
+    parked: Mutex<Parked>,
+    /// A page came, or will not.
+    pub(super) page: Condvar,
+    requests: AtomicU64,
+    waited: AtomicU64,
+    errors: AtomicU64,
+    pub(super) frames: AtomicU64,
+    pub(super) bytes: AtomicU64,
+    last_error: Mutex<Option<String>>,
+}
+
+/// The frame that brings a request back, how often it did so in vain, and what was wrong with it now.
+pub(super) struct Came<'a> {
+    pub frame: &'a FrameAt,
+    pub tries: u8,
+    pub wrong: Option<&'a str>,
+}
+
+impl Server {
+    /// `device` is an open /dev/fuse that belongs to a mount, as `mount` gives it.
+    pub fn new(map: Arc<FileMap>, cache: Arc<Cache>, wanted: Arc<Wanted>, device: OwnedFd) -> Server {
+        Server {
+            map,
+            cache,
+            wanted,
+            device,
+            parked: Mutex::default(),
+            page: Condvar::new(),
+            requests: AtomicU64::new(0),
+            waited: AtomicU64::new(0),
+            errors: AtomicU64::new(0),
+            frames: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+            last_error: Mutex::new(None),
+        }
+    }
+
+    /// Answer requests with so many threads until the mount ends. Then the wanted queue is closed.
+    ///
+    /// # Errors
+    /// `Io` when the device fails.
+    pub fn serve(&self, threads: usize) -> Result<()> {
+        let result = std::thread::scope(|scope| {
+            let spawn = |number| {
+                let builder = std::thread::Builder::new().name(format!("fuse-{number}"));
+                builder.spawn_scoped(scope, || self.run()).map_err(Error::io("start a thread of", "the mount"))
+            };
+            let running: Vec<_> = (1..threads).map(spawn).collect();
+            let own = self.run();
+            let others = running.into_iter().map(|thread| thread?.join().unwrap_or(Err(Error::Stopped)));
+            others.fold(own, Result::and)
+        });
+        self.stop("the mount has ended");
+        result
+    }
+
+    /// Answer whoever waits, and whoever would have to, with EIO from now on; what is in the cache is still served.
+    pub fn stop(&self, why: &str) {
+        let mut parked = self.parked();
+        parked.closed = true;
+        let waiting = parked.take_all();
+        self.wanted.close();
+        drop(parked);
+        self.page.notify_all();
+        self.refuse_all(waiting, why);
+    }
+
+    pub fn stats(&self) -> Stats {
+        Stats {
+            requests: self.requests.load(Relaxed),
+            waited: self.waited.load(Relaxed),
+            waiting: self.parked().len() as u64,
+            frames: self.frames.load(Relaxed),
+            bytes: self.bytes.load(Relaxed),
+            errors: self.errors.load(Relaxed),
+            last_error: self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+        }
+    }
+
+    pub fn device(&self) -> BorrowedFd<'_> {
+        self.device.as_fd()
+    }
+
+    fn run(&self) -> Result<()> {
+        let mut buffer = vec![0; REQUEST_BYTES];
+        let mut reply = Reply::new();
+        loop {
+            let length = match rustix::io::read(&self.device, &mut buffer[..]) {
+                Ok(length) => length,
+                // Unmounted, or the connection was aborted.
+                Err(Errno::NODEV | Errno::CONNABORTED) => return Ok(()),
+                // NOENT: interrupted before we read it.
+                Err(Errno::INTR | Errno::NOENT | Errno::AGAIN) => continue,
+                Err(error) => return Err(Error::io("read from", Path::new("/dev/fuse"))(error.into())),
+            };
+            let request = Request::parse(&buffer[..length])?;
+            self.requests.fetch_add(1, Relaxed);
+            let unique = request.unique;
+            // A bug must cost one request an error, not every reader of the mount its life.
+            if catch_unwind(AssertUnwindSafe(|| self.handle(request, &mut reply))).is_err() {
+                self.note("an internal error; please report it");
+                self.send(&mut reply, unique, libc::EIO);
+            }
+        }
+    }
+
+    fn handle(&self, request: Request, reply: &mut Reply) {
+        match request.opcode {
+            op::FORGET | op::BATCH_FORGET => {}
+            op::INIT => {
+                reply.begin(4096);
+                match init::answer(request.fields(), reply) {
+                    init::Agreed::Yes | init::Agreed::AskAgain => self.send(reply, request.unique, 0),
+                    init::Agreed::No(why) => {
+                        self.note(&why);
+                        self.send(reply, request.unique, libc::EPROTO);
+                    }
+                }
+            }
+            op::INTERRUPT => self.interrupt(&request, reply),
+            op::DESTROY => {
+                reply.begin(0);
+                self.send(reply, request.unique, 0);
+            }
+            _ => self.dispatch(request, None, reply),
+        }
+    }
+
+    fn interrupt(&self, request: &Request, reply: &mut Reply) {
+        let target = request.fields().u64().unwrap_or(0);
+        let found = self.parked().take(target);
+        match found {
+            Some(waiting) => self.send(reply, waiting.request.unique, libc::EINTR),
+            // It is just being answered or parked by another thread: the kernel asks again if need be.
+            None => self.send(reply, request.unique, libc::EAGAIN),
+        }
+    }
+
+    /// Answer a request or park it.
+    pub(super) fn dispatch(&self, request: Request, came: Option<Came>, reply: &mut Reply) {
+        let mut outcome = self.attempt(&request, reply);
+        if let Err(No::Need(_)) = outcome {
+            let parked = self.parked();
+            // Once more, under the lock: what is delivered is in the cache before its frame is taken from the parked.
+            outcome = self.attempt(&request, reply);
+            if let Err(No::Need(need)) = &outcome {
+                let need = need.clone();
+                return self.park(parked, request, &need, came, reply);
+            }
+            drop(parked);
+        }
+        let errno = match outcome {
+            Ok(()) => 0,
+            Err(No::Errno(errno)) => errno,
+            Err(No::Need(_)) => libc::EIO,
+        };
+        self.send(reply, request.unique, errno);
+    }
+
+    /// The answer from what is here, pages in the cache included.
+    fn attempt(&self, request: &Request, reply: &mut Reply) -> std::result::Result<(), No> {
+        loop {
+            match answer::answer(&self.map, &self.cache, request, reply) {
+                // Each page is loaded once, so this ends.
+                Err(No::Need(Need::Page(page))) if self.load_page(page) => {}
+                other => return other,
+            }
+        }
+    }
+
+    /// Take a page from the cache. False when it is not there.
+    pub(super) fn load_page(&self, page: usize) -> bool {
+        if self.map.is_loaded(page) {
+            return true;
+        }
+        let Some(at) = self.map.pages().get(page) else { return false };
+        let text = self.cache.get(&at.digest);
+        text.is_some_and(|text| self.map.add_page(page, &text).is_ok())
+    }
+
+    fn park(
+        &self,
+        mut parked: MutexGuard<'_, Parked>,
+        request: Request,
+        need: &Need,
+        came: Option<Came>,
+        reply: &mut Reply,
+    ) {
+        let wants = self.wants(need);
+        let frames = {
+            let mut frames: Vec<FrameAt> = wants.iter().map(|(frame, _)| frame.clone()).collect();
+            frames.dedup();
+            frames
+        };
+        let came = came.filter(|came| frames.contains(came.frame));
+        let tries = came.as_ref().map_or(0, |came| came.tries + 1);
+        if parked.closed || frames.is_empty() || tries >= TRIES {
+            let closed = parked.closed;
+            drop(parked);
+            let wrong = came.and_then(|came| came.wrong);
+            let why = if closed { "the mount is ending" } else { wrong.unwrap_or("a frame came but was of no use") };
+            return self.refuse(reply, request.unique, why);
+        }
+        self.waited.fetch_add(1, Relaxed);
+        parked.park(request, tries, &frames);
+        for (frame, purpose) in &wants {
+            parked.intend(frame, *purpose);
+            self.wanted.want(frame, Class::Demand);
+        }
+        self.read_ahead(&mut parked, need);
+    }
+
+    /// The frames that hold what is needed.
+    fn wants(&self, need: &Need) -> Vec<(FrameAt, Purpose)> {
+        match need {
+            Need::Page(page) => {
+                self.map.pages().get(*page).map(|at| (at.frame.clone(), Purpose::Page(*page))).into_iter().collect()
+            }
+            Need::Chunks(inode, indexes) => {
+                let Ok((_, content)) = answer::content(&self.map, *inode) else { return Vec::new() };
+                let at =
+                    |&index: &usize| Some((content.chunks.get(index)?.frame.clone(), Purpose::Chunk(*inode, index)));
+                indexes.iter().filter_map(at).collect()
+            }
+        }
+    }
+
+    /// Dispatch again what a frame brought back.
+    pub(super) fn resume(&self, waiting: Vec<Waiting>, frame: &FrameAt, wrong: Option<&str>) {
+        if waiting.is_empty() {
+            return;
+        }
+        let mut reply = Reply::new();
+        for Waiting { request, tries, .. } in waiting {
+            self.dispatch(request, Some(Came { frame, tries, wrong }), &mut reply);
+        }
+    }
+
+    pub(super) fn refuse_all(&self, waiting: Vec<Waiting>, why: &str) {
+        let mut reply = Reply::new();
+        for waiting in waiting {
+            self.refuse(&mut reply, waiting.request.unique, why);
+        }
+    }
+
+    fn refuse(&self, reply: &mut Reply, unique: u64, why: &str) {
+        self.errors.fetch_add(1, Relaxed);
+        self.note(why);
+        self.send(reply, unique, libc::EIO);
+    }
+
+    pub(super) fn note(&self, why: &str) {
+        *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(why.to_string());
+    }
+
+    fn send(&self, reply: &mut Reply, unique: u64, errno: i32) {
+        match rustix::io::write(&self.device, reply.finish(unique, errno)) {
+            // Not what the kernel expected: it still waits, so let it know.
+            Err(Errno::INVAL) if errno == 0 => {
+                let _ = rustix::io::write(&self.device, reply.finish(unique, libc::EIO));
+            }
+            // NOENT: interrupted or aborted meanwhile. NODEV: unmounted. Nobody waits for the answer.
+            Ok(_) | Err(_) => {}
+        }
+    }
+
+    pub(super) fn parked(&self) -> MutexGuard<'_, Parked> {
+        self.parked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
