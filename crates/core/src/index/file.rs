@@ -8,6 +8,7 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 
 use super::State;
 use super::record::{Record, SIZE};
@@ -83,7 +84,7 @@ impl State {
     }
 
     /// Store a sealed state at `path`. In place when `before`, which was read from there, has the same structure, and
-    /// then only the records that differ; else as a new file that replaces the old one. When another process is writing,
+    /// then only the records that differ; else as a new file that replaces the old one. When another process writes,
     /// it wins: the next hash does again what was not stored.
     ///
     /// # Errors
@@ -98,8 +99,9 @@ impl State {
         }
         let lock_path = beside(path, ".lock");
         let lock = private().create(true).truncate(false).open(&lock_path).map_err(Error::io("open", &lock_path))?;
-        if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
-            return Ok(());
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) => return Ok(()),
+            locked => locked.map_err(|e| Error::io("lock", &lock_path)(e.into()))?,
         }
         self.file = match updatable.and_then(|before| Some((before, before.file.as_ref()?))) {
             // A file opened without the right to write is replaced.

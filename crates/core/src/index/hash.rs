@@ -64,8 +64,8 @@ enum Reading {
 }
 
 impl State {
-    /// Take the digests of `files`; how many were read, and their bytes. Those that may not be read are removed and added
-    /// to `unreadable`.
+    /// Take the digests of `files`; how many were read, and their bytes. Those that may not be read are removed and
+    /// added to `unreadable`.
     pub(super) fn read_files(
         &mut self,
         root: &Root,

@@ -1,7 +1,7 @@
 //! What differs between the stored state and the tree as it is.
 //!
-//! Invariant: an entry is changed when its kind, permission bits, content or target is another; never for its times, its
-//! owner or its inode alone. A directory is changed for its own permission bits, not for its entries.
+//! Invariant: an entry is changed when its kind, permission bits, content or target is another; never for its times,
+//! its owner or its inode alone. A directory is changed for its own permission bits, not for its entries.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};

@@ -60,7 +60,7 @@ struct Below {
 }
 
 impl State {
-    /// Look at everything below `root` with `threads` threads, carrying over what is still valid in `before`. Directories
+    /// Look at everything below `root` with `threads` threads, carrying over what still holds in `before`. Directories
     /// that may not be listed are returned and left out; sockets are left out; what vanishes meanwhile is gone.
     ///
     /// # Errors

@@ -98,7 +98,7 @@ impl Stat {
     /// Whether what was read at or after `began` may change once more without this stat changing, because the file was
     /// changed within the clock's grain before `began`, after it, or in the future.
     pub fn is_racy(&self, began: Time) -> bool {
-        // Kernels stamp files with a clock of up to 10 ms; a ctime in whole seconds is that of a file system (FAT, ext3)
+        // Kernels stamp files with a clock of up to 10 ms; a ctime in whole seconds is of a file system (FAT, ext3)
         // whose grain is 1 or 2 s, or a rare chance that costs one more hash.
         let grain = if self.ctime.nsec == 0 { 2000 } else { 20 };
         self.mtime.max(self.ctime).cmp(&began.minus_ms(grain)) != Ordering::Less

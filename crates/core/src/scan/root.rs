@@ -110,7 +110,8 @@ impl AsFd for Root {
     }
 }
 
-/// The holes of a sparse file as (offset, length), in order; none when its blocks cover its size. Moves the file's offset.
+/// The holes of a sparse file as (offset, length), in order; none when its blocks cover its size.
+/// Moves the file's offset.
 pub fn holes(file: &File, stat: &Stat) -> io::Result<Vec<(u64, u64)>> {
     let mut holes = Vec::new();
     if stat.blocks.saturating_mul(512) >= stat.size {
