@@ -85,8 +85,8 @@ impl Cache {
         let size = content.digest.size;
         let length = (buffer.len() as u64).min(size.saturating_sub(offset)) as usize;
         let buffer = &mut buffer[..length];
-        if length == 0 {
-            return Read::Hit(0);
+        if length == 0 || (length as u64 == size && self.read_whole(&content.digest, buffer)) {
+            return Read::Hit(length);
         }
         if let Some(object) = self.object(content) {
             if object.read(content, offset, buffer) {
@@ -100,15 +100,8 @@ impl Cache {
 
     /// The bytes of an object that is one chunk, such as a page.
     pub fn get(&self, digest: &Digest) -> Option<Vec<u8>> {
-        let whole = Content { digest: *digest, chunks: Vec::new(), holes: Vec::new() };
         let mut bytes = vec![0; usize::try_from(digest.size).ok()?];
-        if let Some(object) = self.object(&whole) {
-            if object.read(&whole, 0, &mut bytes) {
-                return Some(bytes);
-            }
-            self.discard(digest);
-        }
-        self.read_memory(&digest.sha256, 0, &mut bytes).then_some(bytes)
+        (self.read_whole(digest, &mut bytes) || self.read_memory(&digest.sha256, 0, &mut bytes)).then_some(bytes)
     }
 
     /// Indexes of the chunks of a blob that are not here, as far as can be told without reading them.
@@ -188,6 +181,24 @@ impl Cache {
             }
         }
         missing
+    }
+
+    /// Read an object from end to end in one go, as small files mostly are; its file is not kept open.
+    fn read_whole(&self, digest: &Digest, buffer: &mut [u8]) -> bool {
+        let proved = lock(&self.proved).get(&digest.sha256).copied();
+        match object::read_whole(&self.path(digest), digest, proved, buffer) {
+            Ok(None) => false,
+            Ok(Some(stamp)) => {
+                if proved != Some(stamp) {
+                    self.note_proved(digest.sha256, stamp);
+                }
+                true
+            }
+            Err(_) => {
+                self.discard(digest);
+                false
+            }
+        }
     }
 
     fn object(&self, content: &Content) -> Option<Arc<Object>> {

@@ -47,23 +47,13 @@ impl Object {
     /// # Errors
     /// Any: the file is no good.
     pub fn open(path: &Path, content: &Content, proved: Option<Stamp>) -> io::Result<Option<(Object, Stamp)>> {
-        let file = match File::open(path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error),
-        };
-        let stamp = Stamp::of(&file.metadata()?);
-        if stamp.size != content.digest.size {
-            return Err(io::ErrorKind::InvalidData.into());
-        }
+        let Some((file, stamp)) = find(path, &content.digest)? else { return Ok(None) };
         let mut chunks = None;
         if proved != Some(stamp) {
-            if content.chunks.is_empty() || is_one_chunk(content) {
-                if hash(&file)? != content.digest {
-                    return Err(io::ErrorKind::InvalidData.into());
-                }
-            } else {
+            if !is_one_chunk(content) {
                 chunks = Some(Proofs::new(content));
+            } else if hash(&file)? != content.digest {
+                return Err(io::ErrorKind::InvalidData.into());
             }
         }
         Ok(Some((Object { file, chunks }, stamp)))
@@ -83,6 +73,33 @@ impl Object {
         }
         self.file.read_exact_at(buffer, offset).is_ok()
     }
+}
+
+/// Fill `buffer`, which is as long as the object, with bytes that are proved. `None` when there is no such object.
+///
+/// # Errors
+/// Any: the file is no good.
+pub fn read_whole(path: &Path, digest: &Digest, proved: Option<Stamp>, buffer: &mut [u8]) -> io::Result<Option<Stamp>> {
+    let Some((file, stamp)) = find(path, digest)? else { return Ok(None) };
+    file.read_exact_at(buffer, 0)?;
+    if proved != Some(stamp) && Digest::of(buffer) != *digest {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    Ok(Some(stamp))
+}
+
+/// A file of the right name and size.
+fn find(path: &Path, digest: &Digest) -> io::Result<Option<(File, Stamp)>> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let stamp = Stamp::of(&file.metadata()?);
+    if stamp.size != digest.size {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    Ok(Some((file, stamp)))
 }
 
 /// Digest of a whole file.

@@ -2,7 +2,7 @@
 //!
 //! They share the descriptor: requests of cloned descriptors are lost when the process dies and nobody holds the clones.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -121,10 +121,6 @@ impl Server {
             errors: self.errors.load(Relaxed),
             last_error: self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         }
-    }
-
-    pub fn device(&self) -> BorrowedFd<'_> {
-        self.device.as_fd()
     }
 
     fn run(&self) -> Result<()> {

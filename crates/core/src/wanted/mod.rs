@@ -29,7 +29,7 @@ pub struct Want {
     pub class: Class,
 }
 
-/// Bytes of background that may be in flight, so that what is demanded next finds the link free enough.
+/// Bytes of readahead and background that may be in flight, so that what is demanded next finds the link free enough.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// While no demand is in flight.
@@ -40,7 +40,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Limits {
-        Limits { idle: 8 << 20, busy: 256 << 10 }
+        Limits { idle: 2 << 20, busy: 256 << 10 }
     }
 }
 

@@ -58,9 +58,10 @@ impl State {
         });
         let Some((class, seed)) = next else { return Vec::new() };
         let mut room = max_bytes;
-        if class == Class::Background {
-            let limit = if self.demand_in_flight() { self.limits.busy } else { self.limits.idle };
-            let used = self.in_flight_bytes[Class::Background as usize];
+        if class > Class::Demand {
+            let [demand, readahead, background] = self.in_flight_bytes;
+            let limit = if demand > 0 { self.limits.busy } else { self.limits.idle };
+            let used = readahead + background;
             if used >= limit {
                 return Vec::new();
             }
@@ -128,9 +129,5 @@ impl State {
             in_flight_bytes: self.in_flight_bytes,
             ..self.counts
         }
-    }
-
-    fn demand_in_flight(&self) -> bool {
-        self.in_flight_bytes[Class::Demand as usize] > 0
     }
 }

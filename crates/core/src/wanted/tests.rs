@@ -71,12 +71,14 @@ fn neighbours_in_a_pack_come_together_sorted_and_within_bounds() {
 }
 
 #[test]
-fn background_leaves_the_link_free_while_a_demand_is_in_flight() {
+fn what_nobody_waits_for_leaves_the_link_free_while_a_demand_is_in_flight() {
     let wanted = Wanted::new(Limits { idle: 3000, busy: 1000 });
     for offset in 0..9 {
-        wanted.want(&frame(1, offset * 1000, 1000), Class::Background);
+        let class = if offset < 2 { Class::Readahead } else { Class::Background };
+        wanted.want(&frame(1, offset * 1000, 1000), class);
     }
-    assert_eq!(wanted.take(9, 1 << 20, ANY, NOW).len(), 3);
+    assert_eq!(wanted.take(9, 1 << 20, ANY, NOW).len(), 2);
+    assert_eq!(wanted.take(9, 1 << 20, ANY, NOW).len(), 1);
     assert!(wanted.take(9, 1 << 20, ANY, NOW).is_empty());
     let urgent = frame(2, 0, 50);
     wanted.want(&urgent, Class::Demand);
