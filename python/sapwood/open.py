@@ -69,7 +69,7 @@ class OpenStore(Store):
         try:
             yield started
         finally:
-            unmount(where, cache_dir=cache_dir)
+            unmount(where, lazy=True, cache_dir=cache_dir)
             started.process.wait()
 
     def tree(self, ref: str) -> Tree:

@@ -22,6 +22,9 @@ const WAITING: usize = 1;
 
 type Outcome = Result<Pushed>;
 
+/// Name, bytes, fragment.
+type Pack<'py> = (String, Bound<'py, PyBytes>, Bound<'py, PyBytes>);
+
 /// A push under way: `next` gives its packs, then `result` the rest.
 #[pyclass(frozen, module = "sapwood._core.push")]
 struct Push {
@@ -61,11 +64,7 @@ impl Push {
 
     /// The next pack as (name, bytes, fragment), in the order of sealing; `None` when there are no more.
     #[pyo3(signature = (progress=None))]
-    fn next<'py>(
-        &self,
-        py: Python<'py>,
-        progress: Option<Bound<'py, PyAny>>,
-    ) -> PyResult<Option<(String, Bound<'py, PyBytes>, Bound<'py, PyBytes>)>> {
+    fn next<'py>(&self, py: Python<'py>, progress: Option<Bound<'py, PyAny>>) -> PyResult<Option<Pack<'py>>> {
         let sealed = ticking(py, progress.as_ref(), &self.job, |tick: Duration| match self.packs.recv_timeout(tick) {
             Ok(sealed) => Some(Some(sealed)),
             Err(RecvTimeoutError::Disconnected) => Some(None),

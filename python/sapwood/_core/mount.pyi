@@ -20,8 +20,12 @@ class Server:
     @property
     def closed(self) -> bool:
         """It was unmounted."""
-    def take(self, max: int, timeout_s: float) -> list[Frame]:
-        """Return up to `max` wanted frames of one pack, most urgent first; none after `timeout_s` or once closed."""
+    def take(self, max: int, max_bytes: int, lowest: str, timeout_s: float) -> list[Frame]:
+        """Return frames of one pack that are wanted, the most urgent first; none after `timeout_s` or once closed.
+
+        At most `max`, or `max_bytes` in the pack but at least one. Classes from high to low: `demand` (somebody waits),
+        `readahead`, `background`; none below `lowest` is returned.
+        """
     def deliver(self, frame: Frame, stored: bytes) -> None:
         """Prove a frame, keep it in the cache, and answer who waits for it.
 
@@ -30,13 +34,17 @@ class Server:
         """
     def fail(self, frame: Frame, why: str) -> None:
         """Give a frame up: who waits for it gets EIO."""
-    def prefetch(self) -> None:
-        """Want all the rest, behind everything that somebody waits for."""
+    def prefetch(self, contents: bool) -> None:
+        """Want all pages, and with `contents` all blobs, behind everything that somebody waits for. Returns at once."""
     def stats(self) -> dict[str, Any]:
-        """Return `bytes_fetched`, `frames_fetched`, `files_read`, `bytes_read` (of files read at all), `last_error`."""
+        """Return counts.
 
-def unmount(place: str | PathLike[str]) -> None:
-    """Unmount, also when the server is gone.
+        `requests` of the kernel, how many `waited` and are `waiting`; `frames_fetched`, and `bytes_fetched` in packs;
+        `files_read`, and `bytes_read`, their sizes; `errors` (answers of EIO) and `last_error` (text or None).
+        """
+
+def unmount(place: str | PathLike[str], lazy: bool = False) -> None:
+    """Unmount, also when the server is gone; `lazy`, also when it is in use.
 
     Raises:
         UnavailableError: `mount-failed`: not a mount, or busy.

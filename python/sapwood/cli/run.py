@@ -67,7 +67,7 @@ def _run(arguments: argparse.Namespace) -> int:
             before = signal.pthread_sigmask(signal.SIG_BLOCK, _PASSED_ON | {signal.SIGCHLD})
             return _life(command, place, before)
         finally:
-            unmount(place)
+            unmount(place, lazy=True)
             started.process.wait()
 
 

@@ -15,18 +15,17 @@ from pathlib import Path
 from sapwood._core.filemap import Frame
 from sapwood._core.mount import Server, unmount
 from sapwood.errors import InvalidInputError, SapwoodError, StoppedError
-from sapwood.fetch import deliver, load_map, read_frames
+from sapwood.fetch import load_map, read_frames
 from sapwood.mount import table
 from sapwood.store.address import Address
 from sapwood.store.store import Store
 
 __all__ = ["serve"]
 
-# Requests under way at once; one of them is always free for what somebody waits for, because the core hands out
-# background work only while nobody waits.
-_FETCHERS = 4
-# Frames a request: about 1 MiB of packs at most, so that a reader who comes meanwhile waits for little.
-_BATCH = 12
+# The least urgent class that each fetcher takes: two are kept free for what somebody waits for.
+_FETCHERS = ("demand", "demand", "readahead", "readahead", "background", "background")
+# A request brings so many frames, or so many bytes: little enough that a reader who comes meanwhile does not wait long.
+_FRAMES, _BYTES = 32, 512 * 1024
 _TICK_S = 0.5
 
 
@@ -41,8 +40,8 @@ def serve(
 ) -> None:
     """Mount `address` at `place`, call `ready`, and serve until it is unmounted, or a signal says to end.
 
-    With `prefetch`, what nobody asked for is fetched in the background too. `stats` is a file that gets the server's
-    counts as JSON when it ends.
+    Pages of the file map are always fetched in the background, with `prefetch` all contents too. `stats` is a file
+    that gets the server's counts as JSON when it ends.
 
     Raises:
         InvalidInputError: `own-mount`: the cache or the store would lie on the mount itself.
@@ -63,11 +62,10 @@ def serve(
         for signo in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(signo, _end)
         table.record(cache_dir, place, address)
-        threads = [threading.Thread(target=_fetch, args=(store, server), daemon=True) for _ in range(_FETCHERS)]
+        threads = [threading.Thread(target=_fetch, args=(store, server, lowest), daemon=True) for lowest in _FETCHERS]
         for thread in threads:
             thread.start()
-        if prefetch:
-            server.prefetch()
+        server.prefetch(prefetch)
         ready()
         for thread in threads:
             while thread.is_alive():
@@ -76,7 +74,8 @@ def serve(
         pass
     finally:
         if not server.closed:
-            unmount(place)
+            # Lazily: who still uses it would get errors from a server that is gone all the same.
+            unmount(place, True)
         table.forget(cache_dir, place)
         if stats is not None:
             _write_stats(Path(stats), server)
@@ -99,10 +98,10 @@ def _is_below(where: str, place: Path) -> bool:
     return os.path.commonpath([mount, path]) == mount
 
 
-def _fetch(store: Store, server: Server) -> None:
+def _fetch(store: Store, server: Server, lowest: str) -> None:
     """One fetcher: take what is wanted, bring it, until the mount is gone."""
     while not server.closed:
-        if frames := server.take(_BATCH, _TICK_S):
+        if frames := server.take(_FRAMES, _BYTES, lowest, _TICK_S):
             _bring(store, server, frames)
 
 
@@ -110,17 +109,18 @@ def _bring(store: Store, server: Server, frames: list[Frame]) -> None:
     left = set(frames)
     try:
         for frame, stored in read_frames(store, frames):
-            try:
-                deliver(store, server, frame, stored)
-            except SapwoodError as error:
-                _give_up(server, frame, error)
             left.discard(frame)
+            try:
+                server.deliver(frame, stored)
+            except SapwoodError as error:
+                # The core wants it once more if somebody waits for it, and then gives it up.
+                _say(frame, error)
     except SapwoodError as error:
         for frame in left:
-            _give_up(server, frame, error)
+            _say(frame, error)
+            server.fail(frame, str(error))
 
 
-def _give_up(server: Server, frame: Frame, error: SapwoodError) -> None:
+def _say(frame: Frame, error: SapwoodError) -> None:
     # The server's log: stderr is a file, or the terminal of `--foreground`.
-    os.write(2, f"sapwood: reads of pack {frame.pack[:12]} at {frame.offset} fail: {error}\n".encode())
-    server.fail(frame, str(error))
+    os.write(2, f"sapwood: pack {frame.pack[:12]} at {frame.offset}: {error}\n".encode())

@@ -48,14 +48,14 @@ def mounts(cache_dir: Path | None = None) -> list[Mount]:
     return sorted(found, key=lambda mount: mount.path)
 
 
-def unmount(place: str | os.PathLike[str], *, cache_dir: Path | None = None) -> None:
-    """Unmount `place`, also when its server is gone.
+def unmount(place: str | os.PathLike[str], *, lazy: bool = False, cache_dir: Path | None = None) -> None:
+    """Unmount `place`, also when its server is gone; `lazy`, also when somebody uses it: they get errors from then on.
 
     Raises:
         UnavailableError: `mount-failed`: it is no mount, or in use.
     """
     path = Path(os.path.abspath(place))
-    core.unmount(path)
+    core.unmount(path, lazy)
     forget(cache_dir or places.cache_dir(), path)
 
 

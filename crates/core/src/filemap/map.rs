@@ -134,20 +134,6 @@ impl FileMap {
         Ok((page, row))
     }
 
-    /// The entry at a place or, past a page's end, the first of the next page.
-    pub fn at(&self, (page, row): Place) -> Found<Option<(Place, &Entry)>> {
-        if page >= self.pages.len() {
-            return Ok(None);
-        }
-        if row < self.pages[page].entries as usize {
-            return Ok(self.rows(page)?.get(row).map(|entry| ((page, row), entry)));
-        }
-        if page + 1 == self.pages.len() {
-            return Ok(None);
-        }
-        Ok(self.rows(page + 1)?.first().map(|entry| ((page + 1, 0), entry)))
-    }
-
     /// The entry of the directory at `path` that stands at a place or, past a page's end, at the beginning of the next page;
     /// `None` when the directory has no more. No page is needed beyond those that hold its entries.
     pub fn child(&self, path: &[u8], (page, row): Place) -> Found<Option<(Place, &Entry)>> {

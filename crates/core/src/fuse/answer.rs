@@ -179,9 +179,9 @@ fn list_entries(map: &FileMap, directory: &[u8], offset: u64, reply: &mut Reply,
         Some((page, row)) => (page, row + 1),
         None => map.first_child(directory)?,
     };
-    while let Some(((page, row), entry)) = map.at(place)? {
-        let (parent, name) = parent_and_name(&entry.path);
-        if parent != directory || entry.path.is_empty() || !attr::line_fits(reply, plus, name.len()) {
+    while let Some(((page, row), entry)) = map.child(directory, place)? {
+        let name = entry.name();
+        if !attr::line_fits(reply, plus, name.len()) {
             break;
         }
         let inode = inode_of(page, row);

@@ -2,6 +2,7 @@
 //!
 //! They share the descriptor: requests of cloned descriptors are lost when the process dies and nobody holds the clones.
 
+use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -33,6 +34,9 @@ pub struct Stats {
     pub frames: u64,
     /// Compressed bytes delivered.
     pub bytes: u64,
+    /// Regular files of which anything was read, and their sizes together.
+    pub files_read: u64,
+    pub bytes_read: u64,
     /// Requests answered with EIO.
     pub errors: u64,
     /// Why the last of them was, or what was last wrong with a frame.
@@ -50,6 +54,8 @@ pub struct Server {
     requests: AtomicU64,
     waited: AtomicU64,
     errors: AtomicU64,
+    /// Sizes of the files that were read, by inode.
+    read: Mutex<HashMap<u64, u64>>,
     pub(super) frames: AtomicU64,
     pub(super) bytes: AtomicU64,
     last_error: Mutex<Option<String>>,
@@ -75,6 +81,7 @@ impl Server {
             requests: AtomicU64::new(0),
             waited: AtomicU64::new(0),
             errors: AtomicU64::new(0),
+            read: Mutex::default(),
             frames: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             last_error: Mutex::new(None),
@@ -112,7 +119,10 @@ impl Server {
     }
 
     pub fn stats(&self) -> Stats {
+        let read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
         Stats {
+            files_read: read.len() as u64,
+            bytes_read: read.values().sum(),
             requests: self.requests.load(Relaxed),
             waited: self.waited.load(Relaxed),
             waiting: self.parked().len() as u64,
@@ -180,6 +190,9 @@ impl Server {
 
     /// Answer a request or park it.
     pub(super) fn dispatch(&self, request: Request, came: Option<Came>, reply: &mut Reply) {
+        if request.opcode == op::READ {
+            self.note_read(request.node);
+        }
         let mut outcome = self.attempt(&request, reply);
         if let Err(No::Need(_)) = outcome {
             let parked = self.parked();
@@ -197,6 +210,12 @@ impl Server {
             Err(No::Need(_)) => libc::EIO,
         };
         self.send(reply, request.unique, errno);
+    }
+
+    fn note_read(&self, inode: u64) {
+        if let Ok((inode, content)) = answer::content(&self.map, inode) {
+            self.read.lock().unwrap_or_else(PoisonError::into_inner).insert(inode, content.digest.size);
+        }
     }
 
     /// The answer from what is here, pages in the cache included.

@@ -1,0 +1,118 @@
+//! `sapwood._core.mount`: a file map served to the kernel, what it wants, and the cache it fills.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedBytes;
+use pyo3::types::{PyBytes, PyDict};
+use sapwood_core::cache::Cache;
+use sapwood_core::fuse;
+use sapwood_core::wanted::{Class, Limits, Wanted};
+
+use crate::enter::direct;
+use crate::filemap::FileMap;
+use crate::values::{Frame, paths};
+
+/// Threads that answer the kernel. Two are as fast as more: what is slow is parked, not waited for.
+const THREADS: usize = 2;
+
+#[pyclass(frozen, module = "sapwood._core.mount")]
+struct Server {
+    server: Arc<fuse::Server>,
+    wanted: Arc<Wanted>,
+}
+
+fn class_of(name: &str) -> PyResult<Class> {
+    match name {
+        "demand" => Ok(Class::Demand),
+        "readahead" => Ok(Class::Readahead),
+        "background" => Ok(Class::Background),
+        _ => Err(pyo3::exceptions::PyValueError::new_err(format!("{name}: no class of the wanted queue"))),
+    }
+}
+
+#[pymethods]
+impl Server {
+    #[new]
+    fn new(py: Python<'_>, map: &FileMap, cache: PathBuf, place: PathBuf) -> PyResult<Server> {
+        let map = map.0.clone();
+        let made = py.detach(|| {
+            let cache = Arc::new(Cache::open(&cache)?);
+            let wanted = Arc::new(Wanted::new(Limits::default()));
+            let device = fuse::mount(&place)?;
+            Ok((Arc::new(fuse::Server::new(map, cache, wanted.clone(), device)), wanted))
+        });
+        let (server, wanted) = direct(py, made)?;
+        let serving = server.clone();
+        std::thread::spawn(move || {
+            if let Err(error) = serving.serve(THREADS) {
+                serving.stop(&error.to_string());
+            }
+        });
+        Ok(Server { server, wanted })
+    }
+
+    #[getter]
+    fn closed(&self) -> bool {
+        self.wanted.is_closed()
+    }
+
+    fn take(&self, py: Python<'_>, max: usize, max_bytes: u64, lowest: &str, timeout_s: f64) -> PyResult<Vec<Frame>> {
+        let (lowest, timeout) = (class_of(lowest)?, Duration::from_secs_f64(timeout_s.clamp(0.0, 3600.0)));
+        let wants = py.detach(|| self.wanted.take(max, max_bytes, lowest, timeout));
+        Ok(wants.into_iter().map(|want| Frame(want.frame)).collect())
+    }
+
+    fn deliver(&self, py: Python<'_>, frame: &Frame, stored: PyBackedBytes) -> PyResult<()> {
+        let delivered = py.detach(|| self.server.deliver(&frame.0, &stored));
+        direct(py, delivered)
+    }
+
+    fn fail(&self, py: Python<'_>, frame: &Frame, why: &str) {
+        py.detach(|| self.server.fail(&frame.0, why));
+    }
+
+    /// Returns at once; a thread of the core goes through the tree as the queue has room.
+    fn prefetch(&self, contents: bool) {
+        let server = self.server.clone();
+        std::thread::spawn(move || server.prefetch(contents));
+    }
+
+    fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let stats = self.server.stats();
+        let out = PyDict::new(py);
+        out.set_item("requests", stats.requests)?;
+        out.set_item("waited", stats.waited)?;
+        out.set_item("waiting", stats.waiting)?;
+        out.set_item("frames_fetched", stats.frames)?;
+        out.set_item("bytes_fetched", stats.bytes)?;
+        out.set_item("files_read", stats.files_read)?;
+        out.set_item("bytes_read", stats.bytes_read)?;
+        out.set_item("errors", stats.errors)?;
+        out.set_item("last_error", stats.last_error)?;
+        Ok(out)
+    }
+}
+
+#[pyfunction]
+#[pyo3(signature = (place, lazy=false))]
+fn unmount(py: Python<'_>, place: PathBuf, lazy: bool) -> PyResult<()> {
+    let unmounted = py.detach(|| fuse::unmount(&place, lazy));
+    direct(py, unmounted)
+}
+
+#[pyfunction]
+fn mounts(py: Python<'_>) -> PyResult<Vec<Bound<'_, PyBytes>>> {
+    let mounted: Vec<PathBuf> = direct(py, fuse::mounts())?.into_iter().map(|mounted| mounted.place).collect();
+    Ok(paths(py, &mounted))
+}
+
+pub fn register(parent: &Bound<'_, PyModule>) -> PyResult<()> {
+    let module = PyModule::new(parent.py(), "mount")?;
+    module.add_class::<Server>()?;
+    module.add_function(wrap_pyfunction!(unmount, &module)?)?;
+    module.add_function(wrap_pyfunction!(mounts, &module)?)?;
+    parent.add_submodule(&module)
+}
