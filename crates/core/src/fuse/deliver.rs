@@ -7,7 +7,7 @@ use super::answer;
 use super::parked::Purpose;
 use super::server::Server;
 use crate::archive::frame;
-use crate::digest::Digest;
+use crate::digest::{Digest, hex};
 use crate::error::{Error, Result};
 use crate::filemap::FrameAt;
 
@@ -16,31 +16,26 @@ impl Server {
     /// waited for nothing else are answered.
     ///
     /// # Errors
-    /// `Damaged` or `Mismatch` when it is not what the file map says. It is wanted once more then if somebody waits for
-    /// it; when it is damaged again they get EIO. Calling `fail` instead of waiting for that is fine.
+    /// `Damaged` or `Mismatch` when it is not what the file map says. It is still wanted and in flight then: the caller
+    /// fetches it once more or calls `fail`.
     pub fn deliver(&self, at: &FrameAt, compressed: &[u8]) -> Result<()> {
         let purposes = self.parked().purposes(at);
-        let kept = self.keep(at, compressed, &purposes);
         self.frames.fetch_add(1, Relaxed);
         self.bytes.fetch_add(compressed.len() as u64, Relaxed);
-        let wrong = kept.as_ref().err().map(|error| format!("frame at {} of pack {}: {error}", at.offset, short(at)));
-        if let Some(wrong) = &wrong {
-            self.note(wrong);
+        if let Err(error) = self.keep(at, compressed, &purposes) {
+            self.note(&format!("frame at {} of pack {}: {error}", at.offset, hex(&at.pack[..6])));
+            return Err(error);
         }
         let mut parked = self.parked();
-        if wrong.is_some() {
-            self.wanted.fail(at)
-        } else {
-            self.wanted.done(at)
-        }
+        self.wanted.done(at);
         let waiting = parked.arrived(at);
         drop(parked);
         self.page.notify_all();
-        self.resume(waiting, at, wrong.as_deref());
-        kept
+        self.resume(waiting, at, None);
+        Ok(())
     }
 
-    /// A frame will not come: whoever waits for it gets EIO, and who asks later asks anew.
+    /// A frame will not come: whoever still waits for it gets EIO, and who asks later asks anew.
     pub fn fail(&self, at: &FrameAt, why: &str) {
         let mut parked = self.parked();
         self.wanted.fail(at);
@@ -48,7 +43,8 @@ impl Server {
         drop(parked);
         self.page.notify_all();
         self.note(why);
-        self.refuse_all(waiting, why);
+        // What was right in a damaged frame has been kept: who needs only that is answered.
+        self.resume(waiting, at, Some(why));
     }
 
     fn keep(&self, at: &FrameAt, compressed: &[u8], purposes: &[Purpose]) -> Result<()> {
@@ -111,8 +107,4 @@ fn slice<'a>(plain: &'a [u8], inner: u32, digest: &Digest) -> Result<&'a [u8]> {
     let start = inner as usize;
     let bytes = usize::try_from(digest.size).ok().and_then(|size| plain.get(start..start.checked_add(size)?));
     bytes.ok_or_else(|| Error::damaged("frame", "it ends before a chunk it should hold"))
-}
-
-fn short(at: &FrameAt) -> String {
-    crate::digest::hex(&at.pack[..6])
 }

@@ -49,18 +49,29 @@ fn a_damaged_frame_is_an_error_for_its_readers_only() {
     assert!(mounted.read("d/good").unwrap() == noise(2, 400_000));
     assert_eq!(names(&mounted, "d").len(), 2);
     let said = mounted.server.stats().last_error.unwrap();
-    assert!(said.contains("frame at 0 of pack"), "{said}");
+    assert!(said.contains("is damaged"), "{said}");
 }
 
 #[test]
-fn a_frame_damaged_on_the_way_once_is_fetched_again() {
+fn who_waits_for_a_frame_damaged_on_the_way_goes_on_waiting_for_a_better_one() {
     let tree = two_files();
     let bad = is_first_content(&tree);
-    let times = AtomicUsize::new(0);
-    let mounted = Mounted::acting(tree.store(), move |want| {
-        if bad(want) && times.fetch_add(1, Relaxed) == 0 { Act::Damage } else { Act::Bring }
-    });
+    let mounted = Mounted::acting(tree.store(), move |want| if bad(want) { Act::DamageOnce } else { Act::Bring });
     assert!(mounted.read("d/bad").unwrap() == noise(1, 400_000));
+    assert_eq!(mounted.server.stats().errors, 0);
+}
+
+#[test]
+fn a_damaged_chunk_harms_nobody_who_shares_its_frame() {
+    let mut tree = Tree::new();
+    tree.file("first", "one");
+    tree.file("last", "two");
+    let page = tree.clone().store().file_map().pages()[0].frame.clone();
+    let mounted =
+        Mounted::acting(tree.store(), move |want| if want.frame == page { Act::Bring } else { Act::SpoilLast });
+    assert_eq!(errno(mounted.read("last")), libc::EIO);
+    assert_eq!(mounted.read("first").unwrap(), b"one");
+    assert_eq!(errno(mounted.read("last")), libc::EIO);
 }
 
 #[test]

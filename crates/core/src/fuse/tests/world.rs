@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use rustix::mount::UnmountFlags;
 
-use crate::archive::frame::{Frame, FrameWriter};
-use crate::archive::{Lying, Pack, PackWriter};
+use crate::archive::frame::{self, Frame, FrameWriter};
+use crate::archive::{Lying, Pack, PackWriter, deflate};
 use crate::cache::Cache;
 use crate::chunk::{Cutter, MAX_CHUNK};
 use crate::digest::Digest;
@@ -186,7 +186,12 @@ impl Store {
 /// What the network does with a frame.
 pub enum Act {
     Bring,
+    /// Bring it damaged, and then give it up.
     Damage,
+    /// Bring it damaged, and then as it is.
+    DamageOnce,
+    /// Bring a frame whose last chunk has another byte at its end, and then give it up if that was noticed.
+    SpoilLast,
     Fail,
     /// Bring it once the gate is open.
     Hold,
@@ -306,14 +311,27 @@ fn abort(place: &Path) {
 fn network(server: &Server, wanted: &Wanted, lowest: Class, store: &Store, gate: &Gate, act: &dyn Fn(&Want) -> Act) {
     while !wanted.is_closed() {
         for want in wanted.take(8, 1 << 20, lowest, Duration::from_secs(1)) {
-            match act(&want) {
+            let act = act(&want);
+            match act {
                 Act::Bring => server.deliver(&want.frame, store.frame(&want.frame)).unwrap(),
                 Act::Fail => server.fail(&want.frame, "the store is away"),
-                Act::Damage => {
+                Act::Damage | Act::DamageOnce => {
                     let mut bytes = store.frame(&want.frame).to_vec();
                     let middle = bytes.len() / 2;
                     bytes[middle] ^= 0x10;
-                    server.deliver(&want.frame, &bytes).unwrap_err();
+                    let error = server.deliver(&want.frame, &bytes).unwrap_err();
+                    match act {
+                        Act::Damage => server.fail(&want.frame, &error.to_string()),
+                        _ => server.deliver(&want.frame, store.frame(&want.frame)).unwrap(),
+                    }
+                }
+                Act::SpoilLast => {
+                    let mut plain = frame::open(store.frame(&want.frame), want.frame.plain).unwrap();
+                    let (_, last) = frame::chunks(&plain).last().unwrap();
+                    plain[last.end - 1] ^= 1;
+                    if let Err(error) = server.deliver(&want.frame, &deflate(&plain, 1)) {
+                        server.fail(&want.frame, &error.to_string());
+                    }
                 }
                 Act::Hold => {
                     gate.pass();
