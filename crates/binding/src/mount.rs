@@ -36,11 +36,20 @@ fn class_of(name: &str) -> PyResult<Class> {
 #[pymethods]
 impl Server {
     #[new]
-    fn new(py: Python<'_>, map: &FileMap, cache: PathBuf, place: PathBuf) -> PyResult<Server> {
+    #[pyo3(signature = (map, cache, place, *, idle_bytes, busy_bytes))]
+    fn new(
+        py: Python<'_>,
+        map: &FileMap,
+        cache: PathBuf,
+        place: PathBuf,
+        idle_bytes: u64,
+        busy_bytes: u64,
+    ) -> PyResult<Server> {
         let map = map.0.clone();
+        let limits = Limits { idle: idle_bytes, busy: busy_bytes };
         let made = py.detach(|| {
             let cache = Arc::new(Cache::open(&cache)?);
-            let wanted = Arc::new(Wanted::new(Limits::default()));
+            let wanted = Arc::new(Wanted::new(limits));
             let device = fuse::mount(&place)?;
             Ok((Arc::new(fuse::Server::new(map, cache, wanted.clone(), device)), wanted))
         });

@@ -11,8 +11,19 @@ __all__ = ["Server", "mounts", "unmount"]
 class Server:
     """A mounted file map. Hand back what `take` gives by `deliver` or `fail`, from any thread, until it is `closed`."""
 
-    def __new__(cls, map: FileMap, cache: str | PathLike[str], place: str | PathLike[str]) -> Server:
+    def __new__(
+        cls,
+        map: FileMap,
+        cache: str | PathLike[str],
+        place: str | PathLike[str],
+        *,
+        idle_bytes: int,
+        busy_bytes: int,
+    ) -> Server:
         """Mount at `place`, an empty directory; reads are answered by threads of the core from now on.
+
+        Of what nobody waits for, `take` hands out so many bytes at a time that `idle_bytes` are in flight, `busy_bytes`
+        while somebody waits for something.
 
         Raises:
             UnavailableError: `mount-failed`; the message says why and what to do.
