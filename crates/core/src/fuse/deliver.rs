@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::answer;
 use super::parked::Purpose;
-use super::server::Server;
+use super::server::{Server, TRIES};
 use crate::archive::frame;
 use crate::digest::{Digest, hex};
 use crate::error::{Error, Result};
@@ -16,34 +16,39 @@ impl Server {
     /// waited for nothing else are answered.
     ///
     /// # Errors
-    /// `Damaged` or `Mismatch` when it is not what the file map says. It is still wanted and in flight then: the caller
-    /// fetches it once more or calls `fail`.
+    /// `Damaged` or `Mismatch` when it is not what the file map says. It is wanted once more then if somebody waits for
+    /// it; when it is damaged again they get EIO. The caller has nothing more to do.
     pub fn deliver(&self, at: &FrameAt, compressed: &[u8]) -> Result<()> {
         let purposes = self.parked().purposes(at);
         self.frames.fetch_add(1, Relaxed);
         self.bytes.fetch_add(compressed.len() as u64, Relaxed);
-        if let Err(error) = self.keep(at, compressed, &purposes) {
-            self.note(&format!("frame at {} of pack {}: {error}", at.offset, hex(&at.pack[..6])));
-            return Err(error);
-        }
+        let kept = self.keep(at, compressed, &purposes);
+        let wrong =
+            kept.as_ref().err().map(|error| format!("frame at {} of pack {}: {error}", at.offset, hex(&at.pack[..6])));
         let mut parked = self.parked();
-        self.wanted.done(at);
+        if let Some(wrong) = &wrong {
+            self.note(wrong);
+            self.wanted.fail(at);
+        } else {
+            self.wanted.done(at);
+        }
         let waiting = parked.arrived(at);
         drop(parked);
         self.page.notify_all();
-        self.resume(waiting, at, None);
-        Ok(())
+        // What was right in a damaged frame has been kept: who needs only that is answered.
+        self.resume(waiting, at, wrong.as_deref());
+        kept
     }
 
     /// A frame will not come: whoever still waits for it gets EIO, and who asks later asks anew.
     pub fn fail(&self, at: &FrameAt, why: &str) {
         let mut parked = self.parked();
         self.wanted.fail(at);
-        let waiting = parked.failed(at);
+        let mut waiting = parked.failed(at);
         drop(parked);
         self.page.notify_all();
         self.note(why);
-        // What was right in a damaged frame has been kept: who needs only that is answered.
+        waiting.iter_mut().for_each(|waiting| waiting.tries = TRIES);
         self.resume(waiting, at, Some(why));
     }
 

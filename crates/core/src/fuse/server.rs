@@ -19,8 +19,8 @@ use crate::error::{Error, Result};
 use crate::filemap::{FileMap, FrameAt};
 use crate::wanted::{Class, Wanted};
 
-/// A frame that arrives so often without being of use, because the cache loses it at once, is given up.
-const TRIES: u8 = 3;
+/// A frame that arrives so often without being of use, because it is damaged or the cache loses it, is given up.
+pub(super) const TRIES: u8 = 2;
 
 /// What a server has seen.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -61,7 +61,7 @@ pub struct Server {
     last_error: Mutex<Option<String>>,
 }
 
-/// The frame that brings a request back, how often it did so in vain, and why it will not come, if so.
+/// The frame that brings a request back, how often it did so in vain, and what was wrong with it now.
 pub(super) struct Came<'a> {
     pub frame: &'a FrameAt,
     pub tries: u8,
@@ -254,9 +254,9 @@ impl Server {
             frames
         };
         let came = came.filter(|came| frames.contains(came.frame));
-        let tries = came.as_ref().map_or(0, |came| came.tries + 1);
+        let tries = came.as_ref().map_or(0, |came| came.tries.saturating_add(1));
         let wrong = came.and_then(|came| came.wrong);
-        if parked.closed || frames.is_empty() || wrong.is_some() || tries >= TRIES {
+        if parked.closed || frames.is_empty() || tries >= TRIES {
             let closed = parked.closed;
             drop(parked);
             let why = if closed { "the mount is ending" } else { wrong.unwrap_or("a frame came but was of no use") };
