@@ -7,8 +7,9 @@ Not here: proving and writing (the core), fetching (`fetch`).
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
-import shutil
+import secrets
 import stat
 import time
 from collections.abc import Callable, Iterator
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from sapwood.store.store import Store
 
 __all__ = ["Pulled", "pull"]
+
+_LONGEST_NAME = 255
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ def pull(
     """Write the tree of `snapshot` to `destination`, which is missing or an empty directory.
 
     Raises:
-        InvalidInputError: `not-empty`, `not-a-directory`.
+        InvalidInputError: `not-empty`, `not-a-directory`, `mount-point`.
         ConflictError: `pull-running`: another pull is writing to the same place.
         CorruptError, NotFoundError: something in the store is damaged or missing; it is named.
         UnavailableError, DeniedError: the store, or the disk.
@@ -95,53 +98,84 @@ def _check(target: Path) -> None:
             raise InvalidInputError(f"{target} is not a directory", kind="not-a-directory")
         if any(target.iterdir()):
             raise InvalidInputError(f"{target} is not empty", kind="not-empty", hint="name a new or an empty directory")
+        if os.path.ismount(target):
+            raise InvalidInputError(
+                f"{target} is a mount point, which cannot be replaced",
+                kind="mount-point",
+                hint=f"name a directory in it: {target}/tree",
+            )
 
 
 @contextmanager
 def _working_directory(target: Path) -> Iterator[Path]:
     """A directory beside `target`, locked as long as it is worked in, gone at the end unless it was renamed."""
-    work = target.with_name(f".{target.name}.sapwood-partial")
+    work = target.with_name(_working_name(target.name))
     with _named(work):
         handle = _claim(work)
     try:
         with _named(work):
             # Left by a pull that was killed: nobody holds its lock.
-            _clear(work, keep=True)
+            _clear(handle)
         yield work
     finally:
-        if work.exists() and os.path.samestat(os.fstat(handle), work.stat()):
-            _clear(work, keep=False)
+        if _is_still(work, handle):
+            _clear(handle)
+            work.rmdir()
         os.close(handle)
+
+
+def _working_name(name: str) -> str:
+    beside = f".{name}.sapwood-partial"
+    if len(os.fsencode(beside)) <= _LONGEST_NAME:
+        return beside
+    return f".{hashlib.sha256(os.fsencode(name)).hexdigest()[:32]}.sapwood-partial"
 
 
 def _claim(work: Path) -> int:
-    work.mkdir(mode=0o700, exist_ok=True)
-    handle = os.open(work, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    """Make the directory if need be, lock it, and return it open."""
+    while True:
+        work.mkdir(mode=0o700, exist_ok=True)
+        handle = os.open(work, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _is_still(work, handle):
+                return handle
+        except BlockingIOError:
+            os.close(handle)
+            raise ConflictError(
+                f"another pull is writing to {work}", kind="pull-running", hint="wait for it to end"
+            ) from None
+        # Its pull has just ended and renamed or removed it.
         os.close(handle)
-        raise ConflictError(
-            f"another pull is writing to {work}", kind="pull-running", hint="wait for it to end"
-        ) from None
-    return handle
 
 
-def _clear(work: Path, *, keep: bool) -> None:
-    """Remove what is in `work`, and itself unless `keep`, whatever modes its directories have by now."""
-    os.chmod(work, 0o700)
-    for folder, names, _ in os.walk(work):
+def _is_still(work: Path, handle: int) -> bool:
+    try:
+        return os.path.samestat(os.fstat(handle), work.lstat())
+    except FileNotFoundError:
+        return False
+
+
+def _clear(handle: int) -> None:
+    """Remove everything in a directory, whatever its modes and however deep: what lies below is brought to the top."""
+    os.fchmod(handle, 0o700)
+    while names := os.listdir(handle):
         for name in names:
-            path = os.path.join(folder, name)
-            if not os.path.islink(path):
-                os.chmod(path, 0o700)
-    for entry in list(os.scandir(work)):
-        if entry.is_dir(follow_symlinks=False):
-            shutil.rmtree(entry.path)
-        else:
-            os.unlink(entry.path)
-    if not keep:
-        work.rmdir()
+            if not stat.S_ISDIR(os.stat(name, dir_fd=handle, follow_symlinks=False).st_mode):
+                os.unlink(name, dir_fd=handle)
+                continue
+            os.chmod(name, 0o700, dir_fd=handle)
+            folder = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=handle)
+            try:
+                for below in os.scandir(folder):
+                    if below.is_dir(follow_symlinks=False):
+                        os.chmod(below.name, 0o700, dir_fd=folder)
+                        os.rename(below.name, secrets.token_hex(16), src_dir_fd=folder, dst_dir_fd=handle)
+                    else:
+                        os.unlink(below.name, dir_fd=folder)
+            finally:
+                os.close(folder)
+            os.rmdir(name, dir_fd=handle)
 
 
 @contextmanager

@@ -5,6 +5,7 @@
 //! Not here: fetching (fetch.py), where the directory stands and when it gets its name (pull.py).
 
 mod metadata;
+mod place;
 mod plan;
 mod write;
 

@@ -1,14 +1,17 @@
 //! The directory as it fills.
 
-use std::fs::{File, OpenOptions};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use rustix::fs::{CWD, FileType, Mode};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::io::Errno;
 
 use super::metadata;
+use super::place::Place;
 use super::plan::{Needed, Plan, Use, path_of, plan};
 use crate::archive::frame;
 use crate::error::{Error, Result};
@@ -17,7 +20,7 @@ use crate::job::Job;
 
 /// A pull under way: hand `take`'s frames back by `deliver`, from any thread, then `finish`.
 pub struct Pull {
-    directory: PathBuf,
+    place: Place,
     privileged: bool,
     entries: Vec<Entry>,
     /// Chunks that each regular file still lacks.
@@ -46,17 +49,18 @@ impl Pull {
             Kind::Regular(content) => AtomicU64::new(content.chunks.len() as u64),
             _ => AtomicU64::new(0),
         };
+        let place = Place::open(directory)?;
         let mut paths: Vec<&[u8]> = entries.iter().skip(1).filter(|e| e.is_directory()).map(|e| &e.path[..]).collect();
         // A parent's path is a prefix, hence before.
         paths.sort_unstable();
         for path in paths {
-            let path = directory.join(path_of(path));
-            rustix::fs::mkdirat(CWD, &path, Mode::RWXU)
-                .map_err(|e| Error::io("make the directory", &path)(e.into()))?;
+            let at = place.at(path)?;
+            rustix::fs::mkdirat(&at, at.name, Mode::RWXU)
+                .map_err(|e| Error::io("make the directory", place.show(path))(e.into()))?;
             job.step(0)?;
         }
         let pull = Pull {
-            directory: directory.to_path_buf(),
+            place,
             privileged: rustix::process::geteuid().is_root(),
             left: entries.iter().map(left).collect(),
             entries,
@@ -67,8 +71,7 @@ impl Pull {
         };
         for (number, entry) in pull.entries.iter().enumerate() {
             if let Kind::Regular(content) = &entry.kind {
-                let file = pull.create(number, content.digest.size)?;
-                drop(file);
+                pull.create(number, content.digest.size)?;
                 if content.chunks.is_empty() {
                     pull.complete(number)?;
                 }
@@ -123,29 +126,27 @@ impl Pull {
         }
     }
 
-    fn path(&self, number: usize) -> PathBuf {
-        self.directory.join(path_of(&self.entries[number].path))
+    fn open(&self, doing: &'static str, number: usize, flags: OFlags) -> Result<File> {
+        let path = &self.entries[number].path;
+        let (at, flags) = (self.place.at(path)?, flags | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC);
+        let file = rustix::fs::openat(&at, at.name, flags, Mode::RUSR | Mode::WUSR);
+        file.map(File::from).map_err(|e| Error::io(doing, self.place.show(path))(e.into()))
     }
 
-    fn create(&self, number: usize, size: u64) -> Result<File> {
-        let path = self.path(number);
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
-        let file = file.map_err(Error::io("create", &path))?;
-        if size > 0 {
-            file.set_len(size).map_err(Error::io("write", &path))?;
-        }
-        Ok(file)
+    fn create(&self, number: usize, size: u64) -> Result<()> {
+        let file = self.open("create", number, OFlags::CREATE | OFlags::EXCL)?;
+        let shown = || self.place.show(&self.entries[number].path);
+        if size > 0 { file.set_len(size).map_err(|e| Error::io("write", shown())(e)) } else { Ok(()) }
     }
 
     fn write(&self, place: Use, bytes: &[u8]) -> Result<()> {
         let number = place.file as usize;
-        let path = self.path(number);
-        let options = OpenOptions::new().write(true).custom_flags(libc::O_NOFOLLOW).to_owned();
-        let file = options.open(&path).map_err(Error::io("write", &path))?;
         let Kind::Regular(content) = &self.entries[number].kind else { return Ok(()) };
+        let file = self.open("write", number, OFlags::empty())?;
         for (start, end) in data_ranges(&content.holes, place.offset, bytes) {
             let at = place.offset + start as u64;
-            file.write_all_at(&bytes[start..end], at).map_err(Error::io("write", &path))?;
+            let written = file.write_all_at(&bytes[start..end], at);
+            written.map_err(|e| Error::io("write", self.place.show(&self.entries[number].path))(e))?;
         }
         drop(file);
         if self.left[number].fetch_sub(1, Ordering::AcqRel) == 1 { self.complete(number) } else { Ok(()) }
@@ -153,7 +154,7 @@ impl Pull {
 
     fn complete(&self, number: usize) -> Result<()> {
         let mut notes = Vec::new();
-        metadata::set(&self.path(number), &self.entries[number], self.privileged, &mut notes)?;
+        metadata::set(&self.place, &self.entries[number], self.privileged, &mut notes)?;
         if !notes.is_empty() {
             self.notes.lock().expect("no writer panics with notes").append(&mut notes);
         }
@@ -169,37 +170,50 @@ impl Pull {
             return Err(Error::Missing { what: "a frame that was asked for".into() });
         }
         let mut pulled = Pulled { files: 0, bytes: 0, notes: Vec::new() };
+        let mut refused: BTreeSet<&[u8]> = BTreeSet::new();
         for (number, entry) in self.entries.iter().enumerate() {
             job.step(0)?;
             if let Kind::Regular(content) = &entry.kind {
                 pulled.files += 1;
                 pulled.bytes += content.digest.size;
-            } else if self.make(number, &mut pulled.notes)? {
-                metadata::set(&self.path(number), entry, self.privileged, &mut pulled.notes)?;
+            } else if !matches!(entry.kind, Kind::Directory { .. } | Kind::HardLink { .. }) {
+                if self.make(number)? {
+                    metadata::set(&self.place, entry, self.privileged, &mut pulled.notes)?;
+                } else {
+                    refused.insert(&entry.path);
+                }
             }
         }
-        for (number, entry) in self.entries.iter().enumerate() {
+        for entry in &self.entries {
             if let Kind::HardLink { first } = &entry.kind {
-                let (from, to) = (self.directory.join(path_of(first)), self.path(number));
-                std::fs::hard_link(&from, &to).map_err(Error::io("link", &to))?;
+                if refused.contains(&first[..]) {
+                    refused.insert(&entry.path);
+                } else {
+                    self.link(first, &entry.path)?;
+                }
             }
         }
+        pulled.notes.extend(refused.into_iter().map(|path| {
+            let path = crate::error::show(&self.place.show(path));
+            format!("{path}: not made: only root may make devices")
+        }));
         let mut directories: Vec<usize> = (0..self.entries.len()).filter(|&n| self.entries[n].is_directory()).collect();
         directories.sort_unstable_by(|&a, &b| self.entries[b].path.cmp(&self.entries[a].path));
         for number in directories {
-            metadata::set(&self.path(number), &self.entries[number], self.privileged, &mut pulled.notes)?;
+            metadata::set(&self.place, &self.entries[number], self.privileged, &mut pulled.notes)?;
         }
         pulled.notes.append(&mut self.notes.lock().expect("no writer panics with notes"));
         Ok(pulled)
     }
 
-    /// Make a symlink, device or FIFO; false when there is nothing to set metadata of.
-    fn make(&self, number: usize, notes: &mut Vec<String>) -> Result<bool> {
-        let path = self.path(number);
+    /// Make a symlink, device or FIFO; false for a device when this user may not.
+    fn make(&self, number: usize) -> Result<bool> {
+        let entry = &self.entries[number];
+        let at = self.place.at(&entry.path)?;
         let node =
-            |kind, major, minor| rustix::fs::mknodat(CWD, &path, kind, Mode::RWXU, rustix::fs::makedev(major, minor));
-        let made = match &self.entries[number].kind {
-            Kind::Symlink { target } => rustix::fs::symlinkat(path_of(target), CWD, &path),
+            |kind, major, minor| rustix::fs::mknodat(&at, at.name, kind, Mode::RWXU, rustix::fs::makedev(major, minor));
+        let made = match &entry.kind {
+            Kind::Symlink { target } => rustix::fs::symlinkat(path_of(target), &at, at.name),
             Kind::CharDevice { major, minor } => node(FileType::CharacterDevice, *major, *minor),
             Kind::BlockDevice { major, minor } => node(FileType::BlockDevice, *major, *minor),
             Kind::Fifo => node(FileType::Fifo, 0, 0),
@@ -207,12 +221,16 @@ impl Pull {
         };
         match made {
             Ok(()) => Ok(true),
-            Err(rustix::io::Errno::PERM) => {
-                notes.push(format!("{}: device not made: only root may", crate::error::show(&path)));
-                Ok(false)
-            }
-            Err(e) => Err(Error::io("create", &path)(e.into())),
+            Err(Errno::PERM) if matches!(entry.kind, Kind::CharDevice { .. } | Kind::BlockDevice { .. }) => Ok(false),
+            Err(e) => Err(Error::io("create", self.place.show(&entry.path))(e.into())),
         }
+    }
+
+    /// Give what is at `first` another name.
+    fn link(&self, first: &[u8], name: &[u8]) -> Result<()> {
+        let (from, to) = (self.place.at(first)?, self.place.at(name)?);
+        let linked = rustix::fs::linkat(&from, from.name, &to, to.name, AtFlags::empty());
+        linked.map_err(|e| Error::io("link", self.place.show(name))(e.into()))
     }
 }
 
