@@ -7,11 +7,15 @@ Not here: the records (the core), pushing what changed (`push`).
 from __future__ import annotations
 
 import builtins
+import errno
 import hashlib
 import os
+import stat
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from sapwood import places
 from sapwood._core import tree as core
@@ -146,14 +150,8 @@ class _Directory:
 
     def read(self, entry: Entry) -> Iterator[bytes]:
         path = os.path.join(os.fsencode(self._root), entry.path)
-        try:
-            file = open(path, "rb")  # noqa: SIM115 - closed by the generator that reads it
-        except FileNotFoundError as error:
-            raise NotFoundError(f"{shown(path)} is gone", kind="path-missing", path=path) from error
-        except PermissionError as error:
-            raise DeniedError(f"no permission to read {shown(path)}", kind="path-denied", path=path) from error
         # A small file is proved before its first byte is given; of a large one nobody is told that it was right.
-        with file:
+        with _opened(path) as file:
             digest = hashlib.sha256()
             held: list[bytes] = []
             while piece := file.read(_PIECE):
@@ -162,10 +160,34 @@ class _Directory:
                 if len(held) > 1:
                     yield held.pop(0)
             if f"sha256:{digest.hexdigest()}" != entry.digest:
-                raise UnavailableError(
-                    f"{shown(path)} changed while it was read", kind="file-changing", hint="try again", path=path
-                )
+                raise _changed(path)
             yield from held
+
+
+@contextmanager
+def _opened(path: bytes) -> Iterator[BinaryIO]:
+    """Open a regular file: neither through a symlink nor waiting for the writer of a FIFO that took its place."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError as error:
+        raise NotFoundError(f"{shown(path)} is gone", kind="path-missing", path=path) from error
+    except PermissionError as error:
+        raise DeniedError(f"no permission to read {shown(path)}", kind="path-denied", path=path) from error
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENOTDIR, errno.ENXIO):
+            raise _changed(path) from error
+        raise UnavailableError(f"cannot read {shown(path)}: {error.strerror}", kind="io", path=path) from error
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise _changed(path)
+    with os.fdopen(handle, "rb") as file:
+        yield file
+
+
+def _changed(path: bytes) -> UnavailableError:
+    return UnavailableError(
+        f"{shown(path)} changed while it was read", kind="file-changing", hint="try again", path=path
+    )
 
 
 def _threads() -> int:
