@@ -1,0 +1,66 @@
+"""Python and `sapwood` as an ordinary user, whoever runs the tests.
+
+As root a new process imports what it needs (the interpreter may lie where others cannot look) and becomes nobody for good.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.support.cli import Said
+
+NOBODY = 65534
+
+# setuid leaves a process that cannot be looked into, not even by itself through /proc; a login would not.
+_BECOME = """
+import ctypes, importlib, os, pkgutil, sys
+sys.path.insert(0, {here!r})
+import sapwood, tests.support.trees
+for found in pkgutil.walk_packages(sapwood.__path__, "sapwood."):
+    if not found.name.endswith("__main__") and not found.name.startswith("sapwood.mount"):
+        importlib.import_module(found.name)
+import rich.console, rich.progress
+import encodings.idna, pickle
+if os.geteuid() == 0:
+    os.chdir("/")
+    os.setgroups([])
+    os.setgid({nobody})
+    os.setuid({nobody})
+    ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)
+"""
+
+
+def as_nobody(program: str, *arguments: str | Path) -> Said:
+    """Run a Python program with `sys.argv[1:]` as `arguments`."""
+    here = str(Path(__file__).parents[2])
+    code = _BECOME.format(here=here, nobody=NOBODY) + program
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)], stdin=subprocess.DEVNULL, capture_output=True, timeout=60
+    )
+    out, err = (data.decode("utf-8", "surrogateescape") for data in (done.stdout, done.stderr))
+    return Said(done.returncode, out, err)
+
+
+def sapwood_as_nobody(*words: str | Path) -> Said:
+    """Run `sapwood WORDS…`."""
+    return as_nobody("from sapwood.cli.main import main; sys.exit(main(sys.argv[1:]))", *words)
+
+
+@contextmanager
+def nobodys_directory() -> Iterator[Path]:
+    """A directory of nobody's that everybody can reach; pytest's own is closed to others."""
+    place = Path(tempfile.mkdtemp(prefix="sapwood-test-", dir="/tmp"))
+    try:
+        place.chmod(0o755)
+        if os.geteuid() == 0:
+            os.chown(place, NOBODY, NOBODY)
+        yield place
+    finally:
+        shutil.rmtree(place)
