@@ -3,7 +3,7 @@
 //! Invariant: every request is answered exactly once or given back to the kernel's INTERRUPT; one that lacks a page or a chunk
 //! is parked under the frames it waits for, and no thread waits with it. Bytes go out only from the cache, which proved them.
 //! Not here: fetching (whoever takes from `wanted` and calls `deliver` or `fail`), retries and deadlines.
-//! The protocol is settled in docs/decisions and by the kernel's `include/uapi/linux/fuse.h`.
+//! Source of the protocol: the kernel's `include/uapi/linux/fuse.h`. How a mount works as a whole: docs/mount.md.
 
 mod answer;
 mod attr;

@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use rustix::io::Errno;
 
@@ -16,7 +16,7 @@ use super::parked::{Parked, Purpose, Waiting};
 use super::wire::{REQUEST_BYTES, Reply, Request, init, op};
 use crate::cache::Cache;
 use crate::error::{Error, Result};
-use crate::filemap::{FileMap, FrameAt};
+use crate::filemap::{Entry, FileMap, FrameAt, Kind};
 use crate::wanted::{Class, Wanted};
 
 /// A frame that arrives so often without being of use, because it is damaged or the cache loses it, is given up.
@@ -51,6 +51,8 @@ pub struct Server {
     parked: Mutex<Parked>,
     /// A page came, or will not.
     pub(super) page: Condvar,
+    /// Whether any file has holes; known when all pages are here.
+    sparse: OnceLock<bool>,
     requests: AtomicU64,
     waited: AtomicU64,
     errors: AtomicU64,
@@ -78,6 +80,7 @@ impl Server {
             device,
             parked: Mutex::default(),
             page: Condvar::new(),
+            sparse: OnceLock::new(),
             requests: AtomicU64::new(0),
             waited: AtomicU64::new(0),
             errors: AtomicU64::new(0),
@@ -174,8 +177,20 @@ impl Server {
                 reply.begin(0);
                 self.send(reply, request.unique, 0);
             }
+            // `grep` looks for holes in every file of some size. Told once that there are none, the kernel answers itself.
+            op::LSEEK if self.has_no_holes() => self.send(reply, request.unique, libc::ENOSYS),
             _ => self.dispatch(request, None, reply),
         }
+    }
+
+    fn has_no_holes(&self) -> bool {
+        let pages = 0..self.map.pages().len();
+        if self.sparse.get().is_none() && pages.clone().all(|page| self.map.is_loaded(page)) {
+            let mut entries = pages.flat_map(|page| self.map.rows(page).unwrap_or(&[]));
+            let has_holes = |entry: &Entry| matches!(&entry.kind, Kind::Regular(content) if !content.holes.is_empty());
+            let _ = self.sparse.set(entries.any(has_holes));
+        }
+        self.sparse.get() == Some(&false)
     }
 
     fn interrupt(&self, request: &Request, reply: &mut Reply) {

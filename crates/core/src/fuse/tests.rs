@@ -273,6 +273,20 @@ fn holes_are_found_by_seeking() {
 }
 
 #[test]
+fn a_tree_without_holes_is_asked_for_them_once() {
+    let mut tree = Tree::new();
+    tree.file("a", noise(1, 9000));
+    tree.file("b", noise(2, 9000));
+    let mounted = Mounted::new(tree.store());
+    let ends = |path: &str| rustix::fs::seek(fs::File::open(mounted.path(path)).unwrap(), SeekFrom::Hole(0));
+    assert_eq!(ends("a"), Ok(9000));
+    let before = mounted.server.stats().requests;
+    assert_eq!(ends("a"), Ok(9000));
+    assert_eq!(mounted.server.stats().requests, before);
+    assert_eq!(ends("b"), Ok(9000));
+}
+
+#[test]
 fn prefetch_brings_all_of_the_tree_and_then_nothing_is_asked_of_the_network() {
     let mut tree = Tree::new();
     for number in 0..500u64 {
