@@ -35,7 +35,7 @@ def main() -> int:
     console.print(_trips(story))
     outputs = {story.mounted.seen.output.strip(), story.pulled.seen.output.strip()}
     for output in outputs:
-        console.print(f"the program said: {output}", highlight=False)
+        console.print(f"the program said: {output}", highlight=False, soft_wrap=True)
     left = [line for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines() if str(work) in line]
     if left:
         console.print(f"left mounted: {left}", style="red")
@@ -45,13 +45,11 @@ def main() -> int:
 
 
 def _pushes(first: dict[str, Any], second: dict[str, Any]) -> Table:
-    table = Table(
-        title=f"a Python environment: {first['files']:,} files, {exact(first['bytes'])}", title_justify="left"
-    )
-    table.add_column("push: directory -> store")
-    for heading in ("files hashed", "bytes hashed", "chunks sent", "bytes sent", "as stored", "seconds"):
+    title = f"\nA Python environment of {first['files']:,} files, {exact(first['bytes'])}"
+    table = Table("directory\n-> store", title=title, title_justify="left")
+    for heading in ("files\nhashed", "bytes\nhashed", "chunks\nsent", "bytes\nsent", "as\nstored", "\ntime"):
         table.add_column(heading, justify="right")
-    for name, push in (("all of it", first), ("after one edit", second)):
+    for name, push in (("first push", first), ("after one edit", second)):
         table.add_row(
             name,
             f"{push['filesHashed']:,}",
@@ -59,33 +57,30 @@ def _pushes(first: dict[str, Any], second: dict[str, Any]) -> Table:
             f"{push['chunksSent']:,}",
             human(push["chunkBytesSent"]),
             human(push["bytesStored"]),
-            f"{push['seconds']:.2f}",
+            seconds(push["seconds"]),
         )
     return table
 
 
 def _trips(story: Story) -> Table:
     mounted, pulled, size = story.mounted, story.pulled, story.second["bytes"]
-    title = f"elsewhere, with an empty cache, over {RTT_MS} ms and {MBIT} Mbit/s"
-    table = Table(title=title, title_justify="left")
-    table.add_column("store -> program")
-    for heading in ("first output", "done", "over the link", "of the tree never read"):
+    title = f"\nElsewhere, with an empty cache, over a link of {RTT_MS} ms and {MBIT} Mbit/s"
+    table = Table("store\n-> program", title=title, title_justify="left")
+    for heading in ("first\noutput", "\ndone", "over\nthe link", "of the tree\nnever read"):
         table.add_column(heading, justify="right")
     unread = size - story.stats["bytes_read"]
     never = f"{human(unread)}, {unread / size:.0%}"
     for name, trip, untouched in (
-        ("run from the mount", mounted, never),
-        ("pull all, then run", pulled, "but fetched"),
+        ("run from a mount", mounted, never),
+        ("pull, then run", pulled, "fetched all the same"),
     ):
-        seen = trip.seen
-        table.add_row(name, seconds(seen.first_line_s), seconds(seen.done_s), exact(trip.bytes), untouched)
+        table.add_row(name, seconds(trip.seen.first_line_s), seconds(trip.seen.done_s), human(trip.bytes), untouched)
     table.add_section()
     table.add_row(
         "mount : pull",
         f"{mounted.seen.first_line_s / pulled.seen.first_line_s:.2f}",
         f"{mounted.seen.done_s / pulled.seen.done_s:.2f}",
         f"{mounted.bytes / pulled.bytes:.2f}",
-        "",
     )
     return table
 

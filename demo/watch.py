@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,15 +22,25 @@ class Watched:
 
 
 def watched(command: Sequence[str | Path], environment: Mapping[str, str]) -> Watched:
-    """Run `command` to its end; one that fails ends the demo with its own words on stderr."""
-    began = time.perf_counter()
-    with subprocess.Popen(
-        command, env={**os.environ, **environment}, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout is not None
-        first = process.stdout.readline()
-        first_line_s = time.perf_counter() - began
-        rest = process.stdout.read()
-    if process.returncode:
-        sys.exit(f"demo: {' '.join(map(str, command))}: ended with code {process.returncode}")
-    return Watched(first + rest, first_line_s, time.perf_counter() - began)
+    """Run `command` to its end; what it talks is shown if it fails, which ends the demo."""
+    with tempfile.TemporaryFile("w+") as talk:
+        began = time.perf_counter()
+        with subprocess.Popen(
+            command,
+            env={**os.environ, **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=talk,
+            text=True,
+        ) as process:
+            assert process.stdout is not None
+            first = process.stdout.readline()
+            first_line_s = time.perf_counter() - began
+            rest = process.stdout.read()
+        done_s = time.perf_counter() - began
+        if process.returncode:
+            talk.seek(0)
+            sys.exit(
+                f"demo: {' '.join(map(str, command))}: ended with code {process.returncode}\n{talk.read().rstrip()}"
+            )
+    return Watched(first + rest, first_line_s, done_s)
