@@ -19,7 +19,7 @@ from sapwood.errors import CorruptError
 from sapwood.store.snapshot import Snapshot
 from sapwood.store.store import Store
 
-__all__ = ["Fetched", "Taker", "fetch_all", "load_map", "read_frames"]
+__all__ = ["Fetched", "Taker", "bring_pages", "fetch_all", "load_map", "read_frames"]
 
 # One request at 100 Mbit/s and 20 ms brings a round trip's worth in 250 KB; four keep such a link full.
 _FETCHERS = 4
@@ -27,16 +27,11 @@ _FETCHERS = 4
 _BATCH = 16
 
 
-class Receiver(Protocol):
-    """What takes the bytes of frames, and proves them."""
-
-    def deliver(self, frame: Frame, stored: bytes) -> None: ...
-
-
-class Taker(Receiver, Protocol):
-    """What also says which frames it wants next."""
+class Taker(Protocol):
+    """What wants frames: `take` names the next ones, none when it has them all; `deliver` takes the bytes of one."""
 
     def take(self, max: int) -> list[Frame]: ...  # noqa: A002 - the core's word
+    def deliver(self, frame: Frame, stored: bytes) -> None: ...
 
 
 @dataclass
@@ -61,7 +56,7 @@ def read_frames(store: Store, frames: Iterable[Frame]) -> Iterator[tuple[Frame, 
         yield from zip(wanted, store.read_ranges(PackName(pack), ranges), strict=True)
 
 
-def deliver(store: Store, taker: Receiver, frame: Frame, stored: bytes) -> None:
+def _deliver(store: Store, taker: Taker, frame: Frame, stored: bytes) -> None:
     """Hand a frame over; one that arrived damaged is fetched once more, for the way may be to blame, not the store."""
     try:
         taker.deliver(frame, stored)
@@ -86,7 +81,7 @@ def fetch_all(store: Store, taker: Taker, report: Callable[[int], None]) -> Fetc
                 for frame, stored in read_frames(store, frames):
                     if stop.is_set():
                         return
-                    deliver(store, taker, frame, stored)
+                    _deliver(store, taker, frame, stored)
                     with lock:
                         total.bytes += len(stored)
                 with lock:

@@ -1,6 +1,6 @@
 """Python and `sapwood` as an ordinary user, whoever runs the tests.
 
-As root a new process imports what it needs (the interpreter may lie where others cannot look) and becomes nobody for good.
+As root a new process imports what it needs (the interpreter may lie where others cannot look), then becomes nobody.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import ctypes, importlib, os, pkgutil, sys
 sys.path.insert(0, {here!r})
 import sapwood, tests.support.trees
 for found in pkgutil.walk_packages(sapwood.__path__, "sapwood."):
-    if not found.name.endswith("__main__") and not found.name.startswith("sapwood.mount"):
+    if not found.name.endswith("__main__"):
         importlib.import_module(found.name)
 import rich.console, rich.progress
 import encodings.idna, pickle

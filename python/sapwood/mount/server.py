@@ -26,8 +26,8 @@ __all__ = ["serve"]
 _FETCHERS = ("demand", "demand", "readahead", "readahead", "background", "background")
 # A request brings so many frames, or so many bytes: little enough that a reader who comes meanwhile does not wait long.
 _FRAMES, _BYTES = 32, 512 * 1024
-# Bytes in flight that nobody waits for: while nobody waits for anything, and while somebody does. Measured in the demo: holding
-# more back (256 KiB) frees the link for each demand and makes more of them; the program is then done a third later.
+# Bytes in flight that nobody waits for: while nobody waits for anything, and while somebody does. Measured in the demo:
+# holding more back (256 KiB) frees the link for each demand and makes more of them; the program is done a third later.
 _IDLE_BYTES, _BUSY_BYTES = 8 << 20, 4 << 20
 _TICK_S = 0.5
 
@@ -112,18 +112,18 @@ def _bring(store: Store, server: Server, frames: list[Frame]) -> None:
     left = set(frames)
     try:
         for frame, stored in read_frames(store, frames):
-            left.discard(frame)
             try:
                 server.deliver(frame, stored)
             except SapwoodError as error:
                 # The core wants it once more if somebody waits for it, and then gives it up.
                 _say(frame, error)
-    except SapwoodError as error:
+            left.discard(frame)
+    except Exception as error:  # noqa: BLE001 - a bug of ours must not leave readers waiting for ever
         for frame in left:
-            _say(frame, error)
             server.fail(frame, str(error))
+            _say(frame, error)
 
 
-def _say(frame: Frame, error: SapwoodError) -> None:
+def _say(frame: Frame, error: Exception) -> None:
     # The server's log: stderr is a file, or the terminal of `--foreground`.
     os.write(2, f"sapwood: pack {frame.pack[:12]} at {frame.offset}: {error}\n".encode())

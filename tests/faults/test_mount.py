@@ -1,0 +1,151 @@
+"""What goes wrong under a mount: never a wrong byte, never a hang, always a word."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from benchmarks.link import linked
+from sapwood.mount import unmount
+from tests.support.mounting import is_mounted, mounted, pushed, shell
+from tests.support.webserver import serving
+
+SAPWOOD = Path(sys.executable).with_name("sapwood")
+CONTENT = os.urandom(300_000)
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    root = tmp_path / "tree"
+    root.mkdir()
+    (root / "one").write_bytes(CONTENT)
+    (root / "two").write_bytes(CONTENT[::-1])
+    return root
+
+
+def content_pack(store: Path) -> Path:
+    """The pack of contents: pages of file maps are much smaller."""
+    return max((store / "packs").iterdir(), key=lambda pack: pack.stat().st_size)
+
+
+@contextmanager
+def slow(store: Path) -> Iterator[str]:
+    """The address of a store behind a link that brings 125 kB a second: a read of 300 kB waits for seconds."""
+    with serving(store) as url, linked(int(url.rpartition(":")[2]), rtt_ms=1, mbit=1) as link:
+        yield f"{link.url}#main"
+
+
+@contextmanager
+def waiting(path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A reader of `path` that waits in the kernel."""
+    with subprocess.Popen(["cat", path], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as reader:
+        with pytest.raises(subprocess.TimeoutExpired):
+            reader.wait(0.3)
+        yield reader
+
+
+def test_a_damaged_pack_is_an_error_and_not_wrong_bytes(tree: Path, tmp_path: Path, cache_dir: Path) -> None:
+    store, place = tmp_path / "store", tmp_path / "mount"
+    address = pushed(tree, store)
+    pack = content_pack(store)
+    data = bytearray(pack.read_bytes())
+    data[1000] ^= 1  # in the first frame, that of the first file
+    pack.chmod(0o644)
+    pack.write_bytes(data)
+    with mounted(address, place, cache_dir, prefetch=False) as server:
+        found = [shell(f"cmp {place}/{name} {tree}/{name}") for name in ("one", "two")]
+        assert sorted(done.returncode for done in found) == [0, 2]
+        assert "Input/output error" in "".join(done.stderr for done in found)
+        assert f"pack {pack.name[:12]}" in server.log.read_text()
+
+
+def test_a_damaged_page_is_an_error_of_the_directory(tree: Path, tmp_path: Path, cache_dir: Path) -> None:
+    store, place = tmp_path / "store", tmp_path / "mount"
+    address = pushed(tree, store)
+    page = min((store / "packs").iterdir(), key=lambda pack: pack.stat().st_size)
+    data = bytearray(page.read_bytes())
+    data[20:200] = bytes(180)
+    page.chmod(0o644)
+    page.write_bytes(data)
+    with mounted(address, place, cache_dir):
+        done = shell(f"ls {place}")
+    assert "Input/output error" in done.stderr
+
+
+def test_a_missing_pack_is_an_error_and_its_return_the_cure(tree: Path, tmp_path: Path, cache_dir: Path) -> None:
+    store, place = tmp_path / "store", tmp_path / "mount"
+    address = pushed(tree, store)
+    pack = content_pack(store)
+    away = tmp_path / "away"
+    with mounted(address, place, cache_dir, prefetch=False) as server:
+        pack.rename(away)
+        assert "Input/output error" in shell(f"cat {place}/one").stderr
+        assert "pack" in server.log.read_text()
+        away.rename(pack)
+        assert shell(f"cmp {place}/one {tree}/one").returncode == 0
+
+
+def test_a_damaged_object_of_the_cache_is_fetched_again(tree: Path, tmp_path: Path, cache_dir: Path) -> None:
+    address = pushed(tree, tmp_path / "store")
+    with mounted(address, tmp_path / "first", cache_dir):
+        assert shell(f"cat {tmp_path}/first/one {tmp_path}/first/two > /dev/null").returncode == 0
+    objects = [path for path in (cache_dir / "objects").rglob("*") if path.is_file()]
+    assert len(objects) >= 2
+    for path in objects:
+        data = bytearray(path.read_bytes())
+        data[len(data) // 2] ^= 0x40
+        path.chmod(0o644)
+        path.write_bytes(data)
+    with mounted(address, tmp_path / "second", cache_dir):
+        assert shell(f"diff -r {tree} {tmp_path}/second && echo same").stdout == "same\n"
+
+
+def test_a_killed_server_leaves_an_error_that_umount_mends(tree: Path, tmp_path: Path, cache_dir: Path) -> None:
+    address, place = pushed(tree, tmp_path / "store"), tmp_path / "mount"
+    place.mkdir()
+    subprocess.run([SAPWOOD, "mount", address, place], check=True, capture_output=True, timeout=50)
+    listed = subprocess.run([SAPWOOD, "mounts", "--json"], check=True, capture_output=True, text=True, timeout=50)
+    [pid] = [mount["pid"] for mount in json.loads(listed.stdout) if mount["path"] == str(place)]
+    try:
+        os.kill(pid, signal.SIGKILL)
+        deadline = time.monotonic() + 20
+        while "not connected" not in shell(f"cat {place}/one").stderr:
+            assert time.monotonic() < deadline, "reads of a dead mount do not fail"
+        assert is_mounted(place)
+        subprocess.run([SAPWOOD, "umount", place], check=True, timeout=50)
+        assert not is_mounted(place)
+        assert list(place.iterdir()) == []
+    finally:
+        if is_mounted(place):
+            unmount(place, lazy=True)
+
+
+def test_an_interrupted_reader_does_not_wait_for_a_silent_store(tree: Path, tmp_path: Path, cache_dir: Path) -> None:
+    store, place = tmp_path / "store", tmp_path / "mount"
+    pushed(tree, store)
+    with slow(store) as address, mounted(address, place, cache_dir, prefetch=False):
+        assert shell(f"ls {place}").stdout == "one\ntwo\n"
+        with waiting(place / "one") as reader:
+            reader.send_signal(signal.SIGINT)
+            assert reader.wait(10) == -signal.SIGINT
+
+
+def test_a_mount_that_is_taken_away_from_a_waiting_reader_frees_it(tree: Path, tmp_path: Path, cache_dir: Path) -> None:
+    store, place = tmp_path / "store", tmp_path / "mount"
+    pushed(tree, store)
+    with slow(store) as address, mounted(address, place, cache_dir, prefetch=False) as server:
+        assert shell(f"ls {place}").returncode == 0
+        with waiting(place / "one") as reader:
+            server.process.send_signal(signal.SIGTERM)
+            assert reader.wait(20) != 0
+        server.process.wait(20)
+        assert not is_mounted(place)

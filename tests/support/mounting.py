@@ -1,0 +1,47 @@
+"""Mounts for tests: made of a real tree, by a real server process, and always taken away."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sapwood import open_store
+from sapwood.mount import mounts, process, unmount
+from sapwood.mount.process import Started
+
+# No read of a test takes this long; one that does hangs, and its mount is taken from under it.
+_WATCHDOG_S = 60.0
+
+
+def pushed(tree: Path, store: Path) -> str:
+    """Push `tree` and return its address."""
+    open_store(str(store), create=True).push(tree, "main")
+    return f"{store}#main"
+
+
+@contextmanager
+def mounted(address: str, place: Path, cache: Path, **options: object) -> Iterator[Started]:
+    """Mount `address` at `place`, a new directory, with a server that ends with the block."""
+    place.mkdir()
+    started = process.start(address, place, cache_dir=cache, tied=True, **options)
+    watchdog = threading.Timer(_WATCHDOG_S, started.process.kill)
+    watchdog.start()
+    try:
+        yield started
+    finally:
+        watchdog.cancel()
+        if is_mounted(place):
+            unmount(place, lazy=True, cache_dir=cache)
+        started.process.wait(30)
+
+
+def is_mounted(place: Path) -> bool:
+    return any(mount.path == place for mount in mounts())
+
+
+def shell(command: str) -> subprocess.CompletedProcess[str]:
+    """Run a command of the tests' machine on a mount; the test's own process never touches one that may hang."""
+    return subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=50, check=False)

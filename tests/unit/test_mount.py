@@ -1,0 +1,205 @@
+"""A mount shows the tree that was pushed, to every program, from the first moment."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sapwood import open_store
+from sapwood.errors import InvalidInputError, UnavailableError
+from sapwood.mount import mounts, unmount
+from tests.support.mounting import is_mounted, mounted, pushed, shell
+from tests.support.nobody import NOBODY, as_nobody, nobodys_directory
+
+SAPWOOD = Path(sys.executable).with_name("sapwood")
+LARGE = os.urandom(5_000_000)
+
+
+# Serves in its own process, which is why it lets another one read.
+AS_NOBODY = """
+import pathlib, subprocess, sys
+from sapwood.mount import serve, unmount
+home = pathlib.Path(sys.argv[1])
+
+def ready():
+    sys.stdout.write(subprocess.check_output(["cat", home / "mount/bin/hello"], text=True))
+    unmount(home / "mount", cache_dir=home / "cache")
+
+serve(f"{home}/store#main", home / "mount", cache_dir=home / "cache", ready=ready)
+"""
+
+
+def sapwood(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([SAPWOOD, *arguments], capture_output=True, text=True, timeout=50, check=False)
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    root = tmp_path / "tree"
+    (root / "bin").mkdir(parents=True)
+    (root / "empty").mkdir()
+    (root / "bin" / "hello").write_text('#!/bin/sh\necho "hello from $(basename "$0")"\n')
+    (root / "bin" / "hello").chmod(0o755)
+    (root / "bin" / "link").symlink_to("hello")
+    (root / "large").write_bytes(LARGE)
+    os.link(root / "large", root / "again")
+    (root / "empty-file").touch()
+    os.setxattr(root / "bin" / "hello", "user.note", b"kept")
+    for number in range(300):
+        (root / "bin" / f"file-{number:03}").write_text(f"content {number}\n" * number)
+    os.utime(root / "bin", ns=(0, 1_000_000_001))
+    return root
+
+
+def test_a_mount_is_what_was_pushed(tree: Path, tmp_path: Path, cache_dir: Path) -> None:
+    place = tmp_path / "mount"
+    with mounted(pushed(tree, tmp_path / "store"), place, cache_dir):
+        assert shell(f"diff -r {tree} {place} && echo same").stdout == "same\n"
+        columns = "%P %y %m %s %T@ %l %U %G\\n"
+        listing = f"find . -type f -printf '{columns}' -o -type l -printf '{columns}' | sort"
+        assert shell(f"cd {place} && {listing}").stdout == shell(f"cd {tree} && {listing}").stdout
+        assert shell(f"{place}/bin/hello").stdout == "hello from hello\n"
+        assert shell(f"stat -c '%h %i' {place}/large").stdout == shell(f"stat -c '%h %i' {place}/again").stdout
+        assert shell(f"stat -c %y {place}/bin").stdout.startswith("1970-01-01 00:00:01.000000001")
+        read = "import os, sys; print(os.getxattr(sys.argv[1], 'user.note'), os.listxattr(sys.argv[1]))"
+        assert subprocess.check_output([sys.executable, "-c", read, place / "bin/hello"]) == b"b'kept' ['user.note']\n"
+        for refused in ("touch new", "rm large", "mv large other", "chmod 600 large"):
+            assert "Read-only file system" in shell(f"cd {place} && {refused}").stderr
+        [mine] = [mount for mount in mounts() if mount.path == place]
+        assert mine.alive
+        assert mine.address.endswith("#main")
+    assert not is_mounted(place)
+
+
+def test_a_mapped_file_is_read_where_it_is_touched(tree: Path, tmp_path: Path, cache_dir: Path) -> None:
+    place = tmp_path / "mount"
+    script = "import mmap, sys; f = open(sys.argv[1]); print(mmap.mmap(f.fileno(), 0, access=1)[4000000:4000004].hex())"
+    with mounted(pushed(tree, tmp_path / "store"), place, cache_dir, prefetch=False):
+        found = subprocess.check_output([sys.executable, "-c", script, place / "large"], text=True, timeout=50)
+    assert found.strip() == LARGE[4_000_000:4_000_004].hex()
+
+
+def test_without_prefetch_only_what_is_read_is_fetched(tree: Path, tmp_path: Path, cache_dir: Path) -> None:
+    place, stats = tmp_path / "mount", tmp_path / "stats.json"
+    address = pushed(tree, tmp_path / "store")
+    with mounted(address, place, cache_dir, prefetch=False, stats=str(stats)):
+        assert shell(f"cat {place}/bin/file-007").stdout == "content 7\n" * 7
+    counts = json.loads(stats.read_text())
+    assert counts["files_read"] == 1
+    assert counts["bytes_read"] == len("content 7\n" * 7)
+    assert 0 < counts["bytes_fetched"] < 300_000 < len(LARGE)
+
+
+def test_the_second_mount_reads_from_the_cache_of_the_first(tree: Path, tmp_path: Path, cache_dir: Path) -> None:
+    address = pushed(tree, tmp_path / "store")
+    for number in range(2):
+        place, stats = tmp_path / f"mount-{number}", tmp_path / f"stats-{number}.json"
+        with mounted(address, place, cache_dir, prefetch=False, stats=str(stats)):
+            assert shell(f"cat {place}/large | cmp - {tree}/large && cat {place}/bin/* > /dev/null").returncode == 0
+    assert '"frames_fetched": 0' in (tmp_path / "stats-1.json").read_text()
+
+
+def test_a_pinned_snapshot_stays_when_the_ref_moves(tree: Path, tmp_path: Path, cache_dir: Path) -> None:
+    store = open_store(str(tmp_path / "store"), create=True)
+    first = store.push(tree, "main")
+    (tree / "bin" / "hello").write_text("changed")
+    store.push(tree, "main")
+    place = tmp_path / "mount"
+    with mounted(f"{tmp_path}/store#main@{first.snapshot}", place, cache_dir):
+        assert "hello from" in shell(f"cat {place}/bin/hello").stdout
+
+
+@pytest.fixture
+def fuse_for_users() -> Iterator[None]:
+    """/dev/fuse as udev leaves it: open to all. Containers and small systems often have it closed."""
+    mode = os.stat("/dev/fuse").st_mode
+    os.chmod("/dev/fuse", 0o666)
+    yield
+    os.chmod("/dev/fuse", mode)
+
+
+@pytest.mark.usefixtures("fuse_for_users")
+def test_an_ordinary_user_mounts_through_fusermount(tree: Path) -> None:
+    with nobodys_directory() as home:
+        pushed(tree, home / "store")
+        (home / "mount").mkdir()
+        os.chown(home / "mount", NOBODY, NOBODY)
+        done = as_nobody(AS_NOBODY, home)
+        assert (done.err, done.code) == ("", 0)
+        assert done.out == (tree / "bin/hello").read_text()
+        assert not is_mounted(home / "mount")
+
+
+@pytest.mark.parametrize(("made", "why"), [("nothing", "no such"), ("file", "not a directory"), ("full", "not empty")])
+def test_a_mount_point_that_cannot_be_is_named(
+    made: str, why: str, tree: Path, tmp_path: Path, cache_dir: Path
+) -> None:
+    place = tmp_path / "mount"
+    if made == "file":
+        place.touch()
+    if made == "full":
+        (place / "something").mkdir(parents=True)
+    done = subprocess.run(
+        [SAPWOOD, "mount", pushed(tree, tmp_path / "store"), place],
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert str(place) in done.stderr
+    assert why in done.stderr.lower()
+    assert "Traceback" not in done.stderr
+
+
+def test_a_place_in_use_is_not_mounted_over(tree: Path, tmp_path: Path, cache_dir: Path) -> None:
+    address, place = pushed(tree, tmp_path / "store"), tmp_path / "mount"
+    with mounted(address, place, cache_dir):
+        done = subprocess.run(
+            [SAPWOOD, "mount", address, place], capture_output=True, text=True, timeout=50, check=False
+        )
+        assert done.returncode != 0
+        assert str(place) in done.stderr
+
+
+def test_a_mount_over_its_own_cache_is_refused(tree: Path, tmp_path: Path) -> None:
+    address, place = pushed(tree, tmp_path / "store"), tmp_path / "mount"
+    with pytest.raises(InvalidInputError) as refused, mounted(address, place, place / "cache"):
+        pass
+    assert refused.value.kind == "own-mount"
+
+
+def test_what_is_no_mount_is_not_unmounted(tmp_path: Path) -> None:
+    with pytest.raises(UnavailableError) as refused:
+        unmount(tmp_path)
+    assert "not mounted" in str(refused.value)
+
+
+def test_the_api_mounts_for_the_life_of_a_block(tree: Path, tmp_path: Path, cache_dir: Path) -> None:
+    store, place = open_store(str(tmp_path / "store"), create=True), tmp_path / "mount"
+    store.push(tree, "main")
+    place.mkdir()
+    with store.mount("main", place) as server:
+        assert shell(f"{place}/bin/link").stdout == "hello from link\n"
+    assert not is_mounted(place)
+    assert server.process.poll() is not None
+
+
+def test_a_signal_ends_a_mount_in_the_foreground(tree: Path, tmp_path: Path) -> None:
+    address, place = pushed(tree, tmp_path / "store"), tmp_path / "mount"
+    place.mkdir()
+    with subprocess.Popen(
+        [SAPWOOD, "mount", "--foreground", address, place], stdout=subprocess.PIPE, text=True
+    ) as server:
+        assert server.stdout is not None
+        assert server.stdout.readline() == f"{place}\n"
+        server.send_signal(signal.SIGINT)
+        server.wait(30)
+    assert not is_mounted(place)
