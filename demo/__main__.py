@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ _BUILD = Path(__file__).resolve().parent.parent / "build" / "demo"
 def main() -> int:
     """Return 1 when something came out wrong or was left behind."""
     console = Console()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     work = _BUILD / "work"
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)

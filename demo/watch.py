@@ -34,9 +34,15 @@ def watched(command: Sequence[str | Path], environment: Mapping[str, str]) -> Wa
             text=True,
         ) as process:
             assert process.stdout is not None
-            first = process.stdout.readline()
-            first_line_s = time.perf_counter() - began
-            rest = process.stdout.read()
+            try:
+                first = process.stdout.readline()
+                first_line_s = time.perf_counter() - began
+                rest = process.stdout.read()
+            except BaseException:
+                # Ctrl-C: nothing is left when it has ended, and that takes as long as it takes.
+                process.terminate()
+                process.wait()
+                raise
         done_s = time.perf_counter() - began
         if process.returncode:
             talk.seek(0)
