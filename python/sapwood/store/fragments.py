@@ -1,6 +1,6 @@
 """What a store already has, as far as this machine knows: copies of index fragments, and those of unfinished pushes.
 
-Invariant: a fragment is handed out only when its bytes hash to its name, or when it describes a pack that exists.
+Invariant: a fragment is handed out only when its bytes hash to its name; a pending one only when its pack exists, too.
 All of it is a cache: losing it costs time, never correctness. Place and names: docs/format.md, "Local state".
 Not here: what is in a fragment (the core).
 """
@@ -45,33 +45,32 @@ class LocalState:
         return [fragment for fragment in found if fragment is not None]
 
     def pending(self) -> dict[PackName, bytes]:
-        """Return the pending fragments by the pack each describes; those whose pack is gone are forgotten."""
+        """Return the pending fragments by the pack each describes; those damaged, or whose pack is gone, are forgotten."""
         found = {}
         for path in self._files(self._pending):
-            try:
-                pack = parse_pack_name(path.stem)
-            except InvalidInputError:
-                continue
-            if self._objects.exists(pack_key(pack)):
-                with contextlib.suppress(FileNotFoundError):  # another push has cleared it
-                    found[pack] = self._read(path)
-            else:
-                path.unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):  # another push has cleared it
+                fragment = self._read(path)
+                pack = _pack_of(path)
+                if pack and path.name == _note(pack, fragment) and self._objects.exists(pack_key(pack)):
+                    found[pack] = fragment
+                else:
+                    path.unlink()
         return found
 
     def keep(self, name: str, data: bytes) -> None:
         """Keep a copy of a fragment that this machine has just put."""
-        self._write(self._copies / f"{name}.frag", data, durable=False)
+        self._write(self._copies / f"{name}.frag", data)
 
     def keep_pending(self, pack: PackName, fragment: bytes) -> None:
         """Remember what is in a pack that was sent, until a fragment of the store says it."""
-        # Synced, for nothing in its name would tell a torn one from a whole one.
-        self._write(self._pending / f"{pack}.frag", fragment, durable=True)
+        self._write(self._pending / _note(pack, fragment), fragment)
 
     def clear_pending(self, packs: Iterable[PackName]) -> None:
         """Forget the pending fragments of `packs`: the store has one that says it all."""
-        for pack in packs:
-            (self._pending / f"{pack}.frag").unlink(missing_ok=True)
+        cleared = set(packs)
+        for path in self._files(self._pending):
+            if _pack_of(path) in cleared:
+                path.unlink(missing_ok=True)
 
     def _fragment(self, name: str) -> bytes | None:
         """Return a fragment, or None if it was collected meanwhile."""
@@ -93,7 +92,7 @@ class LocalState:
                 store=self._objects.url,
                 key=key,
             )
-        self._write(copy, data, durable=False)
+        self._write(copy, data)
         return data
 
     def _forget(self, folder: Path, *, keep: set[str]) -> None:
@@ -115,20 +114,31 @@ class LocalState:
         except OSError as error:
             raise self._named(error, path) from error
 
-    def _write(self, path: Path, data: bytes, *, durable: bool) -> None:
+    def _write(self, path: Path, data: bytes) -> None:
+        # Not synced: a torn one has not the name that its bytes ask for.
         temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with open(temporary, "xb") as file:
-                file.write(data)
-                if durable:
-                    file.flush()
-                    os.fsync(file.fileno())
+            temporary.write_bytes(data)
             os.replace(temporary, path)
-        except OSError as error:
+        except BaseException as error:  # Ctrl-C as well: nothing half-made stays
             temporary.unlink(missing_ok=True)
-            raise self._named(error, path) from error
+            if isinstance(error, OSError):
+                raise self._named(error, path) from error
+            raise
 
     @staticmethod
     def _named(error: OSError, path: Path) -> SapwoodError:
         return faults.from_os_error(error, str(path.parent), path.name)
+
+
+def _note(pack: PackName, fragment: bytes) -> str:
+    """The file name of a pending fragment: whose it is, and what its bytes must hash to."""
+    return f"{pack}-{hashlib.sha256(fragment).hexdigest()}.frag"
+
+
+def _pack_of(note: Path) -> PackName | None:
+    try:
+        return parse_pack_name(note.name.partition("-")[0])
+    except InvalidInputError:
+        return None
