@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Protocol
 
 from sapwood._core.filemap import FileMap, Frame
 from sapwood.digests import PackName
-from sapwood.errors import CorruptError
+from sapwood.errors import CorruptError, FormatError
 from sapwood.store.snapshot import Snapshot
 from sapwood.store.store import Store
 
-__all__ = ["Fetched", "Taker", "bring_pages", "fetch_all", "load_map", "read_frames"]
+__all__ = ["Fetched", "Taker", "bring_pages", "fetch_all", "load_map", "located", "read_frames"]
 
 # One request at 100 Mbit/s and 20 ms brings a round trip's worth in 250 KB; four keep such a link full.
 _FETCHERS = 4
@@ -57,12 +58,26 @@ def read_frames(store: Store, frames: Iterable[Frame]) -> Iterator[tuple[Frame, 
 
 
 def _deliver(store: Store, taker: Taker, frame: Frame, stored: bytes) -> None:
-    """Hand a frame over; one that arrived damaged is fetched once more, for the way may be to blame, not the store."""
+    """Hand a frame over; one that arrived damaged is fetched once more, for the way may be to blame, not the store.
+
+    Raises:
+        CorruptError, FormatError: what `taker` says of the second, with the place of the frame.
+    """
     try:
         taker.deliver(frame, stored)
-    except CorruptError:
+    except (CorruptError, FormatError):
         [(_, again)] = read_frames(store, [frame])
-        taker.deliver(frame, again)
+        with located(f"{store.url}: pack {frame.pack[:12]}", pack=frame.pack, store=store.url):
+            taker.deliver(frame, again)
+
+
+@contextmanager
+def located(where: str, **context: object) -> Iterator[None]:
+    """Say of what the core finds wrong with stored bytes where they are."""
+    try:
+        yield
+    except (CorruptError, FormatError) as error:
+        raise type(error)(f"{where}: {error}", kind=error.kind, hint=error.hint, **context) from error
 
 
 def fetch_all(store: Store, taker: Taker, report: Callable[[int], None]) -> Fetched:
@@ -114,7 +129,9 @@ def load_map(store: Store, snapshot: Snapshot, *, pages: bool) -> FileMap:
         CorruptError: `damaged`, `chunk-corrupt`.
         FormatError: `format-newer`.
     """
-    file_map = FileMap(store.read_map(snapshot.map), snapshot.map, snapshot.map_size)
+    stored = store.read_map(snapshot.map)
+    with located(f"{store.url}: file map {snapshot.map[:19]}", store=store.url, digest=snapshot.map):
+        file_map = FileMap(stored, snapshot.map, snapshot.map_size)
     if file_map.tree != snapshot.tree:
         raise CorruptError(
             f"{store.url}: the file map of snapshot {snapshot.digest[:19]} is of another tree", kind="damaged"

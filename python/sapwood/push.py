@@ -19,6 +19,7 @@ from sapwood import __version__
 from sapwood._core.push import Push
 from sapwood.digests import MapDigest, PackName, SnapshotDigest, TreeDigest
 from sapwood.errors import CorruptError, NotFoundError
+from sapwood.fetch import located
 from sapwood.progress import OnProgress, counter
 from sapwood.store.ref import check_ref_name
 from sapwood.store.snapshot import Snapshot
@@ -69,18 +70,23 @@ def push(
         UnavailableError: `file-changing`; `disk-full`; or the store does not answer.
         ConflictError: `ref-moved` by somebody else meanwhile; push again.
         NotFoundError, InvalidInputError: `root` is missing, or no directory; `bad-ref-name`.
+        CorruptError: `ref-corrupt`, `fragment-corrupt`.
+        FormatError: `format-newer`; nothing was written.
     """
     started = time.monotonic()
     before = _current(store, check_ref_name(ref))
+    # Now, for where a newer sapwood has written nothing is changed.
+    previous = _snapshot(store, before)
     fragments, pending = store.fragments(), store.pending()
-    run = Push(
-        root,
-        index=index or default_index_path(root),
-        fragments=fragments,
-        pending=list(pending.values()),
-        skip_unreadable=skip_unreadable,
-        threads=os.cpu_count() or 1,
-    )
+    with located(store.url):
+        run = Push(
+            root,
+            index=index or default_index_path(root),
+            fragments=fragments,
+            pending=list(pending.values()),
+            skip_unreadable=skip_unreadable,
+            threads=os.cpu_count() or 1,
+        )
     sent: list[PackName] = []
     try:
         while pack := run.next(counter(progress)):
@@ -96,7 +102,6 @@ def push(
     if made["fragment"]:
         store.put_fragment(made["fragment"])
         stored += len(made["fragment"])
-    previous = _snapshot(store, before)
     unchanged = previous is not None and previous.map == made["map"]
     if previous is not None and unchanged:
         snapshot = previous.digest

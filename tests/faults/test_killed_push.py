@@ -1,4 +1,4 @@
-"""Pushes that are killed after any of their writes: nothing acknowledged is lost, nothing acknowledged is sent again."""
+"""Pushes that are killed after any of their writes: nothing acknowledged is lost, and nothing is sent again."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ class LocalState:
         return [fragment for fragment in found if fragment is not None]
 
     def pending(self) -> dict[PackName, bytes]:
-        """Return the pending fragments by the pack each describes; those damaged, or whose pack is gone, are forgotten."""
+        """Return the pending fragments by pack; those that are damaged, or whose pack is gone, are forgotten."""
         found = {}
         for path in self._files(self._pending):
             with contextlib.suppress(FileNotFoundError):  # another push has cleared it

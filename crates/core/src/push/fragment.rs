@@ -40,12 +40,19 @@ impl Fragment {
     /// `Damaged`, `NewerFormat`.
     pub fn parse(bytes: Vec<u8>) -> Result<Fragment> {
         let damaged = |found: &str| Error::damaged("index fragment", found);
-        if bytes.len() < HEADER || bytes[..8] != *MAGIC || u32_at(&bytes, 12) != ORDER {
+        if !bytes.starts_with(MAGIC) || bytes.len() < 12 {
             return Err(damaged("it has no header"));
         }
+        // Said before anything else, for a newer one may be laid out in another way.
         match u32_at(&bytes, 8) {
             1 => {}
-            version => return Err(Error::NewerFormat { what: "index fragment".into(), version: version.into() }),
+            version @ 2.. => {
+                return Err(Error::NewerFormat { what: "index fragment".into(), version: version.into() });
+            }
+            0 => return Err(damaged("format 0")),
+        }
+        if bytes.len() < HEADER || u32_at(&bytes, 12) != ORDER {
+            return Err(damaged("it has no header"));
         }
         let count = |i: usize| u32_at(&bytes, 16 + 4 * i) as usize;
         let (packs, chunks, blobs, pieces) = (count(0), count(1), count(2), count(3));

@@ -134,9 +134,10 @@ fn a_fragment_that_is_cut_short_or_goes_on_is_refused() {
         assert!(matches!(Fragment::parse(whole[..length].to_vec()), Err(Error::Damaged { .. })), "{length}");
     }
     assert!(matches!(Fragment::parse([&whole[..], b"\0"].concat()), Err(Error::Damaged { .. })));
-    let mut newer = whole;
-    newer[8] = 2;
-    assert!(matches!(Fragment::parse(newer), Err(Error::NewerFormat { version: 2, .. })));
+    let of_format = |version| [&whole[..8], &[version], &whole[9..]].concat();
+    assert!(matches!(Fragment::parse(of_format(0)), Err(Error::Damaged { .. })));
+    assert!(matches!(Fragment::parse(of_format(2)), Err(Error::NewerFormat { version: 2, .. })));
+    assert!(matches!(Fragment::parse(b"SAPWFRG\n\x02\0\0\0".to_vec()), Err(Error::NewerFormat { version: 2, .. })));
 }
 
 #[test]

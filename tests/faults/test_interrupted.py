@@ -1,0 +1,134 @@
+"""Ctrl-C at any moment of a push and a pull: out at once, quiet, nothing half-made, and the next run ends the work."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.support.cli import Sapwood
+from tests.support.objects import assert_whole
+from tests.support.trees import MIB, differences, make_links, noise
+
+MOMENTS = [number / 8 for number in range(9)]
+"""As shares of the time that an uninterrupted run takes; each is shifted by up to an eighth."""
+
+# Says when it begins; what comes after its end is not of interest. Whoever runs the tests may ignore SIGINT, as shells
+# do for what they run in the background.
+_COMMAND = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from sapwood.cli.main import main
+print("begins", flush=True)
+code = main(sys.argv[1:])
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+sys.exit(code)
+"""
+
+
+@dataclass
+class Ended:
+    code: int
+    err: str
+    seconds_after_signal: float
+
+
+def interrupted(run: Sapwood, after_s: float, *words: str | Path) -> Ended:
+    """Run `sapwood WORDS…` and interrupt it so many seconds after its beginning."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", _COMMAND, *map(str, words)],
+        env=run.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == "begins\n"
+        time.sleep(after_s)  # the moment is what is tried, nothing waits for anything
+        process.send_signal(signal.SIGINT)
+        sent = time.monotonic()
+        process.stdout.read()
+        err = process.stderr.read()
+        return Ended(process.wait(30), err, time.monotonic() - sent)
+
+
+def seconds(run: Sapwood, *words: str | Path) -> float:
+    """Return how long `sapwood WORDS…` takes."""
+    started = time.monotonic()
+    run.good(*words)
+    return time.monotonic() - started
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Sapwood:
+    return Sapwood(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Enough to be interrupted at."""
+    root = tmp_path_factory.mktemp("tree") / "tree"
+    make_links(root)
+    for folder in range(30):
+        (root / f"folder-{folder}").mkdir()
+        for file in range(60):
+            (root / f"folder-{folder}" / f"file-{file}").write_bytes(noise(2000, folder * 60 + file))
+        (root / f"folder-{folder}").chmod(0o555)
+    for number in range(12):
+        (root / f"large-{number}").write_bytes(noise(4 * MIB, 5000 + number))
+    return root
+
+
+def check(ended: Ended) -> None:
+    assert ended.code in (0, 130)
+    if ended.code:
+        assert ended.err == ""
+        # Half of it is the end of a Python process on a busy machine.
+        assert ended.seconds_after_signal < 2.0
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_an_interrupted_push_leaves_the_store_whole_and_the_next_ends_the_work(
+    run: Sapwood, tree: Path, tmp_path: Path, moment: float
+) -> None:
+    once = seconds(run, "push", tree, f"{tmp_path / 'other'}#main")
+    shift = random.Random(moment).random() / len(MOMENTS)
+    ended = interrupted(run, once * (moment + shift), "push", tree, "main")
+    check(ended)
+    if run.store.exists():
+        assert_whole(run.store)
+    if ended.code:
+        assert run("ls", "main").code in (0, 2, 3), "the old state: no such store or ref; or the new one"
+    run.good("push", tree, "main")
+    run.good("pull", "main", "out")
+    assert differences(tree, tmp_path / "out") == []
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_an_interrupted_pull_leaves_nothing_and_the_next_ends_the_work(
+    run: Sapwood, tree: Path, tmp_path: Path, moment: float
+) -> None:
+    run.good("push", tree, "main")
+    once = seconds(run, "pull", "main", "first")
+    shift = random.Random(moment).random() / len(MOMENTS)
+    place = tmp_path / "place"
+    place.mkdir()
+    ended = interrupted(run, once * (moment + shift), "pull", "main", place / "out")
+    check(ended)
+    left = os.listdir(place)
+    assert left in ([], ["out"])
+    if left:
+        assert differences(tree, place / "out") == []
+    else:
+        assert ended.code == 130
+        run.good("pull", "main", place / "out")
+        assert differences(tree, place / "out") == []
