@@ -14,7 +14,8 @@ __all__ = ["cache_dir", "default_store", "s3_endpoint"]
 
 def cache_dir() -> Path:
     """Return the user's cache: `$SAPWOOD_CACHE`, else `$XDG_CACHE_HOME/sapwood`, else `~/.cache/sapwood`."""
-    return _place("SAPWOOD_CACHE", "XDG_CACHE_HOME", ".cache", "sapwood")
+    given = os.environ.get("SAPWOOD_CACHE")
+    return Path(given) if given else _base("XDG_CACHE_HOME", ".cache") / "sapwood"
 
 
 def default_store() -> Path:
@@ -30,9 +31,7 @@ def s3_endpoint() -> str | None:
     return None
 
 
-def _place(own: str, base: str, below_home: str, name: str) -> Path:
-    if given := os.environ.get(own):
-        return Path(given)
-    root = os.environ.get(base, "")
+def _base(variable: str, below_home: str) -> Path:
+    given = os.environ.get(variable, "")
     # The XDG specification tells programs to ignore a base that is not absolute.
-    return (Path(root) if os.path.isabs(root) else Path.home() / below_home) / name
+    return Path(given) if os.path.isabs(given) else Path.home() / below_home

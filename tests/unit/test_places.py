@@ -20,7 +20,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_places_are_below_home_when_nothing_is_said(home: Path) -> None:
     assert places.cache_dir() == home / ".cache/sapwood"
-    assert places.default_store() == home / ".local/share/sapwood/store"
+    assert places.default_store() == f"{home}/.local/share/sapwood/store"
     assert places.s3_endpoint() is None
 
 
@@ -28,7 +28,7 @@ def test_the_xdg_base_directories_come_before_home(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("XDG_CACHE_HOME", "/caches")
     monkeypatch.setenv("XDG_DATA_HOME", "/data")
     assert places.cache_dir() == Path("/caches/sapwood")
-    assert places.default_store() == Path("/data/sapwood/store")
+    assert places.default_store() == "/data/sapwood/store"
 
 
 def test_a_relative_base_directory_is_ignored_as_xdg_says(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -40,7 +40,12 @@ def test_sapwoods_own_variables_come_first(monkeypatch: pytest.MonkeyPatch) -> N
     for name in VARIABLES:
         monkeypatch.setenv(name, f"/{name}")
     assert places.cache_dir() == Path("/SAPWOOD_CACHE")
-    assert places.default_store() == Path("/SAPWOOD_STORE")
+    assert places.default_store() == "/SAPWOOD_STORE"
+
+
+def test_the_default_store_may_be_a_url(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SAPWOOD_STORE", "s3://bucket/trees")
+    assert places.default_store() == "s3://bucket/trees"
 
 
 def test_the_endpoint_for_s3_alone_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:

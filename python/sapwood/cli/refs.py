@@ -23,7 +23,7 @@ def _refs(arguments: argparse.Namespace) -> int:
     from sapwood import places
     from sapwood.store import open_store
 
-    refs = open_store(arguments.store or str(places.default_store())).refs()
+    refs = open_store(arguments.store or places.default_store()).refs()
     if arguments.json:
         show.document([{"name": ref.name, "snapshot": ref.snapshot, "moves": ref.counter} for ref in refs])
         return 0

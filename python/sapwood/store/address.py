@@ -54,7 +54,7 @@ class Address:
                 f"{text!r}: names no ref", kind="bad-address", hint=f"{store_url}#main", address=text
             )
         return cls(
-            store_url or str(places.default_store()),
+            store_url or places.default_store(),
             check_ref_name(name),
             parse_digest(SnapshotDigest, pin) if at_sign else None,
         )
