@@ -18,9 +18,9 @@ def cache_dir() -> Path:
     return Path(given) if given else _base("XDG_CACHE_HOME", ".cache") / "sapwood"
 
 
-def default_store() -> Path:
-    """Return the store of a bare ref: `$SAPWOOD_STORE`, else `sapwood/store` in `$XDG_DATA_HOME`, `~/.local/share`."""
-    return _place("SAPWOOD_STORE", "XDG_DATA_HOME", ".local/share", "sapwood/store")
+def default_store() -> str:
+    """Return the URL of a bare ref's store: `$SAPWOOD_STORE`, else `sapwood/store` in the user's data directory."""
+    return os.environ.get("SAPWOOD_STORE") or str(_base("XDG_DATA_HOME", ".local/share") / "sapwood" / "store")
 
 
 def s3_endpoint() -> str | None:
