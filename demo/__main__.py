@@ -35,14 +35,14 @@ def main() -> int:
         shutil.rmtree(work, ignore_errors=True)
     console.print(_pushes(story.first, story.second))
     console.print(_trips(story))
-    outputs = {story.mounted.seen.output.strip(), story.pulled.seen.output.strip()}
-    for output in outputs:
-        console.print(f"the program said: {output}", highlight=False, soft_wrap=True)
+    outputs = {said.seen.output.strip() for job in story.jobs.values() for said in (job.mounted, job.pulled)}
+    for output in sorted(outputs):
+        console.print(f"a program said: {output}", highlight=False, soft_wrap=True)
     left = [line for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines() if str(work) in line]
     if left:
         console.print(f"left mounted: {left}", style="red")
     # The edit shows, and both ways show the same.
-    good = len(outputs) == 1 and "second edition" in outputs.pop()
+    good = len(outputs) == len(story.jobs) and any("second edition" in output for output in outputs)
     return 0 if good and not left else 1
 
 
@@ -65,25 +65,26 @@ def _pushes(first: dict[str, Any], second: dict[str, Any]) -> Table:
 
 
 def _trips(story: Story) -> Table:
-    mounted, pulled, size = story.mounted, story.pulled, story.second["bytes"]
+    size = story.second["bytes"]
     title = f"\nElsewhere, with an empty cache, over a link of {RTT_MS} ms and {MBIT} Mbit/s"
     table = Table("store\n-> program", title=title, title_justify="left")
     for heading in ("first\noutput", "\ndone", "over\nthe link", "of the tree\nnever read"):
         table.add_column(heading, justify="right")
-    unread = size - story.stats["bytes_read"]
-    never = f"{human(unread)}, {unread / size:.0%}"
-    for name, trip, untouched in (
-        ("run from a mount", mounted, never),
-        ("pull, then run", pulled, "fetched all the same"),
-    ):
-        table.add_row(name, seconds(trip.seen.first_line_s), seconds(trip.seen.done_s), human(trip.bytes), untouched)
-    table.add_section()
-    table.add_row(
-        "mount : pull",
-        f"{mounted.seen.first_line_s / pulled.seen.first_line_s:.2f}",
-        f"{mounted.seen.done_s / pulled.seen.done_s:.2f}",
-        f"{mounted.bytes / pulled.bytes:.2f}",
-    )
+    for name, job in story.jobs.items():
+        unread = size - job.stats["bytes_read"]
+        never = f"{human(unread)}, {unread / size:.0%}"
+        for way, trip, untouched in (
+            (f"{name}: run from a mount", job.mounted, never),
+            (f"{name}: pull, then run", job.pulled, "fetched all the same"),
+        ):
+            table.add_row(way, seconds(trip.seen.first_line_s), seconds(trip.seen.done_s), human(trip.bytes), untouched)
+        table.add_row(
+            f"{name}: mount : pull",
+            f"{job.mounted.seen.first_line_s / job.pulled.seen.first_line_s:.2f}",
+            f"{job.mounted.seen.done_s / job.pulled.seen.done_s:.2f}",
+            f"{job.mounted.bytes / job.pulled.bytes:.2f}",
+            end_section=True,
+        )
     return table
 
 

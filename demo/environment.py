@@ -1,6 +1,6 @@
 """The input of the demo: a Python environment as people have them, with numpy and pandas.
 
-Made once for each requirements file and interpreter and kept in build/demo; then only `report.py` in it changes.
+Made once for each requirements file and interpreter and kept in build/demo; then only the programs in it change.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from pathlib import Path
 
 _ROOT = Path(__file__).resolve().parent.parent
 _REQUIREMENTS = _ROOT / "requirements" / "demo.txt"
-_PROGRAM = Path(__file__).with_name("report.py")
+# By what they import. The first needs a part of the environment, as most jobs do, and is the one that is edited; the second
+# needs most of it.
+PROGRAMS = {"numpy": "report.py", "pandas": "frames.py"}
 
 
 def made(below: Path) -> Path:
@@ -28,7 +30,8 @@ def made(below: Path) -> Path:
         subprocess.run([*pip, "install", "--require-hashes", "--only-binary=:all:", "-r", _REQUIREMENTS], check=True)
         # Scripts in bin/ name the place they were made at, as in any environment that was copied; the demo needs none.
         unfinished.rename(place)
-    shutil.copyfile(_PROGRAM, place / "report.py")
+    for program in PROGRAMS.values():
+        shutil.copyfile(Path(__file__).with_name(program), place / program)
     return place
 
 

@@ -7,6 +7,9 @@ from benchmarks.measure import Figure, Times, ratio
 from benchmarks.sapwood import clear
 from demo import environment, story
 
+# What the demo promises of its program; the one that imports nearly everything shows where the gain ends without a profile
+# of what it reads: at the share of the tree that must cross the link.
+_BOUNDS = {"numpy": 0.6, "pandas": 0.8}
 COMMANDS = (
     f"`make demo`: `sapwood run STORE#env -- …` : `sapwood pull STORE#env DIR && …`,"
     f" over {story.RTT_MS} ms and {story.MBIT} Mbit/s"
@@ -17,12 +20,16 @@ def figures(rounds: int) -> list[Figure]:
     """Measure."""
     BUILD.mkdir(parents=True, exist_ok=True)
     work = BUILD / "work" / "demo"
-    mounted, pulled = [], []
+    times: dict[str, tuple[list[float], list[float]]] = {job: ([], []) for job in environment.PROGRAMS}
     for _ in range(min(rounds, 3)):
         clear(work)
         work.mkdir(parents=True)
         told = story.told(work, environment.made(BUILD))
-        mounted.append(told.mounted.seen.done_s)
-        pulled.append(told.pulled.seen.done_s)
+        for name, job in told.jobs.items():
+            times[name][0].append(job.mounted.seen.done_s)
+            times[name][1].append(job.pulled.seen.done_s)
         clear(work)
-    return [ratio("run from the mount : pull, then run", Times(tuple(mounted)), Times(tuple(pulled)), 0.6)]
+    return [
+        ratio(f"run {name} from the mount : pull, then run", Times(tuple(mounted)), Times(tuple(pulled)), _BOUNDS[name])
+        for name, (mounted, pulled) in times.items()
+    ]

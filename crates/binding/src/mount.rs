@@ -36,7 +36,7 @@ fn class_of(name: &str) -> PyResult<Class> {
 #[pymethods]
 impl Server {
     #[new]
-    #[pyo3(signature = (map, cache, place, *, idle_bytes, busy_bytes))]
+    #[pyo3(signature = (map, cache, place, *, idle_bytes, busy_bytes, quiet_s))]
     fn new(
         py: Python<'_>,
         map: &FileMap,
@@ -44,9 +44,11 @@ impl Server {
         place: PathBuf,
         idle_bytes: u64,
         busy_bytes: u64,
+        quiet_s: f64,
     ) -> PyResult<Server> {
         let map = map.0.clone();
-        let limits = Limits { idle: idle_bytes, busy: busy_bytes };
+        let quiet = Duration::from_secs_f64(quiet_s.clamp(0.0, 3600.0));
+        let limits = Limits { idle: idle_bytes, busy: busy_bytes, quiet };
         let made = py.detach(|| {
             let cache = Arc::new(Cache::open(&cache)?);
             let wanted = Arc::new(Wanted::new(limits));

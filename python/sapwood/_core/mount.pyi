@@ -19,11 +19,12 @@ class Server:
         *,
         idle_bytes: int,
         busy_bytes: int,
+        quiet_s: float,
     ) -> Server:
         """Mount at `place`, an empty directory; reads are answered by threads of the core from now on.
 
         Of what nobody waits for, `take` hands out so many bytes at a time that `idle_bytes` are in flight, `busy_bytes`
-        while somebody waits for something.
+        while somebody waits for something; and background only when nobody has waited for anything for `quiet_s`.
 
         Raises:
             UnavailableError: `mount-failed`; the message says why and what to do.

@@ -36,11 +36,13 @@ pub struct Limits {
     pub idle: u64,
     /// While one is: about what the link carries in a round trip, which keeps it busy between demands.
     pub busy: u64,
+    /// Background waits until no demand has come for so long: whoever starts reading is likely to go on.
+    pub quiet: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Limits {
-        Limits { idle: 2 << 20, busy: 256 << 10 }
+        Limits { idle: 2 << 20, busy: 256 << 10, quiet: Duration::ZERO }
     }
 }
 

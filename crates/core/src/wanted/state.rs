@@ -1,6 +1,7 @@
 //! What the queue holds, without its lock.
 
 use std::collections::{BTreeMap, HashMap};
+use std::time::Instant;
 
 use super::{Class, Counts, Limits, Want};
 use crate::filemap::FrameAt;
@@ -19,6 +20,7 @@ pub struct State {
     in_flight: HashMap<FrameAt, Class>,
     in_flight_bytes: [u64; 3],
     turn: u64,
+    last_demand: Option<Instant>,
     pub limits: Limits,
     pub counts: Counts,
     pub closed: bool,
@@ -26,6 +28,9 @@ pub struct State {
 
 impl State {
     pub fn want(&mut self, frame: &FrameAt, class: Class) -> bool {
+        if class == Class::Demand {
+            self.last_demand = Some(Instant::now());
+        }
         if let Some(was) = self.in_flight.get_mut(frame) {
             let before = *was;
             *was = before.min(class);
@@ -52,6 +57,7 @@ impl State {
     }
 
     pub fn batch(&mut self, max: usize, max_bytes: u64, lowest: Class) -> Vec<Want> {
+        let lowest = if self.is_quiet() { lowest } else { lowest.min(Class::Readahead) };
         let next = CLASSES.into_iter().filter(|&class| class <= lowest).find_map(|class| {
             let (_, frame) = self.order[class as usize].first_key_value()?;
             Some((class, frame.clone()))
@@ -120,6 +126,10 @@ impl State {
 
     pub fn queued(&self, class: Class) -> usize {
         self.order[class as usize].len()
+    }
+
+    fn is_quiet(&self) -> bool {
+        self.last_demand.is_none_or(|last| last.elapsed() >= self.limits.quiet)
     }
 
     pub fn counts(&self) -> Counts {

@@ -72,7 +72,7 @@ fn neighbours_in_a_pack_come_together_sorted_and_within_bounds() {
 
 #[test]
 fn what_nobody_waits_for_leaves_the_link_free_while_a_demand_is_in_flight() {
-    let wanted = Wanted::new(Limits { idle: 3000, busy: 1000 });
+    let wanted = Wanted::new(Limits { idle: 3000, busy: 1000, ..Limits::default() });
     for offset in 0..9 {
         let class = if offset < 2 { Class::Readahead } else { Class::Background };
         wanted.want(&frame(1, offset * 1000, 1000), class);
@@ -94,8 +94,24 @@ fn what_nobody_waits_for_leaves_the_link_free_while_a_demand_is_in_flight() {
 }
 
 #[test]
+fn background_waits_for_the_quiet_after_a_demand() {
+    let wanted = Wanted::new(Limits { quiet: Duration::from_secs(3600), ..Limits::default() });
+    wanted.want(&frame(1, 0, 10), Class::Background);
+    wanted.want(&frame(2, 0, 10), Class::Background);
+    assert_eq!(wanted.take(1, 100, ANY, NOW).len(), 1, "before the first demand it is quiet");
+    wanted.want(&frame(3, 0, 10), Class::Demand);
+    wanted.want(&frame(4, 0, 10), Class::Readahead);
+    let packs: Vec<u8> = (0..2).map(|_| wanted.take(9, 100, ANY, NOW)[0].frame.pack[0]).collect();
+    assert_eq!(packs, [3, 4]);
+    wanted.done(&frame(3, 0, 10));
+    assert!(wanted.take(9, 100, ANY, NOW).is_empty());
+    wanted.set_limits(Limits::default());
+    assert_eq!(wanted.take(9, 100, ANY, NOW).len(), 1);
+}
+
+#[test]
 fn a_background_fetch_that_becomes_a_demand_counts_as_one() {
-    let wanted = Wanted::new(Limits { idle: 3000, busy: 0 });
+    let wanted = Wanted::new(Limits { idle: 3000, busy: 0, ..Limits::default() });
     for offset in [0, 500_000] {
         wanted.want(&frame(1, offset, 1000), Class::Background);
     }
