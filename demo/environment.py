@@ -13,8 +13,8 @@ from pathlib import Path
 
 _ROOT = Path(__file__).resolve().parent.parent
 _REQUIREMENTS = _ROOT / "requirements" / "demo.txt"
-# By what they import. The first needs a part of the environment, as most jobs do, and is the one that is edited; the second
-# needs most of it.
+# By what they import. The first needs a part of the environment, as most jobs do, and is the one that is edited; the
+# second needs most of it.
 PROGRAMS = {"numpy": "report.py", "pandas": "frames.py"}
 
 

@@ -7,8 +7,8 @@ from benchmarks.measure import Figure, Times, ratio
 from benchmarks.sapwood import clear
 from demo import environment, story
 
-# What the demo promises of its program; the one that imports nearly everything shows where the gain ends without a profile
-# of what it reads: at the share of the tree that must cross the link.
+# What the demo promises of its program; the one that imports nearly everything shows where the gain ends without a
+# profile of what it reads: at the share of the tree that must cross the link.
 _BOUNDS = {"numpy": 0.6, "pandas": 0.8}
 COMMANDS = (
     f"`make demo`: `sapwood run STORE#env -- …` : `sapwood pull STORE#env DIR && …`,"

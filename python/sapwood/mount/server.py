@@ -29,8 +29,8 @@ _FRAMES, _BYTES = 32, 512 * 1024
 # Bytes in flight that nobody waits for: while nobody waits for anything, and while somebody does. Measured in the demo:
 # holding more back (256 KiB) frees the link for each demand and makes more of them; the program is done a third later.
 _IDLE_BYTES, _BUSY_BYTES = 8 << 20, 4 << 20
-# How long nobody must have waited for anything before the rest of the tree is fetched: a program that has begun to read goes
-# on, and needs the link for itself.
+# How long nobody must have waited for anything before the rest of the tree is fetched: a program that has begun to read
+# goes on, and needs the link for itself.
 _QUIET_S = 1.0
 _TICK_S = 0.5
 
