@@ -1,6 +1,7 @@
 //! The state of a working directory as entries of a file map.
 
 use std::collections::HashMap;
+use std::io;
 
 use super::known::Known;
 use super::read::Outcome;
@@ -40,6 +41,28 @@ impl Places<'_> {
     }
 }
 
+/// What the names of one inode have in common. Its content too: a file that was written between the readings of two of
+/// its names is two files in this tree, as its digest says.
+#[derive(PartialEq, Eq, Hash)]
+struct Inode<'a> {
+    dev: u64,
+    ino: u64,
+    mode: u32,
+    rdev: u64,
+    digest: Option<Digest>,
+    target: &'a [u8],
+}
+
+impl Inode<'_> {
+    /// Of what has several names, somewhere.
+    fn of(state: &State, record: u32) -> Option<Inode<'_>> {
+        let scan::Stat { dev, ino, mode, rdev, nlink, .. } = state.stat(record);
+        let (digest, target) = (state.digest(record), state.target(record));
+        let is_linked = nlink > 1 && state.kind(record) != scan::Kind::Directory;
+        is_linked.then_some(Inode { dev, ino, mode, rdev, digest, target })
+    }
+}
+
 /// The names of one inode: how many there are, and the first in file-map order once it has been met.
 #[derive(Default)]
 struct Names {
@@ -55,14 +78,13 @@ pub fn entries(
     job: &Job,
     mut entry: impl FnMut(&Entry) -> Result<()>,
 ) -> Result<()> {
-    let mut linked: HashMap<(u64, u64), Names> = HashMap::new();
+    let mut linked: HashMap<Inode<'_>, Names> = HashMap::new();
     let mut directories: Vec<(Vec<u8>, u32)> = Vec::new();
     for record in 0..state.len() {
         if state.kind(record) == scan::Kind::Directory {
             directories.push((state.path_of(record), record));
-        } else if state.stat(record).nlink > 1 {
-            let stat = state.stat(record);
-            linked.entry((stat.dev, stat.ino)).or_default().count += 1;
+        } else if let Some(inode) = Inode::of(state, record) {
+            linked.entry(inode).or_default().count += 1;
         }
     }
     directories.sort_unstable();
@@ -71,10 +93,9 @@ pub fn entries(
         job.step(0)?;
         for record in state.entries(directory) {
             let path = join(&parent, state.name(record));
-            let stat = state.stat(record);
-            let names = linked.get_mut(&(stat.dev, stat.ino)).filter(|_| state.kind(record) != scan::Kind::Directory);
+            let names = Inode::of(state, record).and_then(|inode| linked.get_mut(&inode));
             let mut made = match names.as_ref().and_then(|names| names.first.clone()) {
-                Some(first) => hard_link(path, first, stat.mode),
+                Some(first) => hard_link(path, first, state.mode(record)),
                 None => entry_of(root, state, places, record, path)?,
             };
             if let Some(names) = names.filter(|names| names.first.is_none()) {
@@ -106,7 +127,6 @@ fn hard_link(path: Vec<u8>, first: Vec<u8>, mode: u32) -> Entry {
 
 fn entry_of(root: &Root, state: &State, places: &Places<'_>, record: u32, path: Vec<u8>) -> Result<Entry> {
     let stat = state.stat(record);
-    let read = |path: &[u8]| Error::io("read", root.show(path));
     let digest =
         || state.digest(record).ok_or_else(|| Error::Missing { what: format!("the digest of record {record}") });
     let (major, minor) = (rustix::fs::major(stat.rdev), rustix::fs::minor(stat.rdev));
@@ -122,7 +142,7 @@ fn entry_of(root: &Root, state: &State, places: &Places<'_>, record: u32, path: 
         libc::S_IFBLK => Kind::BlockDevice { major, minor },
         _ => Kind::Fifo,
     };
-    let xattrs = if state.has_xattrs(record) { root.xattrs(&path).map_err(read(&path))? } else { Vec::new() };
+    let xattrs = if state.has_xattrs(record) { unless_gone(root, &path, root.xattrs(&path))? } else { Vec::new() };
     Ok(Entry {
         path,
         kind,
@@ -136,6 +156,18 @@ fn entry_of(root: &Root, state: &State, places: &Places<'_>, record: u32, path: 
 }
 
 fn holes_of(root: &Root, path: &[u8], stat: &scan::Stat) -> Result<Vec<(u64, u64)>> {
-    let file = root.open_file(path).map_err(Error::io("open", root.show(path)))?;
-    scan::holes(&file, stat).map_err(Error::io("read", root.show(path)))
+    let holes = || -> io::Result<Vec<(u64, u64)>> {
+        let file = root.open_file(path)?;
+        let now = scan::Stat::from(rustix::fs::fstat(&file)?);
+        if (now.dev, now.ino) == (stat.dev, stat.ino) { scan::holes(&file, stat) } else { Ok(Vec::new()) }
+    };
+    unless_gone(root, path, holes())
+}
+
+/// What went away since it was read, or made room for something else, has nothing more to tell; its content is kept.
+fn unless_gone<T: Default>(root: &Root, path: &[u8], read: io::Result<T>) -> Result<T> {
+    match read {
+        Err(error) if scan::is_gone(&error) => Ok(T::default()),
+        read => read.map_err(Error::io("read", root.show(path))),
+    }
 }

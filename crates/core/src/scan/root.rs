@@ -22,15 +22,13 @@ pub struct Root {
 
 impl Root {
     /// # Errors
-    /// `Io` when `path` cannot be opened, `Invalid` when it is not a directory, `Missing` without /proc.
+    /// `Io` when `path` cannot be opened, `NotADirectory`, `Missing` without /proc.
     pub fn open(path: &Path) -> Result<Root> {
         // Without it extended attributes cannot be seen (`Dir::has_xattrs`), and must not be lost.
         rustix::fs::access(PROC_FDS, Access::EXISTS).map_err(|_| Error::Missing { what: PROC_FDS.to_owned() })?;
         match openat(CWD, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) {
             Ok(fd) => Ok(Root { fd, path: path.to_path_buf() }),
-            Err(Errno::NOTDIR) => {
-                Err(Error::Invalid { what: crate::error::show(path), why: "not a directory".to_owned() })
-            }
+            Err(Errno::NOTDIR) => Err(Error::NotADirectory { path: path.to_path_buf() }),
             Err(error) => Err(Error::io("open", path)(error.into())),
         }
     }
@@ -119,7 +117,11 @@ pub fn holes(file: &File, stat: &Stat) -> io::Result<Vec<(u64, u64)>> {
     }
     let mut at = 0;
     while at < stat.size {
-        let hole = seek(file, SeekFrom::Hole(at))?;
+        // Beyond the end, ENXIO: it is shorter by now.
+        let hole = match seek(file, SeekFrom::Hole(at)) {
+            Err(Errno::NXIO) => break,
+            hole => hole?,
+        };
         if hole >= stat.size {
             break;
         }
