@@ -21,6 +21,7 @@ fn describe(error: &Error) -> (&'static str, &'static str, Option<&'static str>)
         Error::Mismatch { .. } => ("CorruptError", "chunk-corrupt", None),
         Error::NewerFormat { .. } => ("FormatError", "format-newer", Some("upgrade sapwood")),
         Error::Invalid { .. } => ("InvalidInputError", "invalid", None),
+        Error::NotADirectory { .. } => ("InvalidInputError", "not-a-directory", None),
         Error::Missing { .. } => ("NotFoundError", "missing", None),
         Error::Stopped => ("StoppedError", "stopped", None),
         Error::Mount { .. } => ("UnavailableError", "mount-failed", None),

@@ -27,6 +27,8 @@ pub enum Error {
     NewerFormat { what: String, version: u64 },
     /// The caller's argument cannot be used.
     Invalid { what: String, why: String },
+    /// What should be a directory is none.
+    NotADirectory { path: PathBuf },
     /// Something that should be there is not.
     Missing { what: String },
     /// Cancelled by the caller.
@@ -85,6 +87,7 @@ impl fmt::Display for Error {
                 write!(f, "{what} has format {version}; this sapwood reads up to 1")
             }
             Error::Invalid { what, why } => write!(f, "{what}: {why}"),
+            Error::NotADirectory { path } => write!(f, "{} is not a directory", show(path)),
             Error::Missing { what } => write!(f, "{what} is missing"),
             Error::Stopped => write!(f, "stopped"),
             Error::Mount { place, why } => write!(f, "{}: {why}", show(place)),

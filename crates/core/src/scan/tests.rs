@@ -136,7 +136,7 @@ fn the_root_must_be_a_directory() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("f");
     fs::write(&file, "x").unwrap();
-    assert!(matches!(Root::open(&file), Err(Error::Invalid { why, .. }) if why == "not a directory"));
+    assert!(matches!(Root::open(&file), Err(Error::NotADirectory { path }) if path == file));
     let absent = Root::open(&dir.path().join("absent"));
     assert!(matches!(absent, Err(Error::Io { doing: "open", source, .. }) if is_gone(&source)));
 }

@@ -214,5 +214,5 @@ fn the_root_must_be_there() {
     assert!(matches!(absent, Err(Error::Io { doing: "open", .. })));
     place.write("f", "");
     let file = hash(&place.path("f"), None, 1, false, &Job::default());
-    assert!(matches!(file, Err(Error::Invalid { .. })));
+    assert!(matches!(file, Err(Error::NotADirectory { .. })));
 }
