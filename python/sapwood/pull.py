@@ -63,8 +63,11 @@ def pull(
     with _working_directory(target) as work:
         file_map = load_map(store, snapshot, pages=True)
         run = Pull(file_map, work)
-        fetched = fetch_all(store, run, _reporter(progress, run.bytes_needed))
-        files, size, notes = run.finish(counter(progress))
+        try:
+            fetched = fetch_all(store, run, _reporter(progress, run.bytes_needed))
+            files, size, notes = run.finish(counter(progress))
+        finally:
+            run.close()
         with _named(target):
             os.rename(work, target)
     return Pulled(

@@ -10,7 +10,10 @@ __all__ = ["Pull"]
 
 @final
 class Pull:
-    """A pull under way. Hand back what `take` gives by `deliver`, from any thread, then `finish`."""
+    """A pull under way. Hand back what `take` gives by `deliver`, from any thread, then `finish`; `close` it in any case.
+
+    Once closed every method raises `StoppedError`.
+    """
 
     def __new__(cls, map: FileMap, directory: str | PathLike[str]) -> Pull:
         """Into `directory`, which exists and is empty; every page of `map` has been brought.
@@ -33,3 +36,5 @@ class Pull:
         """
     def finish(self, progress: Callable[[int, int, int, int], None] | None = None) -> tuple[int, int, list[str]]:
         """Set what is left when all frames were delivered; return files, bytes, and notes of what could not be set."""
+    def close(self) -> None:
+        """Let go of the directory."""
