@@ -10,7 +10,7 @@ __all__ = ["Pull"]
 
 @final
 class Pull:
-    """A pull under way. Hand back what `take` gives by `deliver`, from any thread, then `finish`; `close` it in any case.
+    """A pull under way. Hand back what `take` gives by `deliver`, from any thread, then `finish`; `close` it always.
 
     Once closed every method raises `StoppedError`.
     """
