@@ -33,8 +33,4 @@ impl Job {
     pub fn stop(&self) {
         self.stop.store(true, Relaxed);
     }
-
-    pub fn is_stopped(&self) -> bool {
-        self.stop.load(Relaxed)
-    }
 }

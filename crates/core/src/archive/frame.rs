@@ -5,11 +5,14 @@ use std::ops::Range;
 use zstd::bulk::{Compressor, Decompressor};
 use zstd::zstd_safe;
 
-use super::MAX_FRAME;
+use super::{MAX_FRAME, MAX_PAGE_FRAME};
 use crate::digest::{Digest, hex, parse_hex};
 use crate::error::{Error, Result};
 
 const BLOCK: usize = 512;
+
+/// No fence index or TOC is larger: that of a hundred million files takes a tenth of it.
+const MAX_INFLATED: usize = 1 << 30;
 
 /// Whole blobs share a frame until it holds this much.
 pub const SHARED: usize = 256 * 1024;
@@ -91,7 +94,7 @@ fn checksum(header: &[u8]) -> u32 {
 /// `Damaged` when it does not decompress to exactly that; no more memory than `plain` is used to find out.
 pub fn open(compressed: &[u8], plain: u32) -> Result<Vec<u8>> {
     let damaged = |found: String| Error::damaged("frame", found);
-    if plain as usize > MAX_FRAME {
+    if plain as usize > MAX_PAGE_FRAME {
         return Err(damaged(format!("it would decompress to {plain} bytes")));
     }
     let mut decompressor = Decompressor::new().map_err(|e| damaged(e.to_string()))?;
@@ -138,7 +141,8 @@ pub fn chunk<'a>(plain: &'a [u8], inner: u32, digest: &Digest) -> Result<&'a [u8
 /// # Errors
 /// `Damaged`, naming `what`.
 pub fn inflate(what: &str, compressed: &[u8], size: u64) -> Result<Vec<u8>> {
-    let size = usize::try_from(size).map_err(|_| Error::damaged(what, "its size cannot be"))?;
+    let size = usize::try_from(size).ok().filter(|&size| size <= MAX_INFLATED);
+    let size = size.ok_or_else(|| Error::damaged(what, "its size cannot be"))?;
     let stated = zstd_safe::get_frame_content_size(compressed).ok().flatten();
     if stated != Some(size as u64) {
         return Err(Error::damaged(what, format!("it is not {size} bytes compressed")));

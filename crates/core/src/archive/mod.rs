@@ -10,8 +10,10 @@ mod toc;
 pub use pack::{Lying, Pack, PackWriter, deflate};
 pub use toc::{Toc, TocEntry};
 
-/// The most a frame decompresses to: a chunk of the largest size, its tar header and padding.
+/// The most a frame of chunks decompresses to: a chunk of the largest size, its tar header and padding.
 pub const MAX_FRAME: usize = crate::chunk::MAX_CHUNK + 1024;
+/// The most a frame with a page of a file map decompresses to: the row of a file of 200 GB fits.
+pub const MAX_PAGE_FRAME: usize = 64 * 1024 * 1024;
 
 #[cfg(test)]
 mod tests;

@@ -11,7 +11,7 @@ use super::entry::{ChunkAt, Content, Entry, FrameAt, Kind, parent_and_name};
 use super::frames::Row as FrameRow;
 use super::map::{PageRef, Summary};
 use super::text::{parse_time, unescape};
-use crate::archive::MAX_FRAME;
+use crate::archive::{MAX_FRAME, MAX_PAGE_FRAME};
 use crate::chunk::MAX_CHUNK;
 use crate::digest::{Digest, parse_hex};
 use crate::error::{Error, Result};
@@ -225,7 +225,7 @@ pub fn fence(text: &[u8]) -> Result<Fence> {
         if !in_order || line.entries == 0 || line.entries as usize > MAX_ROWS || end > u64::from(plain) {
             return Err(Error::damaged(what, format!("line {}: a page that cannot be", number + 1)));
         }
-        if plain as usize > MAX_FRAME || length as usize > 2 * MAX_FRAME {
+        if plain as usize > MAX_PAGE_FRAME || length as usize > MAX_PAGE_FRAME {
             return Err(Error::damaged(what, format!("line {}: a frame that cannot be", number + 1)));
         }
         entries += u64::from(line.entries);

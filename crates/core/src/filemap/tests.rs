@@ -41,7 +41,7 @@ fn map_of(entries: &[Entry]) -> FileMap {
         first: page.first.clone(),
         digest: page.digest,
         entries: page.entries,
-        frame: FrameAt { pack: Arc::new([8; 32]), offset: number as u32, length: 10, plain: 1 << 20 },
+        frame: FrameAt { pack: Arc::new([8; 32]), offset: number as u32, length: 10, plain: 16 << 20 },
         inner: 512,
     };
     let refs: Vec<PageRef> = pages.iter().enumerate().map(at).collect();
@@ -67,7 +67,7 @@ fn every_kind_with_every_field_comes_back_exactly() {
         holes: vec![(0, 2), (3, 4)],
     };
     let mut odd = entry("odd", Kind::Fifo);
-    odd.path = b"odd \xff\xed\xb2\x80\"\\\n\x01 \xe2\x82\xac".to_vec();
+    odd.path = b"odd \xff\xed\xb2\x80\"\\\n\x01 \xe2\x82\xac \\udc80 \\xff".to_vec();
     odd.xattrs = vec![(b"user.a".to_vec(), vec![0, 255]), (b"user.\xfe".to_vec(), vec![])];
     odd.links = 3;
     let mut old = entry("old", Kind::CharDevice { major: 1, minor: 3 });
@@ -126,6 +126,20 @@ fn lookups_agree_with_a_plain_list_over_many_pages() {
     assert_eq!(map.find(b"").unwrap(), Some(1));
     assert_eq!(map.entry(0).unwrap(), None);
     assert_eq!(map.entry(u64::MAX).unwrap(), None);
+}
+
+#[test]
+fn the_row_of_a_very_large_file_may_make_a_very_large_page() {
+    let piece = |n: u32| {
+        let frame = FrameAt { pack: Arc::new([7; 32]), offset: n, length: 9, plain: 2048 };
+        ChunkAt { digest: Digest { sha256: [n as u8; 32], size: 100 }, frame, inner: 512 }
+    };
+    let digest = Digest { sha256: [1; 32], size: 3_000_000 };
+    let content = Content { digest, chunks: (0..30_000).map(piece).collect(), holes: vec![] };
+    let entries = [directory(""), entry("huge", Kind::Regular(content)), file("next", "x")];
+    let map = map_of(&entries);
+    assert!(map.pages()[0].digest.size > crate::archive::MAX_FRAME as u64);
+    assert_eq!(all(&map), entries);
 }
 
 #[test]

@@ -49,11 +49,10 @@ pub fn unescape(bytes: Vec<u8>) -> Option<Vec<u8>> {
             }
         }
     }
-    let mut again = Vec::with_capacity(bytes.len() * 2);
-    push_string(&mut again, &out);
-    let escapes = again.windows(4).filter(|w| w == b"\\udc").count();
-    let surrogates = bytes.windows(2).filter(|w| w[0] == 0xed && w[1] >= 0xb2).count();
-    (escapes == surrogates).then_some(out)
+    // Each byte that needs an escape has one, and no other byte has.
+    let escaped = bytes.windows(2).filter(|w| w[0] == 0xed && w[1] >= 0xb2).count();
+    let needed: usize = out.utf8_chunks().map(|chunk| chunk.invalid().len()).sum();
+    (escaped == needed).then_some(out)
 }
 
 /// RFC 3339 in UTC with the fractional digits that are needed; years outside 0000 to 9999 are clamped.

@@ -9,7 +9,7 @@ pub const MAX_READ: usize = 1 << 20;
 /// What the kernel sends us at most is a name or a whole extended attribute; writes never come.
 pub const REQUEST_BYTES: usize = 128 * 1024;
 
-/// Opcodes that are answered one by one; the others share an answer (`answer::other`).
+/// Opcodes that are answered one by one; the others share an answer (`answer::refusal`).
 pub mod op {
     pub const LOOKUP: u32 = 1;
     pub const FORGET: u32 = 2;

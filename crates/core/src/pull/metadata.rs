@@ -20,8 +20,15 @@ pub fn set(place: &Place, entry: &Entry, privileged: bool, notes: &mut Vec<Strin
     let failed = |doing| move |error: Errno| Error::io(doing, place.show(&entry.path))(error.into());
     if privileged {
         let (uid, gid) = (Uid::from_raw(entry.uid), Gid::from_raw(entry.gid));
-        rustix::fs::chownat(&at, at.name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
-            .map_err(failed("set the owner of"))?;
+        match rustix::fs::chownat(&at, at.name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(()) => {}
+            // Root of a user namespace that has no such user, or of a client whose server knows no root.
+            Err(e @ (Errno::PERM | Errno::INVAL)) => {
+                let path = crate::error::show(&place.show(&entry.path));
+                notes.push(format!("{path}: owner {}:{} not set: {}", entry.uid, entry.gid, io::Error::from(e)));
+            }
+            Err(e) => return Err(failed("set the owner of")(e)),
+        }
     }
     for (name, value) in &entry.xattrs {
         set_xattr(place, &at, entry, name, value, notes)?;

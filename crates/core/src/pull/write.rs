@@ -15,7 +15,7 @@ use super::place::Place;
 use super::plan::{Needed, Plan, Use, path_of, plan};
 use crate::archive::frame;
 use crate::error::{Error, Result};
-use crate::filemap::{Entry, FileMap, FrameAt, Kind};
+use crate::filemap::{ChunkAt, Entry, FileMap, FrameAt, Kind};
 use crate::job::Job;
 
 /// A pull under way: hand `take`'s frames back by `deliver`, from any thread, then `finish`.
@@ -103,8 +103,12 @@ impl Pull {
         let Needed { chunks, .. } = &self.frames[at];
         let name = |error: Error| self.name(error, &chunks[0].1);
         let plain = frame::open(bytes, frame.plain).map_err(name)?;
-        for (chunk, uses) in chunks {
-            let bytes = frame::chunk(&plain, chunk.inner, &chunk.digest).map_err(|error| self.name(error, uses))?;
+        // All of it is proved before any of it is written: a frame that is delivered again finds nothing done.
+        let prove = |(chunk, uses): &(ChunkAt, Vec<Use>)| {
+            frame::chunk(&plain, chunk.inner, &chunk.digest).map_err(|error| self.name(error, uses))
+        };
+        let proved: Vec<&[u8]> = chunks.iter().map(prove).collect::<Result<_>>()?;
+        for ((_, uses), bytes) in chunks.iter().zip(proved) {
             for place in uses {
                 self.write(*place, bytes)?;
                 job.step(bytes.len() as u64)?;

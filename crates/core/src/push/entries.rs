@@ -158,8 +158,10 @@ fn entry_of(root: &Root, state: &State, places: &Places<'_>, record: u32, path: 
 fn holes_of(root: &Root, path: &[u8], stat: &scan::Stat) -> Result<Vec<(u64, u64)>> {
     let holes = || -> io::Result<Vec<(u64, u64)>> {
         let file = root.open_file(path)?;
-        let now = scan::Stat::from(rustix::fs::fstat(&file)?);
-        if (now.dev, now.ino) == (stat.dev, stat.ino) { scan::holes(&file, stat) } else { Ok(Vec::new()) }
+        let is_same = || Ok::<_, io::Error>(scan::Stat::from(rustix::fs::fstat(&file)?).agrees(stat));
+        // Of a file that is no longer what was read nothing is known: a hole that is none would hide bytes.
+        let holes = if is_same()? { scan::holes(&file, stat) } else { Ok(Vec::new()) };
+        if is_same()? { holes } else { Ok(Vec::new()) }
     };
     unless_gone(root, path, holes())
 }

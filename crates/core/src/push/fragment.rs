@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use crate::archive::Lying;
+use crate::archive::{Lying, MAX_PAGE_FRAME};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 
@@ -60,7 +60,7 @@ impl Fragment {
             return Err(damaged("its counts do not add up to its length"));
         }
         let fragment = Fragment { bytes, packs, chunks, blobs, pieces };
-        let inside = (0..chunks).all(|row| (fragment.pack_of(row) as usize) < packs);
+        let inside = (0..chunks).all(|row| (fragment.pack_of(row) as usize) < packs && fits(&fragment.chunk(row).1));
         let (in_blobs, sorted) = ((0..blobs).all(|row| fragment.pieces_of(row).is_some()), fragment.is_sorted());
         if inside && in_blobs && sorted { Ok(fragment) } else { Err(damaged("its rows contradict each other")) }
     }
@@ -145,6 +145,12 @@ impl Fragment {
             (Digest { sha256: *self.blob_sha(row), size }, pieces)
         })
     }
+}
+
+/// Whether a chunk can lie where it is said to.
+fn fits(lying: &Lying) -> bool {
+    let end = u64::from(lying.inner) + lying.digest.size;
+    end <= u64::from(lying.plain) && lying.plain as usize <= MAX_PAGE_FRAME && lying.length as usize <= MAX_PAGE_FRAME
 }
 
 /// Collects rows and writes a fragment.

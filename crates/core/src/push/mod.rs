@@ -1,7 +1,7 @@
 //! Push: a directory into packs, pages and a fence index, reading only what the store may lack.
 //!
 //! Invariant: a chunk is sent at most once a run and never when the store has it; nothing here names a pack before it is
-//! sealed; memory is bounded by the packs in flight, whatever the tree.
+//! sealed; memory holds the packs in flight and a row for each entry and chunk, never contents beyond those.
 //! Not here: putting objects into a store and their order (push.py), walking (`index`). Bytes: docs/format.md.
 
 mod entries;

@@ -11,8 +11,8 @@ use super::fragment::{FragmentWriter, PackName};
 use super::known::Known;
 use super::read::{read, work};
 use super::send::{Packer, Sealed, Sent};
-use crate::archive::deflate;
 use crate::archive::frame::FrameWriter;
+use crate::archive::{MAX_PAGE_FRAME, deflate};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::filemap::{ChunkAt, MapWriter, PageRef, PageText, fence};
@@ -122,6 +122,10 @@ fn map(root: &Root, state: &State, places: &Places<'_>, tree: Digest, job: &Job)
     let mut packs = BTreeSet::new();
     let mut frames = FrameWriter::new(MAP_LEVEL);
     let mut keep = |mut page: PageText| -> Result<()> {
+        if page.text.len() > MAX_PAGE_FRAME - 1024 {
+            let what = format!("a file beside {}", crate::error::show(&root.show(&page.first)));
+            return Err(Error::Invalid { what, why: "it has more chunks or holes than a file map can say".into() });
+        }
         if places.known.chunk(&page.digest).is_none() && places.packer.claim(&page.digest) {
             frames.add(page.digest, &page.text);
             places.packer.add(frames.seal())?;

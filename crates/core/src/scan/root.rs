@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Access, CWD, Mode, OFlags, ResolveFlags, SeekFrom, fstat, openat, openat2, seek};
+use rustix::fs::{Access, CWD, Mode, OFlags, ResolveFlags, SeekFrom, openat, openat2, seek};
 use rustix::io::Errno;
 
 use super::dir::PROC_FDS;
@@ -43,10 +43,6 @@ impl Root {
         if rel.is_empty() { self.path.clone() } else { self.path.join(Path::new(std::ffi::OsStr::from_bytes(rel))) }
     }
 
-    pub fn stat(&self) -> io::Result<Stat> {
-        Ok(fstat(&self.fd)?.into())
-    }
-
     /// Open a file for reading. Does not wait for a FIFO's writer; the caller checks what it got.
     pub fn open_file(&self, rel: &[u8]) -> io::Result<File> {
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
@@ -56,11 +52,6 @@ impl Root {
     /// Open a directory to look at its entries; it need not be readable.
     pub fn open_dir(&self, rel: &[u8]) -> io::Result<Dir> {
         Ok(Dir::new(self.beneath(rel, OFlags::PATH | OFlags::DIRECTORY)?))
-    }
-
-    pub fn read_link(&self, rel: &[u8]) -> io::Result<Vec<u8>> {
-        let (dir, name) = self.parent(rel)?;
-        dir.read_link(name)
     }
 
     /// Extended attributes of an entry itself, sorted by name: all that may be read.

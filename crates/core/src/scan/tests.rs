@@ -156,7 +156,7 @@ fn paths_longer_than_the_kernel_takes_are_reached_and_not_through_links() {
     let bottom = root.open_dir(&path).unwrap();
     rustix::fs::symlinkat("there", &bottom, "link").unwrap();
     assert!(path.len() > 4096);
-    assert_eq!(root.read_link(&[&path[..], b"/link"].concat()).unwrap(), b"there");
+    assert_eq!(root.open_dir(&path).unwrap().read_link(b"link").unwrap(), b"there");
     // The same path with a link to the first directory in front.
     symlink(&name, dir.path().join("l")).unwrap();
     let through_link = [b"l", &path[name.len()..]].concat();
