@@ -60,16 +60,14 @@ class OpenStore(Store):
             UnavailableError: `mount-failed`, `mount-died`.
         """
         from sapwood import places
-        from sapwood.mount import process, unmount
+        from sapwood.mount import process
 
         where = Path(os.path.abspath(place))
-        cache_dir = cache_dir or places.cache_dir()
-        started = process.start(f"{self.url}#{ref}", where, cache_dir=cache_dir, tied=True)
+        started = process.start(f"{self.url}#{ref}", where, cache_dir=cache_dir or places.cache_dir(), tied=True)
         try:
             yield started
         finally:
-            unmount(where, lazy=True, cache_dir=cache_dir)
-            started.process.wait()
+            started.end()
 
     def tree(self, ref: str) -> Tree:
         """Return the tree that `ref` names; errors as `load_map`."""

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from sapwood import __version__
 from sapwood._core.push import Push
 from sapwood.digests import MapDigest, PackName, SnapshotDigest, TreeDigest
-from sapwood.errors import CorruptError, NotFoundError
+from sapwood.errors import CorruptError, InvalidInputError, NotFoundError
 from sapwood.fetch import located
 from sapwood.progress import OnProgress, counter
 from sapwood.store.ref import check_ref_name
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from sapwood.store.ref import Ref
     from sapwood.store.store import Store
 
-__all__ = ["Pushed", "push"]
+__all__ = ["Pushed", "push", "require_directory"]
 
 
 @dataclass(frozen=True)
@@ -129,6 +129,14 @@ def push(
         seconds=time.monotonic() - started,
         unchanged=unchanged,
     )
+
+
+def require_directory(root: str | os.PathLike[str]) -> None:
+    """Raise what `push` would raise of a `root` that is missing or no directory."""
+    if not os.path.lexists(root):
+        raise NotFoundError(f"{os.fspath(root)} is missing", kind="path-missing")
+    if not os.path.isdir(root):
+        raise InvalidInputError(f"{os.fspath(root)} is not a directory", kind="not-a-directory")
 
 
 def _current(store: Store, ref: str) -> Ref | None:

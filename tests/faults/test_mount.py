@@ -149,3 +149,36 @@ def test_a_mount_that_is_taken_away_from_a_waiting_reader_frees_it(tree: Path, t
             assert reader.wait(20) != 0
         server.process.wait(20)
         assert not is_mounted(place)
+
+
+def test_run_ends_with_its_command_though_something_still_uses_the_mount(tree: Path, tmp_path: Path) -> None:
+    script = 'cd "$SAPWOOD_ROOT" && { sleep 100 > /dev/null 2>&1 & echo $!; } && exit 3'
+    done = subprocess.run(
+        [SAPWOOD, "run", pushed(tree, tmp_path / "store"), "--", "sh", "-c", script],
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    os.kill(int(done.stdout), signal.SIGKILL)
+    assert (done.returncode, done.stderr) == (3, "")
+
+
+def test_run_gives_the_code_of_a_command_that_unmounted_its_own_tree(tree: Path, tmp_path: Path) -> None:
+    command = [SAPWOOD, "run", pushed(tree, tmp_path / "store"), "--", "sh", "-c", f"{SAPWOOD} umount {{}}; exit 5"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
+    assert (done.returncode, done.stderr) == (5, "")
+
+
+def test_a_mount_in_use_is_unmounted_only_lazily(tree: Path, tmp_path: Path, cache_dir: Path) -> None:
+    place = tmp_path / "mount"
+    with mounted(pushed(tree, tmp_path / "store"), place, cache_dir):
+        with subprocess.Popen(["sleep", "100"], cwd=place) as user:
+            refused = subprocess.run(
+                [SAPWOOD, "umount", place], capture_output=True, text=True, timeout=50, check=False
+            )
+            assert refused.returncode != 0
+            assert "--lazy" in refused.stderr
+            subprocess.run([SAPWOOD, "umount", "--lazy", place], check=True, timeout=50)
+            user.kill()
+        assert not is_mounted(place)

@@ -203,3 +203,11 @@ def test_a_signal_ends_a_mount_in_the_foreground(tree: Path, tmp_path: Path) -> 
         server.send_signal(signal.SIGINT)
         server.wait(30)
     assert not is_mounted(place)
+
+
+def test_run_without_prefetch_fetches_what_is_read(tree: Path, tmp_path: Path) -> None:
+    stats = tmp_path / "stats.json"
+    address = pushed(tree, tmp_path / "store")
+    done = sapwood("run", "--no-prefetch", "--stats", stats, address, "--", "cat", "{}/bin/file-002")
+    assert (done.stdout, done.stderr) == ("content 2\n" * 2, "")
+    assert json.loads(stats.read_text())["bytes_fetched"] < 300_000

@@ -44,6 +44,13 @@ class _Parser(argparse.ArgumentParser):
         raise InvalidInputError(f"{self.prog[8:]}: {message}", kind="bad-usage", hint=f"{self.prog} --help")
 
 
+def add_prefetch(parser: argparse.ArgumentParser) -> None:
+    """Let people say that only what is read shall be fetched."""
+    parser.add_argument(
+        "--no-prefetch", dest="prefetch", action="store_false", help="fetch only what is read, not the rest behind it"
+    )
+
+
 def add_json(parser: argparse.ArgumentParser) -> None:
     """Let the command report to machines: one JSON document on stdout."""
     parser.add_argument("--json", action="store_true", help="report as one JSON document on stdout")

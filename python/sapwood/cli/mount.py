@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from sapwood.cli import show
-from sapwood.cli.command import Command, add_json
+from sapwood.cli.command import Command, add_json, add_prefetch
 
 
 def absolute(address: str) -> str:
@@ -23,6 +23,7 @@ def _configure_mount(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("address", metavar="ADDRESS", help="which tree")
     parser.add_argument("dir", metavar="DIR", type=Path, help="where: an empty directory")
     parser.add_argument("--foreground", action="store_true", help="serve until unmounted or Ctrl-C, talking on stderr")
+    add_prefetch(parser)
     add_json(parser)
 
 
@@ -32,8 +33,8 @@ def _mount(arguments: argparse.Namespace) -> int:
 
     address, place = absolute(arguments.address), arguments.dir.absolute()
     if arguments.foreground:
-        return _serve(address, place, arguments.json)
-    started = process.start(address, place, cache_dir=places.cache_dir())
+        return _serve(address, place, arguments)
+    started = process.start(address, place, cache_dir=places.cache_dir(), prefetch=arguments.prefetch)
     if arguments.json:
         show.document(
             {"path": show.text(bytes(place)), "address": address, "pid": started.pid, "log": str(started.log)}
@@ -44,29 +45,30 @@ def _mount(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _serve(address: str, place: Path, as_json: bool) -> int:
+def _serve(address: str, place: Path, arguments: argparse.Namespace) -> int:
     from sapwood import places
     from sapwood.mount import serve
 
     def ready(*_: object) -> None:
-        if as_json:
+        if arguments.json:
             show.document({"path": show.text(bytes(place)), "address": address})
         else:
             show.line(bytes(place))
 
-    serve(address, place, cache_dir=places.cache_dir(), ready=ready)
+    serve(address, place, cache_dir=places.cache_dir(), ready=ready, prefetch=arguments.prefetch)
     return 0
 
 
 def _configure_umount(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("dirs", metavar="DIR", type=Path, nargs="+", help="a mount")
+    parser.add_argument("--lazy", action="store_true", help="also when it is in use: its users get errors from then on")
 
 
 def _umount(arguments: argparse.Namespace) -> int:
     from sapwood.mount import unmount
 
     for place in arguments.dirs:
-        unmount(place.absolute())
+        unmount(place.absolute(), lazy=arguments.lazy)
     return 0
 
 

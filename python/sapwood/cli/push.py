@@ -30,8 +30,10 @@ def _push(arguments: argparse.Namespace) -> int:
             hint=f"sapwood push {arguments.dir} {address.store_url}#{address.ref}",
         )
 
-    from sapwood.push import push
+    from sapwood.push import push, require_directory
 
+    # Before a store is made for it.
+    require_directory(arguments.dir)
     store = open_store(address.store_url, create=True)
     with progress("pushing") as callback:
         pushed = push(

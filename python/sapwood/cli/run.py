@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from sapwood.cli import show
-from sapwood.cli.command import Command
+from sapwood.cli.command import Command, add_prefetch
 
 _PASSED_ON = {
     signal.SIGHUP,
@@ -31,6 +31,7 @@ _FROM_TERMINAL = 0x80
 
 def _configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("address", metavar="ADDRESS", help="which tree")
+    add_prefetch(parser)
     parser.add_argument(
         "--stats", type=Path, metavar="FILE", help="write what was fetched and read to FILE, as JSON, at the end"
     )
@@ -51,7 +52,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
     from sapwood import places
     from sapwood.cli.mount import absolute
-    from sapwood.mount import process, unmount
+    from sapwood.mount import process
 
     address = absolute(arguments.address)
     with tempfile.TemporaryDirectory(prefix="sapwood-run-") as scratch:
@@ -60,15 +61,19 @@ def _run(arguments: argparse.Namespace) -> int:
         for polite in (signal.SIGHUP, signal.SIGTERM):
             signal.signal(polite, _leave)
         started = process.start(
-            address, place, cache_dir=places.cache_dir(), tied=True, stats=_absolute(arguments.stats)
+            address,
+            place,
+            cache_dir=places.cache_dir(),
+            tied=True,
+            prefetch=arguments.prefetch,
+            stats=_absolute(arguments.stats),
         )
         try:
             # From here to the end signals wait: for the command, or for the mount to be gone.
             before = signal.pthread_sigmask(signal.SIG_BLOCK, _PASSED_ON | {signal.SIGCHLD})
             return _life(command, place, before)
         finally:
-            unmount(place, lazy=True)
-            started.process.wait()
+            started.end()
 
 
 def _absolute(path: Path | None) -> str | None:

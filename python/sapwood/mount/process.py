@@ -22,10 +22,13 @@ from pathlib import Path
 from typing import Any
 
 from sapwood.errors import InternalError, SapwoodError, UnavailableError
+from sapwood.mount.table import unmount
 
 __all__ = ["Started", "log_path", "main", "start"]
 
 _READY = "ready"
+# A server that was asked to end and does not is killed: it has nothing to lose.
+_PATIENCE_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,19 @@ class Started:
     def pid(self) -> int:
         """The server's process id."""
         return self.process.pid
+
+    def end(self) -> None:
+        """Take the mount away, whoever uses it, and see the server out; nothing to do when both are gone."""
+        with contextlib.suppress(UnavailableError):  # not mounted any more
+            unmount(self.place, lazy=True)
+        self.process.terminate()
+        try:
+            self.process.wait(_PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        if self.lifeline is not None:
+            os.close(self.lifeline)
 
 
 def log_path(cache_dir: Path, place: Path) -> Path:
@@ -85,11 +101,12 @@ def start(address: str, place: Path, *, cache_dir: Path, tied: bool = False, **o
             message = messages.read()
         except BaseException:
             # Stopped while waiting: the server takes its mount along.
-            process.send_signal(signal.SIGTERM)
-            process.wait()
+            Started(place, log, process, lifeline).end()
             raise
+    started = Started(place, log, process, lifeline)
     if not message:
         code = process.wait()
+        started.end()
         raise UnavailableError(
             f"{place}: the mount's server ended with {_ending(code)} before it was ready{_last_line(log)}",
             kind="mount-died",
@@ -97,9 +114,9 @@ def start(address: str, place: Path, *, cache_dir: Path, tied: bool = False, **o
         )
     said = pickle.loads(message)  # from our own child, through our own pipe
     if said != _READY:
-        process.wait()
+        started.end()
         raise said
-    return Started(place, log, process, lifeline)
+    return started
 
 
 def main(arguments: list[str]) -> int:

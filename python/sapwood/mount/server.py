@@ -6,6 +6,7 @@ longer than the limits of the store (docs/mount.md). Not here: the order of what
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from sapwood._core.filemap import Frame
 from sapwood._core.mount import Server, unmount
-from sapwood.errors import InvalidInputError, SapwoodError, StoppedError
+from sapwood.errors import InvalidInputError, SapwoodError, UnavailableError
 from sapwood.fetch import load_map, read_frames
 from sapwood.mount import table
 from sapwood.store.address import Address
@@ -63,24 +64,23 @@ def serve(
                 hint="mount elsewhere",
             )
     file_map = load_map(store, snapshot, pages=False)
+    # Before there is a mount to leave behind. The handler only notes the wish: a second signal disturbs no cleaning up.
+    asked_to_end = threading.Event()
+    for signo in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(signo, lambda *_: asked_to_end.set())
     server = Server(file_map, cache_dir, place, idle_bytes=_IDLE_BYTES, busy_bytes=_BUSY_BYTES, quiet_s=_QUIET_S)
     try:
-        for signo in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(signo, _end)
         table.record(cache_dir, place, address)
-        threads = [threading.Thread(target=_fetch, args=(store, server, lowest), daemon=True) for lowest in _FETCHERS]
-        for thread in threads:
-            thread.start()
+        for lowest in _FETCHERS:
+            # Daemons: a request that is under way when the mount ends is nobody's business any more.
+            threading.Thread(target=_fetch, args=(store, server, lowest), daemon=True).start()
         server.prefetch(prefetch)
         ready()
-        for thread in threads:
-            while thread.is_alive():
-                thread.join(_TICK_S)
-    except StoppedError:
-        pass
+        while not (server.closed or asked_to_end.wait(_TICK_S)):
+            pass
     finally:
-        if not server.closed:
-            # Lazily: who still uses it would get errors from a server that is gone all the same.
+        # Lazily: who still uses it would get errors from a server that is gone all the same. It may be gone already.
+        with contextlib.suppress(UnavailableError):
             unmount(place, True)
         table.forget(cache_dir, place)
         if stats is not None:
@@ -91,10 +91,6 @@ def _write_stats(path: Path, server: Server) -> None:
     import json
 
     path.write_text(json.dumps(server.stats()), encoding="utf-8")
-
-
-def _end(signo: int, _: object) -> None:
-    raise StoppedError(f"ended by signal {signo}", kind="stopped")
 
 
 def _is_below(where: str, place: Path) -> bool:
@@ -121,12 +117,12 @@ def _bring(store: Store, server: Server, frames: list[Frame]) -> None:
                 # The core wants it once more if somebody waits for it, and then gives it up.
                 _say(frame, error)
             left.discard(frame)
-    except Exception as error:  # noqa: BLE001 - a bug of ours must not leave readers waiting for ever
+    except BaseException as error:  # noqa: BLE001 - no bug of ours, nor of the core, may leave readers waiting for ever
         for frame in left:
             server.fail(frame, str(error))
             _say(frame, error)
 
 
-def _say(frame: Frame, error: Exception) -> None:
+def _say(frame: Frame, error: BaseException) -> None:
     # The server's log: stderr is a file, or the terminal of `--foreground`.
     os.write(2, f"sapwood: pack {frame.pack[:12]} at {frame.offset}: {error}\n".encode())
