@@ -16,7 +16,7 @@ def machine() -> list[str]:
     return [
         f"- {datetime.now(UTC):%Y-%m-%d %H:%M} UTC, commit {_first('git', 'rev-parse', '--short', 'HEAD')}",
         f"- {_processor()}, {os.cpu_count()} cores, {memory / 1e9:.0f} GB of memory",
-        f"- Linux {platform.release()}, {_first('stat', '-f', '-c', '%T', str(BUILD))},"
+        f"- Linux {platform.release()}, {_first('findmnt', '-no', 'FSTYPE', '-T', str(BUILD))},"
         f" Python {platform.python_version()}",
         f"- corpus: Debian's linux-source-6.1 {package_version()}, unpacked, .gitignore files removed",
         f"- peers: {_first('restic', 'version').split(' compiled')[0]}, {_first('git', '--version')}",

@@ -263,12 +263,12 @@ class StoreContract:
         first = make_snapshot(source="first")
         second = make_snapshot(source="second", parent=store.write_snapshot(first))
         ref = store.move_ref("main", store.write_snapshot(second), None)
-        assert list(reader.history(ref)) == [second, first]
+        assert list(reader.history(reader.read_snapshot(ref.snapshot))) == [second, first]
 
     def test_a_history_that_breaks_off_says_where(self, store: Store, reader: Store) -> None:
         snapshot = make_snapshot(parent=A)
         ref = store.move_ref("main", store.write_snapshot(snapshot), None)
-        history = reader.history(ref)
+        history = reader.history(reader.read_snapshot(ref.snapshot))
         assert next(history) == snapshot
         with pytest.raises(NotFoundError, match=A[:19]):
             next(history)

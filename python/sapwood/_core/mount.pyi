@@ -42,7 +42,7 @@ class Server:
         """Prove a frame, keep it in the cache, and answer who waits for it.
 
         Raises:
-            CorruptError: `damaged`, `chunk-corrupt`; the frame is still wanted.
+            CorruptError: `damaged`, `chunk-corrupt`; wanted once more if somebody waits for it, then given up.
         """
     def fail(self, frame: Frame, why: str) -> None:
         """Give a frame up: who waits for it gets EIO."""

@@ -9,9 +9,7 @@ from sapwood.cli import show
 from sapwood.cli.command import Command, add_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from sapwood.store import Snapshot, Store
+    from sapwood.store import Snapshot
 
 
 def _configure_refs(parser: argparse.ArgumentParser) -> None:
@@ -47,7 +45,7 @@ def _log(arguments: argparse.Namespace) -> int:
     if arguments.number is not None and arguments.number < 0:
         raise InvalidInputError(f"log: -n {arguments.number}: less than nothing", kind="bad-usage")
     store, _, newest = Address.parse(arguments.address).open()
-    snapshots = islice(_from(store, newest), arguments.number)
+    snapshots = islice(store.history(newest), arguments.number)
     if arguments.json:
         show.document([_record(found) for found in snapshots])
         return 0
@@ -56,14 +54,6 @@ def _log(arguments: argparse.Namespace) -> int:
         show.line(f"  {found.created}  {found.user}@{found.host}:", found.source.encode("utf-8", "surrogateescape"))
         show.line(f"  {show.counted(found.entries, 'entry')}, {show.exact(found.bytes)}, {found.tree}")
     return 0
-
-
-def _from(store: Store, snapshot: Snapshot) -> Iterator[Snapshot]:
-    """Yield a snapshot, its parent, and so on, each read when asked for."""
-    yield snapshot
-    while snapshot.parent is not None:
-        snapshot = store.read_snapshot(snapshot.parent)
-        yield snapshot
 
 
 def _record(snapshot: Snapshot) -> dict[str, object]:

@@ -175,13 +175,12 @@ class Store:
         data = self._get(snapshot_key(digest), f"snapshot {digest[:19]}", "snapshot-missing", digest=digest)
         return Snapshot.decode(data, digest, url=self.url)
 
-    def history(self, ref: Ref) -> Iterator[Snapshot]:
-        """Return the snapshot of a ref, its parent, and so on, each read when asked for; errors as `read_snapshot`."""
-        digest: SnapshotDigest | None = ref.snapshot
-        while digest is not None:
-            snapshot = self.read_snapshot(digest)
+    def history(self, snapshot: Snapshot) -> Iterator[Snapshot]:
+        """Yield a snapshot, its parent, and so on, each read when asked for; errors as `read_snapshot`."""
+        yield snapshot
+        while snapshot.parent is not None:
+            snapshot = self.read_snapshot(snapshot.parent)
             yield snapshot
-            digest = snapshot.parent
 
     # Packs and file maps: bytes that the core makes and proves
 

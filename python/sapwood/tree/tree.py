@@ -37,7 +37,7 @@ class Source(Protocol):
         ...
 
     def read(self, entry: Entry) -> Iterator[bytes]:
-        """Yield the content of a regular file, each piece proved."""
+        """Yield the content of a regular file; the end is not reached unless all of it was right."""
         ...
 
 
@@ -91,7 +91,9 @@ class Tree:
                 todo.extend(reversed(self._source.list(entry.path)))
 
     def read_blob(self, path: bytes) -> Iterator[bytes]:
-        """Return an iterator over the content of the file at `path`, in pieces, each proved before it is given.
+        """Return an iterator over the content of the file at `path`, in pieces.
+
+        From a store each is proved before it is given; of a working file above 1 MiB the whole is proved with the last.
 
         Raises:
             NotFoundError: `path-missing`; or what it is stored in is missing.

@@ -5,10 +5,12 @@
 
 pub mod frame;
 mod pack;
+#[cfg(test)]
 mod toc;
 
 pub use pack::{Lying, Pack, PackWriter, deflate};
-pub use toc::{Toc, TocEntry};
+#[cfg(test)]
+pub use toc::Toc;
 
 /// The most a frame of chunks decompresses to: a chunk of the largest size, its tar header and padding.
 pub const MAX_FRAME: usize = crate::chunk::MAX_CHUNK + 1024;

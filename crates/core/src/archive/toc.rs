@@ -1,4 +1,5 @@
-//! A pack's footer and TOC, read back.
+//! A pack's footer and TOC, read back: what tests hold written packs against. Reading a tree needs neither, because file maps
+//! say where chunks lie.
 
 use serde::Deserialize;
 
