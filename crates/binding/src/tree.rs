@@ -6,9 +6,8 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use sapwood_core::filemap;
 use sapwood_core::index;
-use sapwood_core::scan;
 
-use crate::enter::enter;
+use crate::enter::{direct, enter};
 use crate::values::{Entry, digest_text, paths};
 
 #[pyclass(frozen, module = "sapwood._core.tree")]
@@ -26,42 +25,19 @@ impl State {
         self.0.root_digest().map(|digest| digest.size)
     }
 
-    fn lookup(&self, path: &[u8]) -> Option<Entry> {
-        self.0.find(path).map(|record| self.entry(record))
+    fn lookup(&self, py: Python<'_>, path: &[u8]) -> PyResult<Option<Entry>> {
+        self.0.find(path).map(|record| self.entry(py, record)).transpose()
     }
 
-    fn list(&self, path: &[u8]) -> Vec<Entry> {
+    fn list(&self, py: Python<'_>, path: &[u8]) -> PyResult<Vec<Entry>> {
         let entries = self.0.find(path).map(|record| self.0.entries(record));
-        entries.into_iter().flatten().map(|record| self.entry(record)).collect()
+        entries.into_iter().flatten().map(|record| self.entry(py, record)).collect()
     }
 }
 
 impl State {
-    /// An entry as a file map would have it, but without places: the content lies on the disk.
-    fn entry(&self, record: u32) -> Entry {
-        let stat = self.0.stat(record);
-        let digest = self.0.digest(record);
-        let (major, minor) = (rustix::fs::major(stat.rdev), rustix::fs::minor(stat.rdev));
-        let kind = match (self.0.kind(record), digest) {
-            (scan::Kind::Directory, Some(digest)) => filemap::Kind::Directory { digest },
-            (scan::Kind::File, Some(digest)) => {
-                filemap::Kind::Regular(filemap::Content { digest, chunks: Vec::new(), holes: Vec::new() })
-            }
-            (scan::Kind::Symlink, _) => filemap::Kind::Symlink { target: self.0.target(record).to_vec() },
-            (scan::Kind::CharDevice, _) => filemap::Kind::CharDevice { major, minor },
-            (scan::Kind::BlockDevice, _) => filemap::Kind::BlockDevice { major, minor },
-            _ => filemap::Kind::Fifo,
-        };
-        Entry(filemap::Entry {
-            path: self.0.path_of(record),
-            kind,
-            mode: stat.mode & 0o7777,
-            uid: stat.uid,
-            gid: stat.gid,
-            mtime: stat.mtime,
-            links: 1,
-            xattrs: Vec::new(),
-        })
+    fn entry(&self, py: Python<'_>, record: u32) -> PyResult<Entry> {
+        direct(py, filemap::Entry::of_record(&self.0, record)).map(Entry)
     }
 }
 

@@ -11,6 +11,7 @@ mod entry;
 mod frames;
 mod map;
 mod text;
+mod working;
 mod write;
 
 pub use encode::type_of;

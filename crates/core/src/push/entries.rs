@@ -9,7 +9,7 @@ use super::send::Packer;
 use crate::chunk::MAX_CHUNK;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
-use crate::filemap::{ChunkAt, Content, Entry, Kind};
+use crate::filemap::{ChunkAt, Entry, Kind};
 use crate::index::State;
 use crate::job::Job;
 use crate::scan::{self, Root};
@@ -88,7 +88,7 @@ pub fn entries(
         }
     }
     directories.sort_unstable();
-    entry(&entry_of(root, state, places, 0, Vec::new())?)?;
+    entry(&entry_of(root, state, places, 0)?)?;
     for (parent, directory) in directories {
         job.step(0)?;
         for record in state.entries(directory) {
@@ -96,7 +96,7 @@ pub fn entries(
             let names = Inode::of(state, record).and_then(|inode| linked.get_mut(&inode));
             let mut made = match names.as_ref().and_then(|names| names.first.clone()) {
                 Some(first) => hard_link(path, first, state.mode(record)),
-                None => entry_of(root, state, places, record, path)?,
+                None => entry_of(root, state, places, record)?,
             };
             if let Some(names) = names.filter(|names| names.first.is_none()) {
                 made.links = names.count;
@@ -125,34 +125,19 @@ fn hard_link(path: Vec<u8>, first: Vec<u8>, mode: u32) -> Entry {
     }
 }
 
-fn entry_of(root: &Root, state: &State, places: &Places<'_>, record: u32, path: Vec<u8>) -> Result<Entry> {
-    let stat = state.stat(record);
-    let digest =
-        || state.digest(record).ok_or_else(|| Error::Missing { what: format!("the digest of record {record}") });
-    let (major, minor) = (rustix::fs::major(stat.rdev), rustix::fs::minor(stat.rdev));
-    let kind = match stat.mode & libc::S_IFMT {
-        libc::S_IFDIR => Kind::Directory { digest: digest()? },
-        libc::S_IFREG => {
-            let digest = digest()?;
-            let holes = if stat.blocks * 512 < stat.size { holes_of(root, &path, &stat)? } else { Vec::new() };
-            Kind::Regular(Content { digest, chunks: places.chunks(&digest)?, holes })
+fn entry_of(root: &Root, state: &State, places: &Places<'_>, record: u32) -> Result<Entry> {
+    let mut entry = Entry::of_record(state, record)?;
+    if let Kind::Regular(content) = &mut entry.kind {
+        let stat = state.stat(record);
+        content.chunks = places.chunks(&content.digest)?;
+        if stat.blocks * 512 < stat.size {
+            content.holes = holes_of(root, &entry.path, &stat)?;
         }
-        libc::S_IFLNK => Kind::Symlink { target: state.target(record).to_vec() },
-        libc::S_IFCHR => Kind::CharDevice { major, minor },
-        libc::S_IFBLK => Kind::BlockDevice { major, minor },
-        _ => Kind::Fifo,
-    };
-    let xattrs = if state.has_xattrs(record) { unless_gone(root, &path, root.xattrs(&path))? } else { Vec::new() };
-    Ok(Entry {
-        path,
-        kind,
-        mode: stat.mode & 0o7777,
-        uid: stat.uid,
-        gid: stat.gid,
-        mtime: stat.mtime,
-        links: 1,
-        xattrs,
-    })
+    }
+    if state.has_xattrs(record) {
+        entry.xattrs = unless_gone(root, &entry.path, root.xattrs(&entry.path))?;
+    }
+    Ok(entry)
 }
 
 fn holes_of(root: &Root, path: &[u8], stat: &scan::Stat) -> Result<Vec<(u64, u64)>> {
