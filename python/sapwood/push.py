@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from sapwood import __version__
 from sapwood._core.push import Push
 from sapwood.digests import MapDigest, PackName, SnapshotDigest, TreeDigest
-from sapwood.errors import CorruptError, InvalidInputError, NotFoundError
+from sapwood.errors import CorruptError, DeniedError, InvalidInputError, NotFoundError
 from sapwood.fetch import located
 from sapwood.progress import OnProgress, counter
 from sapwood.store.ref import check_ref_name
@@ -133,10 +133,14 @@ def push(
 
 def require_directory(root: str | os.PathLike[str]) -> None:
     """Raise what `push` would raise of a `root` that is missing or no directory."""
-    if not os.path.lexists(root):
-        raise NotFoundError(f"{os.fspath(root)} is missing", kind="path-missing")
-    if not os.path.isdir(root):
-        raise InvalidInputError(f"{os.fspath(root)} is not a directory", kind="not-a-directory")
+    try:
+        os.close(os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+    except NotADirectoryError as error:
+        raise InvalidInputError(f"{os.fspath(root)} is not a directory", kind="not-a-directory") from error
+    except FileNotFoundError as error:
+        raise NotFoundError(f"{os.fspath(root)}: no such directory", kind="path-missing") from error
+    except OSError as error:
+        raise DeniedError(f"{os.fspath(root)}: {error.strerror}", kind="path-denied") from error
 
 
 def _current(store: Store, ref: str) -> Ref | None:
