@@ -76,7 +76,7 @@ def pull(
         bytes=size,
         bytes_fetched=fetched.bytes,
         requests=fetched.requests,
-        notes=tuple(notes),
+        notes=tuple(note.replace(str(work), str(target), 1) for note in notes),
         seconds=time.monotonic() - started,
     )
 

@@ -68,12 +68,14 @@ def push(
     Raises:
         DeniedError: `path-denied`; `paths` are all that may not be read, unless they are to be skipped.
         UnavailableError: `file-changing`; `disk-full`; or the store does not answer.
+        CorruptError: `pack-missing`: the store has lost what it says it has; nothing was written.
         ConflictError: `ref-moved` by somebody else meanwhile; push again.
-        NotFoundError, InvalidInputError: `root` is missing, or no directory; `bad-ref-name`.
+        NotFoundError, InvalidInputError: `root` is missing, or no directory; `bad-ref-name`; `own-store`.
         CorruptError: `ref-corrupt`, `fragment-corrupt`.
         FormatError: `format-newer`; nothing was written.
     """
     started = time.monotonic()
+    _require_apart(store, root)
     before = _current(store, check_ref_name(ref))
     # Now, for where a newer sapwood has written nothing is changed.
     previous = _snapshot(store, before)
@@ -98,6 +100,7 @@ def push(
     finally:
         run.close()
     stored = made["pack_bytes_sent"]
+    _require_packs(store, [PackName(name) for name in made["packs"]])
     # The order of these is the promise: a name is written after what it names (tests/faults/test_killed_push.py).
     if made["fragment"]:
         store.put_fragment(made["fragment"])
@@ -129,6 +132,30 @@ def push(
         seconds=time.monotonic() - started,
         unchanged=unchanged,
     )
+
+
+def _require_packs(store: Store, needed: list[PackName]) -> None:
+    """Raise if the store has lost a pack that its fragments name: what cannot be read must not be acknowledged."""
+    if lost := sorted(set(needed) - store.packs()):
+        raise CorruptError(
+            f"{store.url} has no pack {lost[0][:12]}, which its index names" + (", nor others" if lost[1:] else ""),
+            kind="pack-missing",
+            hint=f"remove the fragments in index/ of {store.url} and push again: what is missing is then sent",
+            store=store.url,
+        )
+
+
+def _require_apart(store: Store, root: str | os.PathLike[str]) -> None:
+    """Raise if the store lies in the tree: each push would push the one before."""
+    if "://" in store.url:
+        return
+    tree, place = os.path.realpath(root), os.path.realpath(store.url)
+    if os.path.commonpath([tree, place]) == tree:
+        raise InvalidInputError(
+            f"the store {store.url} lies in {os.fspath(root)}, which it is to hold",
+            kind="own-store",
+            hint="name a store outside of what is pushed",
+        )
 
 
 def require_directory(root: str | os.PathLike[str]) -> None:

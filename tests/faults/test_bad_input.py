@@ -284,3 +284,11 @@ def test_a_pull_to_a_full_disk_says_so_and_leaves_nothing(store: OpenStore, tree
         with pytest.raises(InvalidInputError) as itself:
             store.pull("main", place)
         assert itself.value.kind == "mount-point"
+
+
+def test_a_tree_that_holds_its_own_store_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a").touch()
+    store = open_store(str(tmp_path / "store"), create=True)
+    with pytest.raises(InvalidInputError) as refused:
+        store.push(tmp_path, "main")
+    assert refused.value.kind == "own-store"

@@ -199,3 +199,23 @@ def test_a_ref_whose_snapshot_is_damaged_can_be_pushed_again(kept: Kept, tmp_pat
     store.push(kept.trees["main"], "main")
     store.pull("main", tmp_path / "out")
     assert differences(kept.trees["main"], tmp_path / "out") == []
+
+
+def test_a_push_onto_lost_packs_is_refused_and_says_how_to_heal(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    (tree / "a").write_text("content")
+    store = open_store(str(tmp_path / "store"), create=True)
+    store.push(tree, "main")
+    for pack in (tmp_path / "store" / "packs").iterdir():
+        pack.unlink()
+    with pytest.raises(CorruptError) as lost:
+        store.push(tree, "new")
+    assert lost.value.kind == "pack-missing"
+    with pytest.raises(NotFoundError):
+        store.read_ref("new")
+    for fragment in (tmp_path / "store" / "index").iterdir():
+        fragment.unlink()
+    store.push(tree, "new")
+    store.pull("new", tmp_path / "copy")
+    assert (tmp_path / "copy" / "a").read_text() == "content"

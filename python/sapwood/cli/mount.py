@@ -82,7 +82,10 @@ def _mounts(arguments: argparse.Namespace) -> int:
     found = mounts()
     if arguments.json:
         show.document(
-            [{"path": show.text(bytes(m.path)), "address": m.address, "pid": m.pid, "alive": m.alive} for m in found]
+            [
+                {"path": show.text(bytes(m.path)), "address": m.address, "pid": m.pid or None, "alive": m.alive}
+                for m in found
+            ]
         )
         return 0
     for mount in found:

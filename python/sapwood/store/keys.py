@@ -12,11 +12,13 @@ from sapwood.digests import MapDigest, PackName, SnapshotDigest, hex_of
 __all__ = [
     "FRAGMENTS",
     "IDENTITY",
+    "PACKS",
     "REFS",
     "fragment_key",
     "fragment_name",
     "map_key",
     "pack_key",
+    "pack_name",
     "ref_key",
     "ref_name",
     "snapshot_key",
@@ -24,15 +26,23 @@ __all__ = [
 
 IDENTITY = "sapwood.json"
 FRAGMENTS = "index"
+PACKS = "packs"
 REFS = "refs"
 
 _FRAGMENT = re.compile(r"index/([0-9a-f]{64})\.frag\Z")
+_PACK = re.compile(r"packs/([0-9a-f]{64})\.tar\.zst\Z")
 _REF = re.compile(r"refs/(.+)\.ref\Z")
 
 
 def pack_key(name: PackName) -> str:
     """Where a pack is."""
-    return f"packs/{name}.tar.zst"
+    return f"{PACKS}/{name}.tar.zst"
+
+
+def pack_name(key: str) -> PackName | None:
+    """Return the name of the pack that a listed key is, or None if it is none."""
+    found = _PACK.match(key)
+    return PackName(found.group(1)) if found else None
 
 
 def map_key(digest: MapDigest) -> str:

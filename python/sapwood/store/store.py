@@ -19,7 +19,18 @@ from sapwood.digests import MapDigest, PackName, SnapshotDigest
 from sapwood.errors import ConflictError, InvalidInputError, NotFoundError
 from sapwood.store.base import ReadObjects, WriteObjects
 from sapwood.store.fragments import LocalState
-from sapwood.store.keys import IDENTITY, REFS, fragment_key, map_key, pack_key, ref_key, ref_name, snapshot_key
+from sapwood.store.keys import (
+    IDENTITY,
+    PACKS,
+    REFS,
+    fragment_key,
+    map_key,
+    pack_key,
+    pack_name,
+    ref_key,
+    ref_name,
+    snapshot_key,
+)
 from sapwood.store.objects import open_objects
 from sapwood.store.record import Record, encode
 from sapwood.store.ref import Ref, check_ref_name, is_ref_name
@@ -187,6 +198,10 @@ class Store:
     def put_pack(self, name: PackName, data: bytes | memoryview) -> None:
         """Store a sealed pack under the name the core gave it; durable when it returns."""
         self._writing().put(pack_key(name), data)
+
+    def packs(self) -> set[PackName]:
+        """Return the names of all packs that are there."""
+        return {name for key in self._objects.list(PACKS) if (name := pack_name(key))}
 
     def read_ranges(self, pack: PackName, ranges: list[tuple[int, int]]) -> list[bytes]:
         """Return the bytes of each (offset, length) of a pack, in the order asked; unverified.
