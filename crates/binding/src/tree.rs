@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use sapwood_core::filemap;
-use sapwood_core::index;
+use sapwood_core::index::{self, Options};
 
 use crate::enter::{direct, enter};
 use crate::values::{Entry, digest_text, paths};
@@ -54,8 +54,9 @@ fn hash<'py>(
     skip_unreadable: bool,
     progress: Option<Bound<'py, PyAny>>,
 ) -> PyResult<(State, Numbers, Vec<Bound<'py, PyBytes>>)> {
-    let (state, summary, unreadable) =
-        enter(py, progress.as_ref(), |job| index::hash(&root, index.as_deref(), threads, skip_unreadable, job))?;
+    let (state, summary, unreadable) = enter(py, progress.as_ref(), |job| {
+        index::hash(&root, index.as_deref(), &Options { threads, skip_unreadable }, job)
+    })?;
     let index::Summary { files, directories, symlinks, bytes, files_hashed, bytes_hashed, .. } = summary;
     let numbers = (files, directories, symlinks, bytes, files_hashed, bytes_hashed);
     Ok((State(state), numbers, paths(py, &unreadable)))
@@ -75,7 +76,9 @@ fn status<'py>(
     threads: usize,
     progress: Option<Bound<'py, PyAny>>,
 ) -> PyResult<Differences<'py>> {
-    let status = enter(py, progress.as_ref(), |job| index::status(&root, &index, threads, job))?;
+    let status = enter(py, progress.as_ref(), |job| {
+        index::status(&root, &index, &Options { threads, skip_unreadable: true }, job)
+    })?;
     let bytes = |paths: &[Vec<u8>]| paths.iter().map(|path| PyBytes::new(py, path)).collect();
     Ok((
         bytes(&status.added),

@@ -153,14 +153,14 @@ fn index_has_the_header_and_the_record_shown() {
     std::fs::create_dir_all(root.join("d")).unwrap();
     std::fs::write(root.join("a"), "hi\n").unwrap();
     std::fs::set_permissions(root.join("a"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    index::hash(&root, Some(&path), 1, false, &Job::default()).unwrap();
+    index::hash(&root, Some(&path), &index::Options { threads: 1, skip_unreadable: false }, &Job::default()).unwrap();
     let bytes = std::fs::read(&path).unwrap();
     assert_eq!(bytes[..64], bytes_of("index-header"));
-    assert_eq!(bytes.len(), 64 + 3 * 120 + 2);
+    assert_eq!(bytes.len(), 64 + 3 * 128 + 2);
 
     // The record of `a`: all that does not depend on the place and the time is as shown.
-    let (record, shown) = (&bytes[64 + 120..64 + 240], bytes_of("index-record"));
-    assert_eq!(shown.len(), 120);
+    let (record, shown) = (&bytes[64 + 128..64 + 256], bytes_of("index-record"));
+    assert_eq!(shown.len(), 128);
     for same in [4..8, 24..32, 56..98, 99..120] {
         assert_eq!(record[same.clone()], shown[same.clone()], "bytes {same:?}");
     }
@@ -172,14 +172,15 @@ fn index_has_the_header_and_the_record_shown() {
     let stat = std::fs::symlink_metadata(root.join("a")).unwrap();
     assert_eq!((u64_at(record, 8), u64_at(record, 16)), (stat.dev(), stat.ino()));
     assert_eq!(u64_at(record, 32) as i64, stat.mtime());
-    assert_eq!(u64_at(record, 40) as i64, stat.ctime());
-    assert_eq!((u32_at(record, 48), u32_at(record, 52)), (stat.mtime_nsec() as u32, stat.ctime_nsec() as u32));
+    assert_eq!(u64_at(record, 48) as i64, stat.ctime());
+    assert_eq!((u32_at(record, 40), u32_at(record, 44)), (stat.mtime_nsec() as u32, stat.ctime_nsec() as u32));
+    assert_eq!((u32_at(record, 120), u32_at(record, 124)), (stat.uid(), stat.gid()));
 
     // The root: two entries from record 1 on, and the sum over their checksums.
-    let root = &bytes[64..184];
+    let root = &bytes[64..192];
     assert_eq!((u32_at(root, 104), u32_at(root, 108)), (1, 2));
     let sum = (0..2u64).fold(0u64, |sum, i| {
-        let crc = u64::from(u32_at(&bytes, 64 + 120 * (1 + i as usize)));
+        let crc = u64::from(u32_at(&bytes, 64 + 128 * (1 + i as usize)));
         sum.wrapping_add(crc.wrapping_mul(2 * i + 1))
     });
     assert_eq!(u64_at(root, 112), sum);

@@ -3,7 +3,7 @@
 //! Invariant: each write leaves a file of which every record that passes its checksum is true, wherever it stops.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -11,87 +11,62 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
 use super::State;
-use super::record::{Record, SIZE};
+use super::record::SIZE;
 use crate::error::{Error, Result, show};
-use crate::scan::{Kind, Time};
+use crate::job::Job;
+use crate::scan::Time;
 
 const MAGIC: &[u8; 8] = b"SAPWIDX\n";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const BYTE_ORDER: u32 = 0x0102_0304;
 const HEADER: usize = 64;
 
 impl State {
-    /// The state at `path`; `None` when there is no usable one: absent, damaged, of another byte order.
+    /// The state at `path`; `None` when there is no usable one: absent, damaged, of another byte order or an older
+    /// version.
     ///
     /// # Errors
     /// `NewerFormat`; `Io` when there is a file that may not be opened.
-    pub fn read(path: &Path) -> Result<Option<State>> {
+    pub fn read(path: &Path, threads: usize, job: &Job) -> Result<Option<State>> {
         // Without the right to update it in place it can still be read, and be replaced if the directory allows.
         let opened = OpenOptions::new().read(true).write(true).open(path).or_else(|_| File::open(path));
         let file = match opened {
             Err(e) if crate::scan::is_gone(&e) => return Ok(None),
             opened => opened.map_err(Error::io("open", path))?,
         };
-        let Ok(Some(parts)) = Parts::read(&file) else { return Ok(None) };
-        if parts.version > VERSION {
-            return Err(Error::NewerFormat { what: show(path), version: u64::from(parts.version) });
+        let Ok(Some(Header { version, records, names, names_sum })) = Header::read(&file) else { return Ok(None) };
+        if version > VERSION {
+            return Err(Error::NewerFormat { what: show(path), version: u64::from(version) });
         }
-        let Parts { records, names, .. } = parts;
-        let marks = vec![0; records.len()];
-        let state = State { records, names, marks, extras: Vec::new(), began: Time::default(), file: Some(file) };
-        Ok(state.is_sound().then_some(state))
-    }
-
-    /// Whether the records form one tree in the order that `State` promises. Checksums are the scan's to check.
-    fn is_sound(&self) -> bool {
-        let mut next = 1;
-        let mut name_at = 0;
-        for (number, record) in (0_u64..).zip(&self.records) {
-            let kind = record.kind();
-            let is_root = number == 0;
-            if is_root != (record.name_len() == 0) || is_root && (kind != Kind::Directory || record.parent() != 0) {
-                return false;
-            }
-            let target_len = if kind == Kind::Symlink { u64::from(record.length()) } else { 0 };
-            let name_end = name_at + u64::from(record.name_len());
-            if u64::from(record.name_at()) != name_at || name_end + target_len > self.names.len() as u64 {
-                return false;
-            }
-            name_at = name_end + target_len;
-            let (first, count) = (u64::from(record.first()), u64::from(record.count()));
-            if count == 0 {
-                if first != 0 {
-                    return false;
-                }
-                continue;
-            }
-            let end = first + count;
-            if kind != Kind::Directory || first != next || first <= number || end > self.records.len() as u64 {
-                return false;
-            }
-            let entries = &self.records[first as usize..end as usize];
-            if entries.iter().any(|entry| u64::from(entry.parent()) != number) {
-                return false;
-            }
-            next = end;
+        if version < VERSION {
+            return Ok(None);
         }
-        next == self.records.len() as u64 && name_at == self.names.len() as u64 && self.has_sorted_names()
+        let mut state = State {
+            records: bytemuck::zeroed_vec(records),
+            names: vec![0; names],
+            marks: vec![0; records],
+            pending: Vec::new(),
+            began: Time::default(),
+            file: None,
+        };
+        let names_at = (HEADER + records * SIZE) as u64;
+        let is_read = read_shared(&file, bytemuck::cast_slice_mut(&mut state.records), threads).is_ok()
+            && file.read_exact_at(&mut state.names, names_at).is_ok()
+            && crc32fast::hash(&state.names) == names_sum
+            && state.is_sound(threads, job);
+        job.step(0)?;
+        state.file = Some(file);
+        Ok(is_read.then_some(state))
     }
 
-    fn has_sorted_names(&self) -> bool {
-        (2..self.len())
-            .all(|entry| self.parent(entry) != self.parent(entry - 1) || self.name(entry - 1) < self.name(entry))
-    }
-
-    /// Store a sealed state at `path`. In place when `before`, which was read from there, has the same structure, and
-    /// then only the records that differ; else as a new file that replaces the old one. When another process writes,
-    /// it wins: the next hash does again what was not stored.
+    /// Store a sealed state at `path`. In place when it was read from there and has the same structure, and then only
+    /// the records that changed; else as a new file that replaces the old one. When another process writes, it wins:
+    /// the next hash does again what was not stored.
     ///
     /// # Errors
     /// `Io` when the place cannot be written.
-    pub fn write(&mut self, path: &Path, before: Option<&State>) -> Result<()> {
-        let updatable = before.filter(|before| self.has_structure_of(before));
-        if updatable.is_some_and(|before| before.file.is_some() && before.records == self.records) {
+    pub fn write(&mut self, path: &Path) -> Result<()> {
+        if self.file.is_some() && self.marks.iter().all(|&mark| mark == 0) {
             return Ok(());
         }
         if let Some(parent) = path.parent() {
@@ -103,30 +78,21 @@ impl State {
             Err(Errno::WOULDBLOCK) => return Ok(()),
             locked => locked.map_err(|e| Error::io("lock", &lock_path)(e.into()))?,
         }
-        self.file = match updatable.and_then(|before| Some((before, before.file.as_ref()?))) {
-            // A file opened without the right to write is replaced.
-            Some((before, file)) if self.update(file, before).is_ok() => file.try_clone().ok(),
-            _ => Some(self.replace(path)?),
-        };
+        // A file opened without the right to write is replaced.
+        if self.file.as_ref().is_none_or(|file| self.update(file).is_err()) {
+            self.file = Some(self.replace(path)?);
+        }
+        self.marks.fill(0);
         Ok(())
     }
 
-    fn has_structure_of(&self, other: &State) -> bool {
-        self.names == other.names
-            && self.records.len() == other.records.len()
-            && self.records.iter().zip(&other.records).all(|(ours, theirs)| ours.has_place_of(theirs))
-    }
-
-    fn update(&self, file: &File, before: &State) -> io::Result<()> {
-        let differs = |at: &usize| self.records[*at] != before.records[*at];
-        let mut bytes = Vec::new();
+    fn update(&self, file: &File) -> io::Result<()> {
         let mut at = 0;
-        while let Some(start) = (at..self.records.len()).find(differs) {
-            let end = (start..self.records.len()).find(|at| !differs(at)).unwrap_or(self.records.len());
-            bytes.clear();
-            bytes.extend(self.records[start..end].iter().flat_map(|record| record.0));
-            file.write_all_at(&bytes, (HEADER + start * SIZE) as u64)?;
-            at = end;
+        while let Some(skipped) = self.marks[at..].iter().position(|&mark| mark != 0) {
+            let start = at + skipped;
+            let changed = self.marks[start..].iter().take_while(|&&mark| mark != 0).count();
+            at = start + changed;
+            file.write_all_at(bytemuck::cast_slice(&self.records[start..at]), (HEADER + start * SIZE) as u64)?;
         }
         Ok(())
     }
@@ -136,13 +102,9 @@ impl State {
         let io = || Error::io("write", &new_path);
         let mut file = private().create(true).truncate(true).open(&new_path).map_err(io())?;
         let mut write = || {
-            let mut out = io::BufWriter::with_capacity(1 << 20, &mut file);
-            out.write_all(&self.header())?;
-            for record in &self.records {
-                out.write_all(&record.0)?;
-            }
-            out.write_all(&self.names)?;
-            out.flush()
+            file.write_all(&self.header())?;
+            file.write_all(bytemuck::cast_slice(&self.records))?;
+            file.write_all(&self.names)
         };
         let written = write().map_err(io()).and_then(|()| std::fs::rename(&new_path, path).map_err(io()));
         if let Err(error) = written {
@@ -167,45 +129,46 @@ impl State {
     }
 }
 
-/// What the file holds, its header and names proved.
-struct Parts {
+/// What the first bytes say, proved.
+struct Header {
     version: u32,
-    records: Vec<Record>,
-    names: Vec<u8>,
+    /// How many.
+    records: usize,
+    /// Their bytes.
+    names: usize,
+    names_sum: u32,
 }
 
-impl Parts {
-    /// `None` for anything that is not a whole index.
-    fn read(mut file: &File) -> io::Result<Option<Parts>> {
+impl Header {
+    /// `None` when it is none of ours, or not that of a file of this length.
+    fn read(file: &File) -> io::Result<Option<Header>> {
         let mut header = [0; HEADER];
-        file.read_exact(&mut header)?;
+        file.read_exact_at(&mut header, 0)?;
         let u32_at = |at: usize| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
         let u64_at = |at: usize| u64::from(u32_at(at)) | u64::from(u32_at(at + 4)) << 32;
         let is_ours = header[..8] == *MAGIC && u32_at(12) == BYTE_ORDER && u32_at(60) == crc32fast::hash(&header[..60]);
+        let (count, names) = (u64_at(16), u64_at(24));
         let version = u32_at(8);
-        if !is_ours || version < VERSION {
-            return Ok(None);
-        }
-        if version > VERSION {
-            return Ok(Some(Parts { version, records: Vec::new(), names: Vec::new() }));
-        }
-        let (count, names_len) = (u64_at(16), u64_at(24));
-        let records_len = count.checked_mul(SIZE as u64);
-        let length = records_len.and_then(|len| len.checked_add(names_len)?.checked_add(HEADER as u64));
-        if count == 0 || count > u64::from(u32::MAX) || length != Some(file.metadata()?.len()) {
-            return Ok(None);
-        }
-        let mut records = Vec::with_capacity(count as usize);
-        let mut piece = vec![0; SIZE * 2048];
-        while records.len() < count as usize {
-            let want = (count as usize - records.len()).min(2048) * SIZE;
-            file.read_exact(&mut piece[..want])?;
-            records.extend(piece[..want].as_chunks().0.iter().map(|bytes| Record(*bytes)));
-        }
-        let mut names = vec![0; names_len as usize];
-        file.read_exact(&mut names)?;
-        Ok((u32_at(32) == crc32fast::hash(&names)).then_some(Parts { version, records, names }))
+        let length = count.checked_mul(SIZE as u64).and_then(|len| len.checked_add(names)?.checked_add(HEADER as u64));
+        let is_whole =
+            version != VERSION || count > 0 && count <= u64::from(u32::MAX) && length == Some(file.metadata()?.len());
+        let found = Header { version, records: count as usize, names: names as usize, names_sum: u32_at(32) };
+        Ok((is_ours && is_whole).then_some(found))
     }
+}
+
+/// Fill `bytes` from what follows the header, all threads at once: copying is what it takes.
+fn read_shared(file: &File, bytes: &mut [u8], threads: usize) -> io::Result<()> {
+    let length = bytes.len().div_ceil(threads.max(1)).max(1 << 20);
+    std::thread::scope(|scope| {
+        let mut readers = Vec::new();
+        for (number, part) in bytes.chunks_mut(length).enumerate() {
+            let read = move || file.read_exact_at(part, (HEADER + number * length) as u64);
+            readers.push(scope.spawn(read));
+        }
+        let read = readers.into_iter().map(|reader| reader.join().unwrap_or_else(|p| std::panic::resume_unwind(p)));
+        read.collect()
+    })
 }
 
 fn beside(path: &Path, suffix: &str) -> PathBuf {

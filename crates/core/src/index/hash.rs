@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::State;
 use super::share::share;
+use super::{Options, Scope, State};
 use crate::digest::{Digest, Hasher};
 use crate::error::{Error, Result};
 use crate::job::Job;
@@ -28,56 +28,76 @@ pub struct Summary {
 /// The paths returned may not be read and were left out, sorted.
 ///
 /// # Errors
-/// `Unreadable` with all such paths unless `skip_unreadable`; what `State::scan`, `State::read`, `read_stable` and
+/// `Unreadable` with all such paths unless they are to be skipped; what `State::look`, `State::read`, `read_stable` and
 /// `State::write` say. The stored state is then as it was.
-pub fn hash(
-    root: &Path,
-    index: Option<&Path>,
-    threads: usize,
-    skip_unreadable: bool,
-    job: &Job,
-) -> Result<(State, Summary, Vec<PathBuf>)> {
+pub fn hash(root: &Path, index: Option<&Path>, options: &Options, job: &Job) -> Result<(State, Summary, Vec<PathBuf>)> {
     let root = Root::open(root)?;
     let before = match index {
-        Some(path) => State::read(path)?,
+        Some(path) => State::read(path, options.threads, job)?,
         None => None,
     };
-    let (mut state, mut unreadable) = State::scan(&root, before.as_ref(), threads, job)?;
-    let pending = state.pending();
-    let (files_hashed, bytes_hashed) = state.read_files(&root, &pending, threads, &mut unreadable, job)?;
-    unreadable.sort_unstable();
-    if !skip_unreadable && !unreadable.is_empty() {
-        return Err(Error::Unreadable { paths: unreadable });
-    }
-    state.seal()?;
+    let (mut state, mut unreadable) = State::look(&root, before, Scope::All, options, None, job)?;
+    let (files_hashed, bytes_hashed) = state.read_pending(&root, options, &mut unreadable, job)?;
+    state.seal().ok_or_else(|| Error::Missing { what: "the digest of the root".to_owned() })?;
     if let Some(path) = index {
-        state.write(path, before.as_ref())?;
+        state.write(path)?;
     }
     let summary = Summary { files_hashed, bytes_hashed, ..state.summary() };
     Ok((state, summary, unreadable))
 }
 
-enum Reading {
+/// Files read before what came out is noted: bounds the memory that takes.
+const AT_ONCE: usize = 16_384;
+
+pub(super) enum Reading {
     Read(Digest, Stat),
     Unreadable,
     Gone,
 }
 
 impl State {
-    /// Take the digests of `files`; how many were read, and their bytes. Those that may not be read are removed and
-    /// added to `unreadable`.
-    pub(super) fn read_files(
+    /// Take the digests of the files that are pending; how many were read, and their bytes. Those that may not be read
+    /// are left out and join `unreadable`, which is then sorted.
+    ///
+    /// # Errors
+    /// `Unreadable` with all of them unless they are to be skipped; what `read_stable` says.
+    pub fn read_pending(
         &mut self,
         root: &Root,
-        files: &[u32],
-        threads: usize,
+        options: &Options,
         unreadable: &mut Vec<PathBuf>,
         job: &Job,
     ) -> Result<(u64, u64)> {
-        let bytes: u64 = files.iter().map(|&file| self.record(file).size()).sum();
+        let files = std::mem::take(&mut self.pending);
         job.files_total.fetch_add(files.len() as u64, Relaxed);
-        job.bytes_total.fetch_add(bytes, Relaxed);
-        let readings = share(threads, files.len(), Vec::new, |buffer, number| {
+        job.bytes_total.fetch_add(files.iter().map(|&file| self.record(file).size()).sum(), Relaxed);
+        let (mut count, mut bytes) = (0, 0);
+        for some in files.chunks(AT_ONCE) {
+            let readings = self.read_files(root, some, options.threads, job)?;
+            for (&file, reading) in some.iter().zip(readings) {
+                match reading {
+                    Reading::Read(digest, stat) => {
+                        self.set_digest(file, digest, &stat);
+                        (count, bytes) = (count + 1, bytes + digest.size);
+                    }
+                    Reading::Unreadable => {
+                        unreadable.push(root.show(&self.path_of(file)));
+                        self.remove(file);
+                    }
+                    Reading::Gone => self.remove(file),
+                }
+            }
+        }
+        unreadable.sort_unstable();
+        if !options.skip_unreadable && !unreadable.is_empty() {
+            return Err(Error::Unreadable { paths: std::mem::take(unreadable) });
+        }
+        Ok((count, bytes))
+    }
+
+    /// Read `files`, without noting what comes out.
+    pub(super) fn read_files(&self, root: &Root, files: &[u32], threads: usize, job: &Job) -> Result<Vec<Reading>> {
+        share(threads, files.len(), Vec::new, |buffer, number| {
             let mut sink = Hashing::default();
             let reading = match read_stable(root, &self.path_of(files[number]), buffer, job, &mut sink) {
                 Ok(stat) => Reading::Read(sink.hasher.finish(), stat),
@@ -87,22 +107,7 @@ impl State {
             };
             job.file_done();
             Ok(reading)
-        })?;
-        let (mut count, mut bytes) = (0, 0);
-        for (&file, reading) in files.iter().zip(readings) {
-            match reading {
-                Reading::Read(digest, stat) => {
-                    self.set_digest(file, digest, &stat);
-                    (count, bytes) = (count + 1, bytes + digest.size);
-                }
-                Reading::Unreadable => {
-                    unreadable.push(root.show(&self.path_of(file)));
-                    self.remove(file);
-                }
-                Reading::Gone => self.remove(file),
-            }
-        }
-        Ok((count, bytes))
+        })
     }
 
     /// What there is; nothing is counted as hashed.

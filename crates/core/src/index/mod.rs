@@ -3,68 +3,58 @@
 //! Invariant: a record's digest belongs to the bytes that had its stat, and a directory's digest to the entries its
 //! `entries_sum` tells of. One changed within the clock's grain of its reading is *racy*: read again, never trusted. So
 //! a damaged or half-written index costs time, never a wrong digest.
-//! Not here: looking at the disk (`scan`). Bytes: docs/format.md, "Index".
+//! `look` compares a state with the disk and says what differs (findings), `merge` takes findings over, `seal` takes
+//! digests and checksums, `file` stores. Not here: system calls (`scan`). Bytes: docs/format.md, "Index".
 
 mod file;
 mod find;
 mod hash;
+mod list;
+mod look;
+mod merge;
 mod record;
 mod seal;
 mod share;
+mod sound;
 mod status;
-mod walk;
 
 use std::fs::File;
 use std::ops::Range;
 
 pub use hash::{Summary, hash};
+pub use look::{Dirty, Hook, Options, Scope};
 pub use status::{Status, status};
 
 use crate::digest::Digest;
 use crate::scan::{Kind, Stat, Time};
-use record::{HAS_DIGEST, HAS_XATTRS, RACY, Record};
+use record::{HAS_DIGEST, HAS_LINKS, HAS_XATTRS, RACY, Record, SPARSE};
 
 /// All entries of a directory tree, numbered: 0 is the root, the entries of one directory stand together, sorted by
-/// name, and directories in breadth-first order. Numbers hold until `seal`.
+/// name, and directories in breadth-first order. Numbers hold until the next look or `seal`.
 pub struct State {
     records: Vec<Record>,
     names: Vec<u8>,
-    /// What this run knows of each record.
+    /// What is to be done about each record.
     marks: Vec<u8>,
-    /// What this run's stats said besides; empty in a state that was read and not scanned.
-    extras: Vec<Extra>,
+    /// Regular files whose digest must be taken.
+    pending: Vec<u32>,
     /// No entry was looked at before this.
     began: Time,
-    /// What this state was read from or written to, to be updated in place. Kept open: a file that has been replaced
-    /// meanwhile is then updated where nobody sees it.
+    /// What this state was read from or written to, to be updated in place; none when the structure is another. Kept
+    /// open: a file that has been replaced meanwhile is then updated where nobody sees it.
     file: Option<File>,
 }
 
-/// The stat is the one recorded and not racy; a directory besides has the entries that its digest was taken of.
-const VALID: u8 = 1;
-/// The checksum is right as it stands.
-const SEALED: u8 = 2;
-/// To be left out.
-const GONE: u8 = 4;
-/// An entry is not valid: the directory's digest must be taken.
-const STALE: u8 = 8;
+/// The record is not what its checksum says, nor what is stored.
+const RESEAL: u8 = 1;
+/// What the record tells of the entry is another: the digest of its directory must be taken.
+const OTHER: u8 = 2;
+/// The directory's digest must be taken.
+const STALE: u8 = 4;
 /// An entry's checksum changed: so must the directory's sum of them.
-const RESEALED: u8 = 16;
-
-#[derive(Clone, Copy)]
-struct Extra {
-    uid: u32,
-    gid: u32,
-    nlink: u64,
-    rdev: u64,
-    blocks: u64,
-}
-
-impl Extra {
-    fn of(stat: &Stat) -> Extra {
-        Extra { uid: stat.uid, gid: stat.gid, nlink: stat.nlink, rdev: stat.rdev, blocks: stat.blocks }
-    }
-}
+const RESUM: u8 = 8;
+/// To be left out.
+const GONE: u8 = 16;
 
 impl State {
     /// How many entries there are, the root included.
@@ -82,13 +72,19 @@ impl State {
         self.record(entry).mode()
     }
 
-    /// Owner, links, device and blocks are zero in a state that was read and not scanned.
+    /// What `lstat` said, but for the number of links and of blocks, which are zero.
     pub fn stat(&self, entry: u32) -> Stat {
-        let stat = self.record(entry).stat();
-        match self.extras.get(entry as usize) {
-            Some(&Extra { uid, gid, nlink, rdev, blocks }) => Stat { uid, gid, nlink, rdev, blocks, ..stat },
-            None => stat,
-        }
+        self.record(entry).stat()
+    }
+
+    /// Whether the inode, which is not a directory's, has more names than this.
+    pub fn has_links(&self, entry: u32) -> bool {
+        self.record(entry).has(HAS_LINKS)
+    }
+
+    /// Whether a file has fewer blocks than its size needs.
+    pub fn is_sparse(&self, entry: u32) -> bool {
+        self.record(entry).has(SPARSE)
     }
 
     /// The name's bytes; the root's is empty.
@@ -160,12 +156,8 @@ impl State {
     }
 
     /// The regular files whose digest must be taken, in order.
-    pub fn pending(&self) -> Vec<u32> {
-        let wanted = |&entry: &u32| {
-            let gone = self.marks[entry as usize] & GONE != 0;
-            !gone && self.kind(entry) == Kind::File && !self.record(entry).has(HAS_DIGEST)
-        };
-        (0..self.len()).filter(wanted).collect()
+    pub fn pending(&self) -> &[u32] {
+        &self.pending
     }
 
     /// Note the digest of a regular file: `stat` is what `read_stable` gave with these bytes.
@@ -175,31 +167,32 @@ impl State {
         record.set_stat(stat);
         record.set_sha256(&digest.sha256);
         record.set(HAS_DIGEST, true);
-        // The reading began later than the scan: what is not racy by the scan's clock is not by the reading's.
+        // The reading began later than the look: what is not racy by the look's clock is not by the reading's.
         record.set(RACY, stat.is_racy(began));
-        self.extras[entry as usize] = Extra::of(stat);
     }
 
     /// Leave an entry and all below it out: it is gone or may not be read. The directory that held it is listed anew by
-    /// the next scan. Its number stays until `seal`.
+    /// the next look. Its number stays until `seal`.
     pub fn remove(&mut self, entry: u32) {
         let parent = self.parent(entry);
         self.marks[entry as usize] |= GONE;
         self.touch(parent).set(RACY, true);
+        self.marks[parent as usize] |= STALE;
     }
 
     fn record(&self, entry: u32) -> &Record {
         &self.records[entry as usize]
     }
 
-    /// A record to be changed: not what it was, and to be sealed again.
+    /// A record to be changed.
     fn touch(&mut self, entry: u32) -> &mut Record {
-        self.marks[entry as usize] &= !(VALID | SEALED);
+        self.marks[entry as usize] |= RESEAL | OTHER;
         &mut self.records[entry as usize]
     }
 
-    fn is_valid(&self, entry: u32) -> bool {
-        self.marks[entry as usize] & VALID != 0
+    /// Whether the record is what was written once.
+    fn is_whole(&self, entry: u32) -> bool {
+        self.record(entry).is_sealed(self.name(entry))
     }
 }
 

@@ -4,18 +4,24 @@
 
 use crate::scan::{Kind, Stat, Time};
 
-pub const SIZE: usize = 120;
+pub const SIZE: usize = 128;
 
 /// The bytes as they lie on disk.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(transparent)]
 pub struct Record(pub [u8; SIZE]);
 
 pub const HAS_DIGEST: u8 = 1;
 pub const RACY: u8 = 2;
 pub const HAS_XATTRS: u8 = 4;
+pub const HAS_LINKS: u8 = 8;
+pub const SPARSE: u8 = 16;
+/// What `stat` says of it beside the stat's own place.
+const OF_STAT: u8 = HAS_LINKS | SPARSE;
 
 /// Where the stat lies: equal bytes, equal stat.
 const STAT: std::ops::Range<usize> = 4..56;
+const OWNER: std::ops::Range<usize> = 120..128;
 /// Where the SHA-256 lies.
 const CONTENT: std::ops::Range<usize> = 56..88;
 const FLAGS: usize = 98;
@@ -39,21 +45,25 @@ impl Record {
         record
     }
 
-    /// Owner, links, device and blocks are not kept.
+    /// Number of links and blocks are not kept: `HAS_LINKS` and `SPARSE` say what matters of them.
     pub fn stat(&self) -> Stat {
+        let is_device = matches!(self.kind(), Kind::CharDevice | Kind::BlockDevice);
         Stat {
             mode: self.mode(),
             dev: field!(u64, self, 8),
             ino: field!(u64, self, 16),
             size: self.size(),
-            mtime: Time { sec: field!(i64, self, 32), nsec: field!(u32, self, 48) },
-            ctime: Time { sec: field!(i64, self, 40), nsec: field!(u32, self, 52) },
+            mtime: Time { sec: field!(i64, self, 32), nsec: field!(u32, self, 40) },
+            ctime: Time { sec: field!(i64, self, 48), nsec: field!(u32, self, 44) },
+            uid: field!(u32, self, 120),
+            gid: field!(u32, self, 124),
+            rdev: if is_device { field!(u64, self, CONTENT.start) } else { 0 },
             ..Stat::default()
         }
     }
 
     pub fn has_stat_of(&self, other: &Record) -> bool {
-        self.0[STAT] == other.0[STAT]
+        self.0[STAT] == other.0[STAT] && self.0[OWNER] == other.0[OWNER]
     }
 
     pub fn set_stat(&mut self, stat: &Stat) {
@@ -62,9 +72,28 @@ impl Record {
         put(self, 16, &stat.ino.to_le_bytes());
         put(self, 24, &stat.size.to_le_bytes());
         put(self, 32, &stat.mtime.sec.to_le_bytes());
-        put(self, 40, &stat.ctime.sec.to_le_bytes());
-        put(self, 48, &stat.mtime.nsec.to_le_bytes());
-        put(self, 52, &stat.ctime.nsec.to_le_bytes());
+        put(self, 40, &stat.mtime.nsec.to_le_bytes());
+        put(self, 44, &stat.ctime.nsec.to_le_bytes());
+        put(self, 48, &stat.ctime.sec.to_le_bytes());
+        put(self, 120, &stat.uid.to_le_bytes());
+        put(self, 124, &stat.gid.to_le_bytes());
+        if matches!(stat.kind(), Kind::CharDevice | Kind::BlockDevice) {
+            put(self, CONTENT.start, &stat.rdev.to_le_bytes());
+        }
+        let is_file = stat.kind() == Kind::File;
+        self.set(HAS_LINKS, stat.nlink > 1 && stat.kind() != Kind::Directory);
+        self.set(SPARSE, is_file && stat.blocks.saturating_mul(512) < stat.size);
+    }
+
+    /// Take the stat and the attributes of `present` over, and keep the place, the content and what was racy.
+    pub fn restat(&mut self, present: &Record) {
+        self.0[STAT].copy_from_slice(&present.0[STAT]);
+        self.0[OWNER].copy_from_slice(&present.0[OWNER]);
+        if matches!(present.kind(), Kind::CharDevice | Kind::BlockDevice) {
+            self.0[CONTENT].copy_from_slice(&present.0[CONTENT]);
+        }
+        const TAKEN: u8 = OF_STAT | HAS_XATTRS | RACY;
+        self.0[FLAGS] = self.0[FLAGS] & !TAKEN | present.0[FLAGS] & TAKEN;
     }
 
     pub fn kind(&self) -> Kind {
@@ -160,11 +189,6 @@ impl Record {
     pub fn seal(&mut self, name: &[u8]) {
         let sum = checksum(self, name);
         put(self, 0, &sum.to_le_bytes());
-    }
-
-    /// Whether `other` stands at the same place of the same structure.
-    pub fn has_place_of(&self, other: &Record) -> bool {
-        self.0[92..98] == other.0[92..98] && self.0[100..112] == other.0[100..112]
     }
 }
 

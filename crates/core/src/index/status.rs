@@ -1,15 +1,20 @@
 //! What differs between the stored state and the tree as it is.
 //!
-//! Invariant: an entry is changed when its kind, permission bits, content or target is another; never for its times,
-//! its owner or its inode alone. A directory is changed for its own permission bits, not for its entries.
+//! Invariant: an entry is changed when its kind, permission bits, content, target or device is another; never for its
+//! times, its owner or its inode alone. A directory is changed for its own permission bits, not for its entries.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
-use super::State;
+use super::hash::Reading;
+use super::list::{Listed, Listing};
+use super::look::{Finding, Hook, Look, What};
+use super::merge::Visit;
+use super::record::Record;
+use super::{Options, Scope, State};
 use crate::error::Result;
 use crate::job::Job;
-use crate::scan::{Kind, Root};
+use crate::scan::{Kind, Root, Time};
 
 /// Paths below the root, each list sorted.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -26,91 +31,178 @@ pub struct Status {
 /// Compare `root` with the state stored at `index`, which stays as it is.
 ///
 /// # Errors
-/// What `State::scan`, `State::read` and `read_stable` say.
-pub fn status(root: &Path, index: &Path, threads: usize, job: &Job) -> Result<Status> {
+/// What `State::look`, `State::read` and `read_stable` say.
+pub fn status(root: &Path, index: &Path, options: &Options, job: &Job) -> Result<Status> {
     let root = Root::open(root)?;
-    let before = State::read(index)?;
-    let (mut now, mut unreadable) = State::scan(&root, before.as_ref(), threads, job)?;
-    let mut status = Status { is_fresh: before.is_none(), ..Status::default() };
-    if let Some(before) = &before {
-        // Only files with the same size and mode can be unchanged though their stat is not: those are read.
-        let mut doubtful = Vec::new();
-        pairs(before, &now, |old, new| {
-            if let (Some(old), Some(new)) = (old, new)
-                && now.kind(new) == Kind::File
-                && now.digest(new).is_none()
-                && before.digest(old).is_some_and(|digest| digest.size == now.stat(new).size)
-                && before.mode(old) == now.mode(new)
-            {
-                doubtful.push(new);
-            }
-        });
-        now.read_files(&root, &doubtful, threads, &mut unreadable, job)?;
-        now.drop_gone();
-        let hidden: HashSet<&PathBuf> = unreadable.iter().collect();
-        pairs(before, &now, |old, new| match (old, new) {
-            (Some(old), Some(new)) if differs(before, old, &now, new) => status.changed.push(now.path_of(new)),
-            (Some(old), None) if !is_hidden(&root, before, old, &hidden) => status.removed.push(before.path_of(old)),
-            (None, Some(new)) => status.added.push(now.path_of(new)),
-            _ => {}
-        });
-    } else {
-        status.added = (1..now.len()).map(|entry| now.path_of(entry)).collect();
-    }
-    for list in [&mut status.added, &mut status.changed, &mut status.removed] {
-        list.sort_unstable();
-    }
-    unreadable.sort_unstable();
-    status.unreadable = unreadable;
-    Ok(status)
-}
-
-/// Call `meet` for each path that either has, with its entries in `before` and `now`.
-fn pairs(before: &State, now: &State, mut meet: impl FnMut(Option<u32>, Option<u32>)) {
-    let mut waiting = vec![(Some(0), Some(0))];
-    while let Some((old, new)) = waiting.pop() {
-        meet(old, new);
-        let mut olds = old.map_or(0..0, |old| before.entries(old)).peekable();
-        let mut news = new.map_or(0..0, |new| now.entries(new)).peekable();
-        loop {
-            let order = match (olds.peek(), news.peek()) {
-                (Some(&old), Some(&new)) => before.name(old).cmp(now.name(new)),
-                (Some(_), None) => std::cmp::Ordering::Less,
-                (None, Some(_)) => std::cmp::Ordering::Greater,
-                (None, None) => break,
-            };
-            let old = if order.is_le() { olds.next() } else { None };
-            let new = if order.is_ge() { news.next() } else { None };
-            waiting.push((old, new));
+    match State::read(index, options.threads, job)? {
+        Some(before) => before.status(&root, Scope::All, options, None, job),
+        None => {
+            let (now, mut unreadable) = State::look(&root, None, Scope::All, options, None, job)?;
+            let mut added: Vec<_> = (1..now.len()).map(|entry| now.path_of(entry)).collect();
+            added.sort_unstable();
+            unreadable.sort_unstable();
+            Ok(Status { added, is_fresh: true, unreadable, ..Status::default() })
         }
     }
-}
-
-fn differs(before: &State, old: u32, now: &State, new: u32) -> bool {
-    let is_same = now.is_valid(new) && now.kind(new) != Kind::Directory
-        || before.is_whole(old)
-            && before.mode(old) == now.mode(new)
-            && before.target(old) == now.target(new)
-            && (now.kind(new) != Kind::File || before.digest(old) == now.digest(new));
-    !is_same
-}
-
-fn is_hidden(root: &Root, before: &State, entry: u32, unreadable: &HashSet<&PathBuf>) -> bool {
-    let mut at = entry;
-    !unreadable.is_empty()
-        && loop {
-            if unreadable.contains(&root.show(&before.path_of(at))) {
-                break true;
-            }
-            if at == 0 {
-                break false;
-            }
-            at = before.parent(at);
-        }
 }
 
 impl State {
-    fn is_whole(&self, entry: u32) -> bool {
-        self.record(entry).is_sealed(self.name(entry))
+    /// Compare what is in `scope` with this state, which must be whole.
+    ///
+    /// # Errors
+    /// What `State::look` and `read_stable` say.
+    pub fn status(
+        &self,
+        root: &Root,
+        scope: Scope<'_>,
+        options: &Options,
+        hook: Option<Hook<'_>>,
+        job: &Job,
+    ) -> Result<Status> {
+        let look = Look { root, options, hook, began: Time::now(), job };
+        let findings = look.findings(self, scope)?;
+        let mut comparison = Comparison { before: self, look: &look, status: Status::default(), doubtful: Vec::new() };
+        comparison.all(findings)?;
+        let Comparison { mut status, doubtful, .. } = comparison;
+        let readings = self.read_files(root, &doubtful, options.threads, job)?;
+        for (&file, reading) in doubtful.iter().zip(readings) {
+            let path = self.path_of(file);
+            match reading {
+                Reading::Read(digest, _) if self.digest(file) == Some(digest) => {}
+                Reading::Read(..) => status.changed.push(path),
+                Reading::Unreadable => status.unreadable.push(root.show(&path)),
+                Reading::Gone => status.removed.push(path),
+            }
+        }
+        for list in [&mut status.added, &mut status.changed, &mut status.removed] {
+            list.sort_unstable();
+        }
+        status.unreadable.sort_unstable();
+        Ok(status)
     }
+}
+
+struct Comparison<'a> {
+    before: &'a State,
+    look: &'a Look<'a>,
+    status: Status,
+    /// Files of the recorded size and mode: only reading tells.
+    doubtful: Vec<u32>,
+}
+
+impl Comparison<'_> {
+    fn all(&mut self, findings: Vec<Finding>) -> Result<()> {
+        let (mut listings, mut gone) = (HashMap::new(), Vec::new());
+        for Finding { directory, own, what } in findings {
+            if let Some(own) = own {
+                self.changed(directory, &own);
+            }
+            match what {
+                What::Entries(changed) => changed.iter().for_each(|(entry, present)| self.changed(*entry, present)),
+                What::Listing(listing) => {
+                    listings.insert(directory, listing);
+                }
+                What::Unreadable => self.status.unreadable.push(self.look.root.show(&self.before.path_of(directory))),
+                What::Gone => gone.push(directory),
+            }
+        }
+        for (directory, listing) in &listings {
+            self.listing(*directory, listing)?;
+        }
+        // Gone together with a directory above, or missing in its directory's listing: told there.
+        let told: HashSet<u32> = listings.keys().chain(&gone).copied().collect();
+        for directory in gone.into_iter().filter(|directory| !told.contains(&self.before.parent(*directory))) {
+            self.removed(directory);
+        }
+        Ok(())
+    }
+
+    fn changed(&mut self, entry: u32, present: &Record) {
+        let (was, is) = (self.before.stat(entry), present.stat());
+        let is_file = present.kind() == Kind::File;
+        if was.mode != is.mode || was.rdev != is.rdev || is_file && was.size != is.size || !self.before.is_whole(entry)
+        {
+            self.status.changed.push(self.before.path_of(entry));
+        } else if is_file {
+            self.doubtful.push(entry);
+        }
+    }
+
+    fn listing(&mut self, directory: u32, listing: &Listing) -> Result<()> {
+        let mut olds = self.before.entries(directory).peekable();
+        for listed in &listing.entries {
+            let name = match listed {
+                Listed::Kept(kept) => self.before.name(*kept),
+                Listed::New { record, .. } => listing.name(record),
+            };
+            while let Some(old) = olds.next_if(|&old| self.before.name(old) < name) {
+                self.removed(old);
+            }
+            let old = olds.next_if(|&old| self.before.name(old) == name);
+            if let Listed::New { record, .. } = listed {
+                self.present(directory, listing, record, old)?;
+            }
+        }
+        olds.for_each(|old| self.removed(old));
+        Ok(())
+    }
+
+    fn present(&mut self, directory: u32, listing: &Listing, record: &Record, old: Option<u32>) -> Result<()> {
+        let name = listing.name(record);
+        let path = join(&self.before.path_of(directory), name);
+        match old {
+            None => self.status.added.push(path.clone()),
+            Some(old) if self.before.kind(old) != record.kind() => {
+                self.status.changed.push(path.clone());
+                self.before.entries(old).for_each(|below| self.removed(below));
+            }
+            Some(old) if record.kind() == Kind::Symlink => {
+                if listing.target(record) != self.before.target(old) {
+                    self.status.changed.push(path);
+                }
+                return Ok(());
+            }
+            Some(old) => {
+                self.changed(old, record);
+                return Ok(());
+            }
+        }
+        if record.kind() == Kind::Directory { self.below(path) } else { Ok(()) }
+    }
+
+    /// Everything in a new directory is added.
+    fn below(&mut self, directory: Vec<u8>) -> Result<()> {
+        let mut waiting = vec![directory];
+        while let Some(path) = waiting.pop() {
+            let listing = match self.look.visit(&path)? {
+                Visit::Listed(listing) => listing,
+                Visit::Unreadable => {
+                    self.status.unreadable.push(self.look.root.show(&path));
+                    continue;
+                }
+                Visit::Gone => continue,
+            };
+            for listed in &listing.entries {
+                let Listed::New { record, .. } = listed else { continue };
+                let below = join(&path, listing.name(record));
+                if record.kind() == Kind::Directory {
+                    waiting.push(below.clone());
+                }
+                self.status.added.push(below);
+            }
+        }
+        Ok(())
+    }
+
+    fn removed(&mut self, entry: u32) {
+        let mut waiting = vec![entry];
+        while let Some(entry) = waiting.pop() {
+            self.status.removed.push(self.before.path_of(entry));
+            waiting.extend(self.before.entries(entry));
+        }
+    }
+}
+
+fn join(directory: &[u8], name: &[u8]) -> Vec<u8> {
+    if directory.is_empty() { name.to_vec() } else { [directory, name].join(&b'/') }
 }

@@ -56,10 +56,9 @@ struct Inode<'a> {
 impl Inode<'_> {
     /// Of what has several names, somewhere.
     fn of(state: &State, record: u32) -> Option<Inode<'_>> {
-        let scan::Stat { dev, ino, mode, rdev, nlink, .. } = state.stat(record);
+        let scan::Stat { dev, ino, mode, rdev, .. } = state.stat(record);
         let (digest, target) = (state.digest(record), state.target(record));
-        let is_linked = nlink > 1 && state.kind(record) != scan::Kind::Directory;
-        is_linked.then_some(Inode { dev, ino, mode, rdev, digest, target })
+        state.has_links(record).then_some(Inode { dev, ino, mode, rdev, digest, target })
     }
 }
 
@@ -128,10 +127,9 @@ fn hard_link(path: Vec<u8>, first: Vec<u8>, mode: u32) -> Entry {
 fn entry_of(root: &Root, state: &State, places: &Places<'_>, record: u32) -> Result<Entry> {
     let mut entry = Entry::of_record(state, record)?;
     if let Kind::Regular(content) = &mut entry.kind {
-        let stat = state.stat(record);
         content.chunks = places.chunks(&content.digest)?;
-        if stat.blocks * 512 < stat.size {
-            content.holes = holes_of(root, &entry.path, &stat)?;
+        if state.is_sparse(record) {
+            content.holes = holes_of(root, &entry.path, &state.stat(record))?;
         }
     }
     if state.has_xattrs(record) {
@@ -143,10 +141,11 @@ fn entry_of(root: &Root, state: &State, places: &Places<'_>, record: u32) -> Res
 fn holes_of(root: &Root, path: &[u8], stat: &scan::Stat) -> Result<Vec<(u64, u64)>> {
     let holes = || -> io::Result<Vec<(u64, u64)>> {
         let file = root.open_file(path)?;
-        let is_same = || Ok::<_, io::Error>(scan::Stat::from(rustix::fs::fstat(&file)?).agrees(stat));
+        let now = || Ok::<_, io::Error>(scan::Stat::from(rustix::fs::fstat(&file)?));
         // Of a file that is no longer what was read nothing is known: a hole that is none would hide bytes.
-        let holes = if is_same()? { scan::holes(&file, stat) } else { Ok(Vec::new()) };
-        if is_same()? { holes } else { Ok(Vec::new()) }
+        let before = now()?;
+        let holes = if before.agrees(stat) { scan::holes(&file, &before) } else { Ok(Vec::new()) };
+        if now()?.agrees(stat) { holes } else { Ok(Vec::new()) }
     };
     unless_gone(root, path, holes())
 }

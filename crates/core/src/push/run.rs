@@ -16,7 +16,7 @@ use crate::archive::{MAX_PAGE_FRAME, deflate};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::filemap::{ChunkAt, MapWriter, PageRef, PageText, fence};
-use crate::index::{State, Summary};
+use crate::index::{Options, Scope, State, Summary};
 use crate::job::Job;
 use crate::scan::Root;
 
@@ -61,8 +61,9 @@ pub struct Pushed {
 pub fn push(request: Request<'_>, out: &Sender<Sealed>, job: &Job) -> Result<Pushed> {
     let Request { root: path, index, known, pending, skip_unreadable, threads } = request;
     let root = Root::open(path)?;
-    let before = index.map(State::read).transpose()?.flatten();
-    let (mut state, mut unreadable) = State::scan(&root, before.as_ref(), threads, job)?;
+    let options = Options { threads, skip_unreadable };
+    let before = index.map(|path| State::read(path, threads, job)).transpose()?.flatten();
+    let (mut state, mut unreadable) = State::look(&root, before, Scope::All, &options, None, job)?;
     if !unreadable.is_empty() && !skip_unreadable {
         return Err(Error::Unreadable { paths: unreadable });
     }
@@ -83,10 +84,10 @@ pub fn push(request: Request<'_>, out: &Sender<Sealed>, job: &Job) -> Result<Pus
     }
     outcome.gone.iter().for_each(|&record| state.remove(record));
     packer.flush()?;
-    let tree = state.seal()?;
+    let tree = state.seal().ok_or_else(|| Error::Missing { what: "the digest of the root".to_owned() })?;
     let map = map(&root, &state, &Places { known, packer: &packer, outcome: &outcome }, tree, job)?;
     if let Some(index) = index {
-        state.write(index, before.as_ref())?;
+        state.write(index)?;
     }
     let mut fragment = FragmentWriter::default();
     packer.describe(&mut fragment);

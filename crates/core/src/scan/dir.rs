@@ -5,10 +5,13 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::buffer::spare_capacity;
-use rustix::fs::{AtFlags, Mode, OFlags, RawDir, lgetxattr, llistxattr, llistxattr_query, openat, readlinkat, statat};
+use rustix::fs::{
+    AtFlags, Mode, OFlags, RawDir, fstat, lgetxattr, llistxattr, llistxattr_query, openat, readlinkat, statat,
+};
 use rustix::io::Errno;
 
 use super::Stat;
+use crate::job::Job;
 
 /// The kernel's limits on a list of attribute names and on one value: a buffer of this size never is too small.
 const XATTR_MAX: usize = 65_536;
@@ -31,8 +34,8 @@ impl Dir {
         Ok(Dir { fd: openat(parent, name, flags, Mode::empty())? })
     }
 
-    /// The names of all entries but `.` and `..`, each ended by NUL, in no order.
-    pub fn list(&self) -> io::Result<Vec<u8>> {
+    /// The names of all entries but `.` and `..`, each ended by NUL, in no order. An error when `job` has been stopped.
+    pub fn list(&self, job: &Job) -> io::Result<Vec<u8>> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let readable = openat(&self.fd, ".", flags, Mode::empty())?;
         let mut buffer = [const { MaybeUninit::uninit() }; 32 * 1024];
@@ -44,12 +47,20 @@ impl Dir {
             if name != b".\0" && name != b"..\0" {
                 names.extend_from_slice(name);
             }
+            if entries.is_buffer_empty() {
+                job.step(0).map_err(io::Error::other)?;
+            }
         }
         Ok(names)
     }
 
     pub fn stat(&self, name: &[u8]) -> io::Result<Stat> {
         Ok(statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW)?.into())
+    }
+
+    /// Of the directory itself.
+    pub fn own_stat(&self) -> io::Result<Stat> {
+        Ok(fstat(&self.fd)?.into())
     }
 
     pub fn read_link(&self, name: &[u8]) -> io::Result<Vec<u8>> {
