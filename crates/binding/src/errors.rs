@@ -16,6 +16,7 @@ fn describe(error: &Error) -> (&'static str, &'static str, Option<&'static str>)
             "path-denied",
             Some("run as a user who may read it, or leave it out with --skip-unreadable"),
         ),
+        Error::Absent { .. } => ("NotFoundError", "path-missing", Some("write the tree there first: sapwood pull")),
         Error::Unstable { .. } => ("UnavailableError", "file-changing", Some("try again when nothing writes to it")),
         Error::Damaged { .. } => ("CorruptError", "damaged", None),
         Error::Mismatch { .. } => ("CorruptError", "chunk-corrupt", None),
@@ -51,7 +52,7 @@ fn build(py: Python<'_>, class: &str, text: &str, kind: &str, hint: Option<&str>
     let keywords = PyDict::new(py);
     keywords.set_item("kind", kind)?;
     keywords.set_item("hint", hint)?;
-    if let Error::Unreadable { paths } = error {
+    if let Error::Unreadable { paths } | Error::Absent { paths } = error {
         keywords.set_item("paths", paths.iter().map(|path| path.as_os_str()).collect::<Vec<_>>())?;
     }
     let class = py.import("sapwood.errors")?.getattr(class)?;

@@ -3,6 +3,7 @@
 mod enter;
 mod errors;
 mod filemap;
+mod index;
 mod mount;
 mod pull;
 mod push;
@@ -14,13 +15,14 @@ use pyo3::prelude::*;
 #[pymodule]
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     filemap::register(module)?;
+    index::register(module)?;
     mount::register(module)?;
     pull::register(module)?;
     push::register(module)?;
     tree::register(module)?;
     // `import sapwood._core.tree` must find what `from sapwood._core import tree` does.
     let modules = module.py().import("sys")?.getattr("modules")?;
-    for name in ["filemap", "mount", "pull", "push", "tree"] {
+    for name in ["filemap", "index", "mount", "pull", "push", "tree"] {
         modules.set_item(format!("sapwood._core.{name}"), module.getattr(name)?)?;
     }
     Ok(())

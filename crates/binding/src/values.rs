@@ -116,7 +116,7 @@ impl Entry {
     #[getter]
     fn digest(&self) -> Option<String> {
         match &self.0.kind {
-            Kind::Directory { digest } => Some(digest_text(digest)),
+            Kind::Directory { digest } => digest.as_ref().map(digest_text),
             Kind::Regular(content) => Some(digest_text(&content.digest)),
             _ => None,
         }

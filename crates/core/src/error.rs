@@ -17,6 +17,8 @@ pub enum Error {
     Io { doing: &'static str, path: PathBuf, source: io::Error },
     /// Files or directories that may not be read, in walk order; never empty.
     Unreadable { paths: Vec<PathBuf> },
+    /// Entries that a tree has and the directory has not; never empty.
+    Absent { paths: Vec<PathBuf> },
     /// A file that changed each time it was read.
     Unstable { path: PathBuf },
     /// Stored bytes that do not parse; `what` names the object, `found` the offence.
@@ -77,6 +79,10 @@ impl fmt::Display for Error {
             Error::Unreadable { paths } => {
                 write!(f, "no permission to read {}", show(&paths[0]))?;
                 if paths.len() > 1 { write!(f, " and {} more", paths.len() - 1) } else { Ok(()) }
+            }
+            Error::Absent { paths } => {
+                write!(f, "{} does not exist as the tree has it", show(&paths[0]))?;
+                if paths.len() > 1 { write!(f, ", nor do {} more", paths.len() - 1) } else { Ok(()) }
             }
             Error::Unstable { path } => write!(f, "{} changed each time it was read", show(path)),
             Error::Damaged { what, found } => write!(f, "{what} is damaged: {found}"),

@@ -103,9 +103,9 @@ fn entries() -> Vec<Entry> {
     (file.uid, file.gid) = (1000, 100);
     file.xattrs = vec![(b"user.k".to_vec(), b"v".to_vec())];
     vec![
-        entry(b"", Kind::Directory { digest: tree() }, 0o755, noon),
+        entry(b"", Kind::Directory { digest: Some(tree()) }, 0o755, noon),
         file,
-        entry(b"d", Kind::Directory { digest: Digest::of(b"") }, 0o700, Time { sec: -1, nsec: 0 }),
+        entry(b"d", Kind::Directory { digest: Some(Digest::of(b"")) }, 0o700, Time { sec: -1, nsec: 0 }),
         entry(b"l\xff", Kind::Symlink { target: b"a".to_vec() }, 0o777, noon),
     ]
 }

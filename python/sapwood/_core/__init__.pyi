@@ -1,9 +1,10 @@
 """The compiled core; a submodule a room. Import it only through the faces (tree, filemap, mount, push, pull)."""
 
 from . import filemap as filemap
+from . import index as index
 from . import mount as mount
 from . import pull as pull
 from . import push as push
 from . import tree as tree
 
-__all__ = ["filemap", "mount", "pull", "push", "tree"]
+__all__ = ["filemap", "index", "mount", "pull", "push", "tree"]

@@ -17,6 +17,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     "Trees on this machine": {
         "hash": ("hash", "print the tree digest of a directory"),
         "status": ("hash", "list what changed in a directory since its last hash or push"),
+        "index": ("index", "check the state kept of a directory, or explain one record of it"),
     },
     "Trees on their way": {
         "push": ("push", "store a directory and let a ref name it"),

@@ -7,27 +7,24 @@ Not here: the records (the core), pushing what changed (`push`).
 from __future__ import annotations
 
 import builtins
-import errno
 import hashlib
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, NamedTuple
 
 from sapwood import places
 from sapwood._core import tree as core
 from sapwood._core.filemap import Entry
 from sapwood.digests import TreeDigest
-from sapwood.errors import DeniedError, NotFoundError, UnavailableError
+from sapwood.errors import DeniedError, FormatError, NotFoundError
 from sapwood.progress import OnProgress, counter
+from sapwood.tree.files import read_file
 from sapwood.tree.tree import Tree, shown
 
-__all__ = ["Hashed", "Index", "Status", "default_index_path", "hash_tree", "status"]
-
-_PIECE = 1 << 20
+__all__ = ["FileId", "Hashed", "Index", "Status", "Verified", "default_index_path", "hash_tree", "status"]
 
 
 @dataclass(frozen=True)
@@ -65,6 +62,22 @@ def default_index_path(root: str | os.PathLike[str]) -> Path:
     return places.cache_dir() / "index" / f"{name}.index"
 
 
+class FileId(NamedTuple):
+    """What the file system knows an entry by; `kind` as in `Entry`."""
+
+    path: bytes
+    kind: str
+    dev: int
+    ino: int
+
+
+class Verified(NamedTuple):
+    """How many records an index has, and a line for each thing that is wrong."""
+
+    records: int
+    wrong: tuple[str, ...]
+
+
 class Index:
     """The state of the directory `root`, kept at `path`."""
 
@@ -90,6 +103,77 @@ class Index:
         found = core.status(self.root, self.path, _threads(), counter(progress))
         added, changed, removed, unreadable, fresh = found
         return Status(tuple(added), tuple(changed), tuple(removed), tuple(unreadable), fresh)
+
+    @classmethod
+    def read(cls, path: Path, root: str | os.PathLike[str], *, skip_unreadable: bool = False) -> Tree:
+        """Return the directory `root` as a lazy tree over the index at `path`.
+
+        A directory is looked at when it is expanded: what is out of date in it is hashed and the index brought up to
+        date, in place. Without a usable index all names are listed at once, and files are hashed as directories are
+        expanded. Asking for the digest looks at everything. Errors as `hash`, when a directory is looked at.
+        """
+        from sapwood._core.index import Live
+        from sapwood.tree.live import LiveDirectory
+
+        _make_folder(path.parent)
+        return Tree(LiveDirectory(root, Live(root, path, _threads(), skip_unreadable)))
+
+    def update_from(self, tree: Tree) -> None:
+        """Make the index that of `tree`, whose plain form lies in the directory.
+
+        It then has the entries of `tree` and no others: `status` tells what else is in the directory as added, and what
+        is not as the tree says as changed. Files of the right size are read, unless the index knew them.
+
+        Raises:
+            NotFoundError: `path-missing`; `paths` are all that do not exist in plain form.
+        """
+        from sapwood._core.index import adopt
+
+        _make_folder(self.path.parent)
+        adopt(self.root, self.path, [_given(tree, entry) for entry in tree.walk()], _threads())
+
+    @staticmethod
+    def is_valid_format(path: Path) -> bool:
+        """Say whether there is an index at `path` that this sapwood reads: header, names and structure are whole."""
+        from sapwood._core.index import is_valid_format
+
+        try:
+            return is_valid_format(path, _threads())
+        except FormatError:
+            return False
+
+    def file_ids(self) -> list[FileId]:
+        """Return the identity of each entry as the index has it, so that a renamed file can be recognised."""
+        from sapwood._core.index import file_ids
+
+        return [FileId(*found) for found in file_ids(self.path, _threads())]
+
+    def verify(self) -> Verified:
+        """Check the index itself, without the directory.
+
+        Raises:
+            NotFoundError: `missing`: there is none.
+            FormatError: `format-newer`.
+        """
+        from sapwood._core.index import verify
+
+        records, wrong = verify(self.path, _threads())
+        return Verified(records, tuple(wrong))
+
+    def describe(self, path: bytes) -> dict[str, Any]:
+        """Return what the record of `path` says, by field, and under `differs` what the disk says otherwise.
+
+        Raises:
+            NotFoundError: `path-missing`: the index has no record of it, or there is no index.
+        """
+        from sapwood._core.index import describe
+
+        found = describe(self.root, self.path, path.strip(b"/"), _threads())
+        if found is None:
+            raise NotFoundError(
+                f"the index has no record of {shown(path)}", kind="path-missing", hint=f"sapwood hash {self.root}"
+            )
+        return found
 
     def tree(self, *, progress: OnProgress | None = None) -> Tree:
         """Return the directory as a tree, as it is now; errors as `hash`."""
@@ -149,45 +233,25 @@ class _Directory:
         return self._state.list(path)
 
     def read(self, entry: Entry) -> Iterator[bytes]:
-        path = os.path.join(os.fsencode(self._root), entry.path)
-        # A small file is proved before its first byte is given; of a large one nobody is told that it was right.
-        with _opened(path) as file:
-            digest = hashlib.sha256()
-            held: list[bytes] = []
-            while piece := file.read(_PIECE):
-                digest.update(piece)
-                held.append(piece)
-                if len(held) > 1:
-                    yield held.pop(0)
-            if f"sha256:{digest.hexdigest()}" != entry.digest:
-                raise _changed(path)
-            yield from held
+        return read_file(os.path.join(os.fsencode(self._root), entry.path), entry.digest)
 
 
-@contextmanager
-def _opened(path: bytes) -> Iterator[BinaryIO]:
-    """Open a regular file: neither through a symlink nor waiting for the writer of a FIFO that took its place."""
-    try:
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except FileNotFoundError as error:
-        raise NotFoundError(f"{shown(path)} is gone", kind="path-missing", path=path) from error
-    except PermissionError as error:
-        raise DeniedError(f"no permission to read {shown(path)}", kind="path-denied", path=path) from error
-    except OSError as error:
-        if error.errno in (errno.ELOOP, errno.ENOTDIR, errno.ENXIO):
-            raise _changed(path) from error
-        raise UnavailableError(f"cannot read {shown(path)}: {error.strerror}", kind="io", path=path) from error
-    if not stat.S_ISREG(os.fstat(handle).st_mode):
-        os.close(handle)
-        raise _changed(path)
-    with os.fdopen(handle, "rb") as file:
-        yield file
+_TYPES = {
+    "dir": stat.S_IFDIR,
+    "reg": stat.S_IFREG,
+    "symlink": stat.S_IFLNK,
+    "char": stat.S_IFCHR,
+    "block": stat.S_IFBLK,
+    "fifo": stat.S_IFIFO,
+}
 
 
-def _changed(path: bytes) -> UnavailableError:
-    return UnavailableError(
-        f"{shown(path)} changed while it was read", kind="file-changing", hint="try again", path=path
-    )
+def _given(tree: Tree, entry: Entry) -> tuple[bytes, int, tuple[str, int] | None, bytes]:
+    """An entry as the core takes it."""
+    of = tree.lookup(entry.target) if entry.kind == "hardlink" and entry.target is not None else entry
+    digest = (of.digest, of.size) if of.kind == "reg" and of.digest is not None else None
+    target = of.target if of.kind == "symlink" and of.target is not None else b""
+    return entry.path, of.mode | _TYPES[of.kind], digest, target
 
 
 def _threads() -> int:

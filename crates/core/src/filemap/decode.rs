@@ -308,7 +308,7 @@ fn entry(row: Row<'_>, frames: &[FrameAt]) -> std::result::Result<Entry, &'stati
     }
     let kind = match row.kind {
         "dir" => Kind::Directory {
-            digest: Digest { sha256: row.digest.ok_or("a directory without digest")?.0, size: row.size },
+            digest: Some(Digest { sha256: row.digest.ok_or("a directory without digest")?.0, size: row.size }),
         },
         "reg" => {
             let digest = Digest { sha256: row.digest.ok_or("a file without digest")?.0, size: row.size };

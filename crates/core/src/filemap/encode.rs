@@ -100,7 +100,10 @@ pub fn entry(out: &mut Vec<u8>, entry: &Entry, mut frame: impl FnMut(&ChunkAt) -
         out.push(b'}');
     }
     match &entry.kind {
-        Kind::Directory { digest } => line.digest("digest", digest),
+        Kind::Directory { digest } => {
+            let digest = digest.as_ref().expect("the state that a map is made of is sealed");
+            line.digest("digest", digest);
+        }
         Kind::Regular(content) => {
             if !content.holes.is_empty() {
                 push_holes(line.key("holes"), &content.holes);

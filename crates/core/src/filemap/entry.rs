@@ -3,14 +3,17 @@
 use std::sync::Arc;
 
 use crate::digest::Digest;
+pub use crate::scan::parent_and_name;
+
 use crate::scan::Time;
 
 /// What an entry is, with what only that kind has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// `digest` is of the REAPI Directory message.
+    /// `digest` is of the REAPI Directory message; `None` where it is not known yet: in a working directory that was
+    /// looked at in part, never in a file map.
     Directory {
-        digest: Digest,
+        digest: Option<Digest>,
     },
     Regular(Content),
     Symlink {
@@ -86,21 +89,13 @@ impl Entry {
         matches!(self.kind, Kind::Directory { .. })
     }
 
-    /// Bytes of a blob, of a symlink's target, of a Directory message; else 0.
+    /// Bytes of a blob, of a symlink's target, of a Directory message that is known; else 0.
     pub fn size(&self) -> u64 {
         match &self.kind {
-            Kind::Directory { digest } => digest.size,
+            Kind::Directory { digest } => digest.map_or(0, |digest| digest.size),
             Kind::Regular(content) => content.digest.size,
             Kind::Symlink { target } => target.len() as u64,
             _ => 0,
         }
-    }
-}
-
-/// `a/b/c` -> (`a/b`, `c`); a name at the top has the empty parent, and so has the root, whose name is empty.
-pub fn parent_and_name(path: &[u8]) -> (&[u8], &[u8]) {
-    match path.iter().rposition(|&b| b == b'/') {
-        Some(slash) => (&path[..slash], &path[slash + 1..]),
-        None => (b"", path),
     }
 }

@@ -11,7 +11,7 @@ fn entry(path: &str, kind: Kind) -> Entry {
 }
 
 fn directory(path: &str) -> Entry {
-    entry(path, Kind::Directory { digest: Digest::of(path.as_bytes()) })
+    entry(path, Kind::Directory { digest: Some(Digest::of(path.as_bytes())) })
 }
 
 fn file(path: &str, text: &str) -> Entry {

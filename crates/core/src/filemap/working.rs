@@ -6,10 +6,10 @@ use crate::index::State;
 use crate::scan;
 
 impl Entry {
-    /// The entry of a record of a sealed state, as if it stood alone: no places of chunks, holes, attributes, other names.
+    /// The entry of a record, as if it stood alone: no places of chunks, holes, attributes, other names.
     ///
     /// # Errors
-    /// `Missing` when a file or directory has no digest: the state is not sealed.
+    /// `Missing` when a file has no digest: it is yet to be read.
     pub fn of_record(state: &State, record: u32) -> Result<Entry> {
         let stat = state.stat(record);
         let digest = || {
@@ -18,7 +18,7 @@ impl Entry {
         };
         let (major, minor) = (rustix::fs::major(stat.rdev), rustix::fs::minor(stat.rdev));
         let kind = match state.kind(record) {
-            scan::Kind::Directory => Kind::Directory { digest: digest()? },
+            scan::Kind::Directory => Kind::Directory { digest: state.digest(record) },
             scan::Kind::File => Kind::Regular(Content { digest: digest()?, chunks: Vec::new(), holes: Vec::new() }),
             scan::Kind::Symlink => Kind::Symlink { target: state.target(record).to_vec() },
             scan::Kind::CharDevice => Kind::CharDevice { major, minor },

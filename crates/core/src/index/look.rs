@@ -22,11 +22,12 @@ pub struct Options {
     pub skip_unreadable: bool,
 }
 
-/// What to look at.
+/// What to look at. The rest is taken to be as recorded.
 #[derive(Clone, Copy)]
 pub enum Scope<'a> {
     All,
-    /// The rest is taken to be as recorded.
+    /// One directory and its entries, not what is below them.
+    Directory(&'a [u8]),
     Only(&'a Dirty),
 }
 
@@ -103,6 +104,10 @@ impl Look<'_> {
                 )?;
                 Ok(found.into_iter().flatten().collect())
             }
+            Scope::Directory(path) => match state.find(path).filter(|&entry| state.kind(entry) == Kind::Directory) {
+                Some(directory) => Ok(self.directory(state, directory, false)?.into_iter().collect()),
+                None => Ok(Vec::new()),
+            },
             Scope::Only(dirty) => self.only(state, dirty),
         }
     }

@@ -6,10 +6,13 @@
 //! `look` compares a state with the disk and says what differs (findings), `merge` takes findings over, `seal` takes
 //! digests and checksums, `file` stores. Not here: system calls (`scan`). Bytes: docs/format.md, "Index".
 
+mod adopt;
 mod file;
 mod find;
 mod hash;
+mod inspect;
 mod list;
+mod live;
 mod look;
 mod merge;
 mod record;
@@ -21,7 +24,10 @@ mod status;
 use std::fs::File;
 use std::ops::Range;
 
+pub use adopt::{Given, adopt};
 pub use hash::{Summary, hash};
+pub use inspect::{Described, verify};
+pub use live::Live;
 pub use look::{Dirty, Hook, Options, Scope};
 pub use status::{Status, status};
 

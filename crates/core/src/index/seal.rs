@@ -55,7 +55,8 @@ impl State {
         self.resum(directory);
     }
 
-    fn message_digest(&self, directory: u32) -> Option<Digest> {
+    /// `None` while that of an entry is not known.
+    pub(super) fn message_digest(&self, directory: u32) -> Option<Digest> {
         let mut message = Directory::default();
         for entry in self.entries(directory) {
             let name = self.name(entry);
@@ -70,10 +71,15 @@ impl State {
     }
 
     fn resum(&mut self, directory: u32) {
-        let entries = self.entries(directory);
-        let terms = entries.enumerate().map(|(position, entry)| entry_term(self.record(entry).sum(), position));
-        let sum = terms.fold(0, u64::wrapping_add);
+        let sum = self.sum_of(directory);
         self.records[directory as usize].set_entries_sum(sum);
         self.marks[directory as usize] |= RESEAL;
+    }
+
+    /// Over the checksums of a directory's entries.
+    pub(super) fn sum_of(&self, directory: u32) -> u64 {
+        let entries = self.entries(directory);
+        let terms = entries.enumerate().map(|(position, entry)| entry_term(self.record(entry).sum(), position));
+        terms.fold(0, u64::wrapping_add)
     }
 }

@@ -2,6 +2,7 @@
 
 mod damage;
 mod disk;
+mod partial;
 mod people;
 
 use std::fs;

@@ -125,6 +125,14 @@ impl From<rustix::fs::Stat> for Stat {
     }
 }
 
+/// `a/b/c` -> (`a/b`, `c`); a name at the top has the empty parent, and so has the root, whose name is empty.
+pub fn parent_and_name(path: &[u8]) -> (&[u8], &[u8]) {
+    match path.iter().rposition(|&b| b == b'/') {
+        Some(slash) => (&path[..slash], &path[slash + 1..]),
+        None => (b"", path),
+    }
+}
+
 /// Whether `error` says that the path no longer leads to what was there; a symbolic link leads nowhere.
 pub fn is_gone(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR | libc::ELOOP))

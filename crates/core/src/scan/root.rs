@@ -12,7 +12,7 @@ use rustix::fs::{Access, CWD, Mode, OFlags, ResolveFlags, SeekFrom, openat, open
 use rustix::io::Errno;
 
 use super::dir::PROC_FDS;
-use super::{Dir, Stat};
+use super::{Dir, Stat, parent_and_name};
 use crate::error::{Error, Result};
 
 pub struct Root {
@@ -54,6 +54,12 @@ impl Root {
         Ok(Dir::new(self.beneath(rel, OFlags::PATH | OFlags::DIRECTORY)?))
     }
 
+    /// What is at `rel`, itself.
+    pub fn stat(&self, rel: &[u8]) -> io::Result<Stat> {
+        let (dir, name) = self.parent(rel)?;
+        if name.is_empty() { dir.own_stat() } else { dir.stat(name) }
+    }
+
     /// Extended attributes of an entry itself, sorted by name: all that may be read.
     pub fn xattrs(&self, rel: &[u8]) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
         let (dir, name) = self.parent(rel)?;
@@ -61,10 +67,7 @@ impl Root {
     }
 
     fn parent<'a>(&self, rel: &'a [u8]) -> io::Result<(Dir, &'a [u8])> {
-        let (parent, name) = match rel.iter().rposition(|&b| b == b'/') {
-            Some(slash) => (&rel[..slash], &rel[slash + 1..]),
-            None => (&b""[..], rel),
-        };
+        let (parent, name) = parent_and_name(rel);
         Ok((self.open_dir(parent)?, name))
     }
 

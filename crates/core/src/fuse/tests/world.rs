@@ -47,7 +47,7 @@ impl Tree {
 
     pub fn directory(&mut self, path: impl AsRef<[u8]>) -> &mut Entry {
         let digest = Digest { size: 77, ..Digest::of(path.as_ref()) };
-        self.add(path, 0o755, Kind::Directory { digest })
+        self.add(path, 0o755, Kind::Directory { digest: Some(digest) })
     }
 
     pub fn file(&mut self, path: impl AsRef<[u8]>, bytes: impl AsRef<[u8]>) -> &mut Entry {

@@ -1,0 +1,120 @@
+//! Looks at a part of the tree: what is in scope is right afterwards, the rest is as recorded.
+
+use std::sync::Mutex;
+
+use super::*;
+use crate::scan::Root;
+
+fn look(place: &Place, state: State, scope: Scope<'_>) -> State {
+    let root = Root::open(&place.root).unwrap();
+    let (mut state, unreadable) =
+        State::look(&root, Some(state), scope, &options(2, false), None, &Job::default()).unwrap();
+    assert!(unreadable.is_empty());
+    state.read_pending(&root, &options(2, false), &mut Vec::new(), &Job::default()).unwrap();
+    state.seal();
+    state
+}
+
+fn paths(paths: &[&str]) -> std::collections::BTreeSet<Vec<u8>> {
+    paths.iter().map(|path| path.as_bytes().to_vec()).collect()
+}
+
+#[test]
+fn told_what_changed_a_look_at_that_alone_gives_the_digest_of_the_whole() {
+    let place = Place::new();
+    place.hash();
+    let mut state = State::read(&place.index, 2, &Job::default()).unwrap().unwrap();
+    let steps: [(&dyn Fn(), Dirty); 7] = [
+        (&|| place.write("b/c", "TWO"), Dirty { entries: paths(&["b/c"]), ..Dirty::default() }),
+        (&|| place.write("b/d/e", "longer"), Dirty { entries: paths(&["b/d/e", "no/such"]), ..Dirty::default() }),
+        (&|| place.write("b/new", "new"), Dirty { directories: paths(&["b"]), ..Dirty::default() }),
+        (&|| place.write("x/y/z", "deep"), Dirty { directories: paths(&["", "x", "x/y"]), ..Dirty::default() }),
+        (&|| fs::remove_dir_all(place.path("b/g")).unwrap(), Dirty { directories: paths(&["b"]), ..Dirty::default() }),
+        (&|| fs::remove_file(place.path("b/d/f")).unwrap(), Dirty { entries: paths(&["b/d/f"]), ..Dirty::default() }),
+        (
+            &|| {
+                fs::rename(place.path("b/d"), place.path("out")).unwrap();
+                place.write("out/e", "edited where nobody looked");
+                fs::rename(place.path("out"), place.path("b/d")).unwrap();
+            },
+            Dirty { trees: paths(&["b/d"]), directories: paths(&["", "b"]), ..Dirty::default() },
+        ),
+    ];
+    for (change, dirty) in steps {
+        change();
+        state = look(&place, state, Scope::Only(&dirty));
+        assert_eq!(state.root_digest(), Some(independent(&place.root)), "{dirty:?}");
+    }
+}
+
+#[test]
+fn what_is_not_in_scope_is_left_as_recorded() {
+    let place = Place::new();
+    let (state, ..) = place.try_hash().unwrap();
+    let old = state.digest(state.find(b"b/d/e").unwrap());
+    place.write("b/d/e", "THREE");
+    place.write("b/c", "TWO");
+    let state = look(&place, state, Scope::Directory(b"b"));
+    assert_eq!(state.digest(state.find(b"b/d/e").unwrap()), old);
+    assert_eq!(state.digest(state.find(b"b/c").unwrap()), Some(Digest::of(b"TWO")));
+    let state = look(&place, state, Scope::All);
+    assert_eq!(state.root_digest(), Some(independent(&place.root)));
+}
+
+#[test]
+fn each_directory_is_announced_before_its_entries_are_looked_at() {
+    let place = Place::new();
+    let seen = Mutex::new(Vec::new());
+    let hook = |path: &[u8], _: &crate::scan::Dir| {
+        seen.lock().unwrap().push(String::from_utf8(path.to_vec()).unwrap());
+        // Whatever comes now must be found.
+        if path == b"b/d" {
+            place.write("b/d/late", "late");
+        }
+        Ok(())
+    };
+    let root = Root::open(&place.root).unwrap();
+    let announced = |state: Option<State>| {
+        let state = State::look(&root, state, Scope::All, &options(2, false), Some(&hook), &Job::default()).unwrap().0;
+        let mut seen = std::mem::take(&mut *seen.lock().unwrap());
+        seen.sort_unstable();
+        (state, seen)
+    };
+    let (state, seen) = announced(None);
+    assert_eq!(seen, ["", "b", "b/d", "b/g", "empty"]);
+    assert!(state.find(b"b/d/late").is_some());
+    place.write("new/deep/file", "");
+    let (_, seen) = announced(Some(state));
+    assert_eq!(seen, ["", "b", "b/d", "b/g", "empty", "new", "new/deep"]);
+}
+
+#[test]
+fn a_status_of_the_dirty_part_is_that_of_the_whole() {
+    let place = Place::new();
+    let (state, ..) = place.try_hash().unwrap();
+    place.write("b/c", "TWO");
+    place.write("b/x/y", "new");
+    fs::remove_dir_all(place.path("b/g")).unwrap();
+    let root = Root::open(&place.root).unwrap();
+    let dirty = Dirty { directories: paths(&["b", "b/g", "b/x"]), entries: paths(&["b/c"]), ..Dirty::default() };
+    let part = state.status(&root, Scope::Only(&dirty), &options(2, false), None, &Job::default()).unwrap();
+    assert_eq!(part, place.status());
+    assert_eq!((part.added.len(), part.changed.len(), part.removed.len()), (2, 1, 2));
+}
+
+#[test]
+fn a_directory_of_very_many_entries_is_shared_among_the_threads_and_gives_the_same_state() {
+    let place = Place::empty();
+    for number in 0..5000 {
+        place.write(&format!("many/{number}"), if number % 1000 == 0 { "content" } else { "" });
+    }
+    settle();
+    assert_eq!(place.hash(), 5000);
+    assert_eq!(place.hash(), 0);
+    place.write("many/4711", "edited");
+    settle();
+    assert_eq!(place.hash(), 1);
+    place.write("many/added", "");
+    settle();
+    assert_eq!(place.hash(), 1);
+}
