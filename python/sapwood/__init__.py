@@ -11,12 +11,10 @@ Promise: `import sapwood` costs next to nothing. Each name below is imported fro
 a program that only hashes never loads a store.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING
-
 # In step with Cargo.toml (tests/unit/test_package.py); a constant, because asking the installed metadata takes 20 ms.
 __version__ = "0.1.0"
 
+TYPE_CHECKING = False  # as typing has it, without the 5 ms that importing typing takes
 if TYPE_CHECKING:
     from sapwood.errors import SapwoodError as SapwoodError
     from sapwood.open import open_store as open_store
@@ -43,6 +41,8 @@ __all__ = ["__version__", *_EXPORTS]
 def __getattr__(name: str) -> object:
     if name not in _EXPORTS:
         raise AttributeError(f"module 'sapwood' has no attribute {name!r}")
+    from importlib import import_module
+
     value: object = getattr(import_module(_EXPORTS[name]), name)
     globals()[name] = value
     return value

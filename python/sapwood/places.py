@@ -7,20 +7,29 @@ Exception, on purpose: credentials for S3 are read from the usual `AWS_...` vari
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
-__all__ = ["cache_dir", "default_store", "s3_endpoint"]
+TYPE_CHECKING = False  # as typing has it, without the 5 ms that importing typing takes
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["cache_dir", "default_store", "index_dir", "s3_endpoint"]
 
 
 def cache_dir() -> Path:
     """Return the user's cache: `$SAPWOOD_CACHE`, else `$XDG_CACHE_HOME/sapwood`, else `~/.cache/sapwood`."""
-    given = os.environ.get("SAPWOOD_CACHE")
-    return Path(given) if given else _base("XDG_CACHE_HOME", ".cache") / "sapwood"
+    from pathlib import Path
+
+    return Path(_cache())
+
+
+def index_dir() -> str:
+    """Return where indexes are kept, in the user's cache. A string: `sapwood hash` loads no pathlib."""
+    return os.path.join(_cache(), "index")
 
 
 def default_store() -> str:
     """Return the URL of a bare ref's store: `$SAPWOOD_STORE`, else `sapwood/store` in the user's data directory."""
-    return os.environ.get("SAPWOOD_STORE") or str(_base("XDG_DATA_HOME", ".local/share") / "sapwood" / "store")
+    return os.environ.get("SAPWOOD_STORE") or os.path.join(_base("XDG_DATA_HOME", ".local/share"), "sapwood", "store")
 
 
 def s3_endpoint() -> str | None:
@@ -31,7 +40,11 @@ def s3_endpoint() -> str | None:
     return None
 
 
-def _base(variable: str, below_home: str) -> Path:
+def _cache() -> str:
+    return os.environ.get("SAPWOOD_CACHE") or os.path.join(_base("XDG_CACHE_HOME", ".cache"), "sapwood")
+
+
+def _base(variable: str, below_home: str) -> str:
     given = os.environ.get(variable, "")
     # The XDG specification tells programs to ignore a base that is not absolute.
-    return Path(given) if os.path.isabs(given) else Path.home() / below_home
+    return given if os.path.isabs(given) else os.path.join(os.path.expanduser("~"), below_home)

@@ -12,7 +12,6 @@ import pwd
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sapwood import __version__
@@ -59,7 +58,7 @@ def push(
     root: str | os.PathLike[str],
     ref: str,
     *,
-    index: Path | None = None,
+    index: str | os.PathLike[str] | None = None,
     skip_unreadable: bool = False,
     progress: OnProgress | None = None,
 ) -> Pushed:

@@ -30,6 +30,28 @@ def test_version_loads_nothing_heavy() -> None:
     assert not {"argparse", "rich", "obstore", "asyncio", "json", "importlib.metadata", "sapwood._core"} & set(loaded)
 
 
+# What takes longer to import than a small tree to hash: docs/decisions/0008-start-up.md.
+HEAVY = {"argparse", "asyncio", "collections", "contextlib", "dataclasses", "enum", "functools", "hashlib", "inspect"}
+HEAVY |= {"importlib.metadata", "json", "locale", "obstore", "pathlib", "re", "rich", "shutil", "socket", "subprocess"}
+HEAVY |= {"tempfile", "typing", "urllib", "urllib.parse"}
+
+
+@pytest.mark.parametrize("words", [["hash"], ["status"], ["hash", "--index=state"], ["status", "--index", "state"]])
+def test_hash_and_status_load_nothing_heavy(run: Sapwood, words: list[str]) -> None:
+    # What the interpreter itself has loaded, a virtual environment's site among it, does not count.
+    code = "import sys; before = set(sys.modules)\nfrom sapwood.cli.main import main\nassert main(sys.argv[1:]) == 0\n"
+    code += "print(*sorted(set(sys.modules) - before), file=sys.stderr)"
+    (run.home / "tree").mkdir()
+    said = subprocess.run(
+        [sys.executable, "-c", code, *words, "tree"],
+        cwd=run.home, env=run.environment, check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    loaded = said.stderr.splitlines()[-1].split()
+    assert "sapwood.tree.index" in loaded
+    assert not HEAVY & set(loaded)
+    assert not {"sapwood.tree.tree", "sapwood.store", "sapwood.digests"} & set(loaded)
+
+
 def test_help_lists_every_command_and_every_exit_code(run: Sapwood) -> None:
     said = run("--help")
     assert said.code == 0

@@ -1,5 +1,6 @@
 //! The extension module `sapwood._core`: a file a room, each a submodule. No logic: arguments in, values out.
 
+mod digest;
 mod enter;
 mod errors;
 mod filemap;
@@ -14,6 +15,7 @@ use pyo3::prelude::*;
 
 #[pymodule]
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    digest::register(module)?;
     filemap::register(module)?;
     index::register(module)?;
     mount::register(module)?;
@@ -22,7 +24,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     tree::register(module)?;
     // `import sapwood._core.tree` must find what `from sapwood._core import tree` does.
     let modules = module.py().import("sys")?.getattr("modules")?;
-    for name in ["filemap", "index", "mount", "pull", "push", "tree"] {
+    for name in ["digest", "filemap", "index", "mount", "pull", "push", "tree"] {
         modules.set_item(format!("sapwood._core.{name}"), module.getattr(name)?)?;
     }
     Ok(())

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from os import PathLike
 from typing import final
 
+from sapwood.digests import TreeDigest
+
 from .filemap import Entry
 
 __all__ = ["State", "hash", "status"]
@@ -13,7 +15,7 @@ class State:
     """A working directory as it was when hashed. Immutable."""
 
     @property
-    def digest(self) -> str:
+    def digest(self) -> TreeDigest:
         """The tree digest."""
     @property
     def size(self) -> int:

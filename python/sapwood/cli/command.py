@@ -5,43 +5,43 @@ Promise: a call that cannot be right ends in the same two lines as any other mis
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import NoReturn
+from sapwood.cli.plain import PlainParser
 
-from sapwood.errors import InvalidInputError
+TYPE_CHECKING = False  # as typing has it, without the 5 ms that importing typing takes
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable
+    from typing import Any
 
 
-@dataclass(frozen=True)
 class Command:
     """`configure` adds the arguments to a parser, `run` takes what was parsed and returns the exit code."""
 
-    configure: Callable[[argparse.ArgumentParser], None]
-    run: Callable[[argparse.Namespace], int]
-    examples: str
+    __slots__ = ("configure", "examples", "run")
+
+    def __init__(
+        self,
+        configure: Callable[[argparse.ArgumentParser], None],
+        run: Callable[[argparse.Namespace], int],
+        examples: str,
+    ) -> None:
+        self.configure = configure
+        self.run = run
+        self.examples = examples
 
     def parser(self, name: str, summary: str) -> argparse.ArgumentParser:
         """Return the parser of this command's arguments."""
-        examples = "".join(f"  {line.strip()}\n" for line in self.examples.strip().splitlines())
-        parser = _Parser(
-            prog=f"sapwood {name}",
-            description=summary[0].upper() + summary[1:] + ".",
-            epilog=f"examples:\n{examples}",
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-            allow_abbrev=False,
-        )
+        from sapwood.cli.parser import make
+
+        parser = make(name, summary, self.examples)
         self.configure(parser)
         return parser
 
     def main(self, name: str, summary: str, arguments: list[str]) -> int:
         """Parse `arguments` and run."""
-        return self.run(self.parser(name, summary).parse_args(arguments))
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise InvalidInputError(f"{self.prog[8:]}: {message}", kind="bad-usage", hint=f"{self.prog} --help")
+        plain: Any = PlainParser()
+        self.configure(plain)
+        return self.run(plain.parse(arguments) or self.parser(name, summary).parse_args(arguments))
 
 
 def add_prefetch(parser: argparse.ArgumentParser) -> None:

@@ -1,92 +1,134 @@
 """The index of a working directory: hashing it costs what changed.
 
 Promise: a digest is never wrong, whatever happened to the state on disk; damage there costs time only.
-Not here: the records (the core), pushing what changed (`push`).
+Not here: the records (the core), reading the directory as a tree (`working`, `live`), pushing what changed (`push`).
+What `sapwood hash` waits for: import at the top only what every hash needs (docs/decisions/0008-start-up.md).
 """
 
 from __future__ import annotations
 
-import builtins
-import hashlib
 import os
 import stat
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, NamedTuple
 
 from sapwood import places
+from sapwood._core import digest as core_digest
 from sapwood._core import tree as core
-from sapwood._core.filemap import Entry
-from sapwood.digests import TreeDigest
 from sapwood.errors import DeniedError, FormatError, NotFoundError
-from sapwood.progress import OnProgress, counter
-from sapwood.tree.files import read_file
-from sapwood.tree.tree import Tree, shown
 
-__all__ = ["FileId", "Hashed", "Index", "Status", "Verified", "default_index_path", "hash_tree", "status"]
+TYPE_CHECKING = False  # as typing has it, without the 5 ms that importing typing takes
+if TYPE_CHECKING:
+    import builtins
+    from collections.abc import Callable
+    from pathlib import Path
+    from typing import Any
+
+    from sapwood._core.filemap import Entry
+    from sapwood.digests import TreeDigest
+    from sapwood.progress import OnProgress
+    from sapwood.tree.inspection import FileId, Verified
+    from sapwood.tree.tree import Tree
+
+__all__ = ["Hashed", "Index", "Status", "default_index_path", "hash_tree", "status"]
 
 
-@dataclass(frozen=True)
 class Hashed:
     """A tree digest, and what it took. `size` is that of the root's Directory message; sizes in bytes."""
 
-    digest: TreeDigest
-    size: int
-    files: int
-    directories: int
-    symlinks: int
-    bytes: int
-    files_hashed: int
-    bytes_hashed: int
-    unreadable: tuple[builtins.bytes, ...]
+    __slots__ = (
+        "bytes",
+        "bytes_hashed",
+        "digest",
+        "directories",
+        "files",
+        "files_hashed",
+        "size",
+        "symlinks",
+        "unreadable",
+    )
+
+    def __init__(
+        self,
+        *,
+        digest: TreeDigest,
+        size: int,
+        files: int,
+        directories: int,
+        symlinks: int,
+        bytes: int,  # noqa: A002 - the name of the field
+        files_hashed: int,
+        bytes_hashed: int,
+        unreadable: tuple[builtins.bytes, ...],
+    ) -> None:
+        self.digest = digest
+        self.size = size
+        self.files = files
+        self.directories = directories
+        self.symlinks = symlinks
+        self.bytes = bytes
+        self.files_hashed = files_hashed
+        self.bytes_hashed = bytes_hashed
+        self.unreadable = unreadable
+
+    def __repr__(self) -> str:
+        return f"<Hashed {self.digest[:19]}, {self.files_hashed} of {self.files} files hashed>"
 
 
-@dataclass(frozen=True)
 class Status:
     """Paths that differ from the last hash or push, sorted. `fresh`: there was none, so all is added.
 
     Nothing is said of what is `unreadable`.
     """
 
-    added: tuple[bytes, ...]
-    changed: tuple[bytes, ...]
-    removed: tuple[bytes, ...]
-    unreadable: tuple[bytes, ...]
-    fresh: bool
+    __slots__ = ("added", "changed", "fresh", "removed", "unreadable")
+
+    def __init__(
+        self,
+        *,
+        added: tuple[bytes, ...],
+        changed: tuple[bytes, ...],
+        removed: tuple[bytes, ...],
+        unreadable: tuple[bytes, ...],
+        fresh: bool,
+    ) -> None:
+        self.added = added
+        self.changed = changed
+        self.removed = removed
+        self.unreadable = unreadable
+        self.fresh = fresh
+
+    def __repr__(self) -> str:
+        return f"<Status {len(self.added)} added, {len(self.changed)} changed, {len(self.removed)} removed>"
 
 
-def default_index_path(root: str | os.PathLike[str]) -> Path:
+def default_index_path(root: str | os.PathLike[str]) -> str:
     """Return where the state of `root` is kept unless told otherwise: docs/format.md, "Index"."""
-    name = hashlib.sha256(os.fsencode(os.path.realpath(root))).hexdigest()[:32]
-    return places.cache_dir() / "index" / f"{name}.index"
-
-
-class FileId(NamedTuple):
-    """What the file system knows an entry by; `kind` as in `Entry`."""
-
-    path: bytes
-    kind: str
-    dev: int
-    ino: int
-
-
-class Verified(NamedTuple):
-    """How many records an index has, and a line for each thing that is wrong."""
-
-    records: int
-    wrong: tuple[str, ...]
+    name = core_digest.sha256(os.fsencode(os.path.realpath(root)))[:32]
+    return os.path.join(places.index_dir(), f"{name}.index")
 
 
 class Index:
     """The state of the directory `root`, kept at `path`."""
 
-    def __init__(self, root: str | os.PathLike[str], path: Path | None = None) -> None:
-        self.root = Path(root)
-        self.path = path or default_index_path(root)
+    def __init__(self, root: str | os.PathLike[str], path: str | os.PathLike[str] | None = None) -> None:
+        self._root = os.fspath(root)
+        self._path = os.fspath(path) if path is not None else default_index_path(root)
 
     def __repr__(self) -> str:
-        return f"Index({str(self.root)!r}, {str(self.path)!r})"
+        return f"Index({self._root!r}, {self._path!r})"
+
+    @property
+    def root(self) -> Path:
+        """The directory."""
+        from pathlib import Path
+
+        return Path(self._root)
+
+    @property
+    def path(self) -> Path:
+        """Where its state is kept."""
+        from pathlib import Path
+
+        return Path(self._path)
 
     def hash(self, *, skip_unreadable: bool = False, progress: OnProgress | None = None) -> Hashed:
         """Hash what changed, bring the state on disk up to date, return the tree digest.
@@ -100,12 +142,18 @@ class Index:
 
     def status(self, *, progress: OnProgress | None = None) -> Status:
         """Say what changed since the last hash or push, and leave the state as it is; errors as `hash`."""
-        found = core.status(self.root, self.path, _threads(), counter(progress))
+        found = core.status(self._root, self._path, _threads(), _counter(progress))
         added, changed, removed, unreadable, fresh = found
-        return Status(tuple(added), tuple(changed), tuple(removed), tuple(unreadable), fresh)
+        return Status(
+            added=tuple(added),
+            changed=tuple(changed),
+            removed=tuple(removed),
+            unreadable=tuple(unreadable),
+            fresh=fresh,
+        )
 
     @classmethod
-    def read(cls, path: Path, root: str | os.PathLike[str], *, skip_unreadable: bool = False) -> Tree:
+    def read(cls, path: str | os.PathLike[str], root: str | os.PathLike[str], *, skip_unreadable: bool = False) -> Tree:
         """Return the directory `root` as a lazy tree over the index at `path`.
 
         A directory is looked at when it is expanded: what is out of date in it is hashed and the index brought up to
@@ -114,8 +162,9 @@ class Index:
         """
         from sapwood._core.index import Live
         from sapwood.tree.live import LiveDirectory
+        from sapwood.tree.tree import Tree
 
-        _make_folder(path.parent)
+        _make_folder(path)
         return Tree(LiveDirectory(root, Live(root, path, _threads(), skip_unreadable)))
 
     def update_from(self, tree: Tree) -> None:
@@ -129,11 +178,11 @@ class Index:
         """
         from sapwood._core.index import adopt
 
-        _make_folder(self.path.parent)
-        adopt(self.root, self.path, [_given(tree, entry) for entry in tree.walk()], _threads())
+        _make_folder(self._path)
+        adopt(self._root, self._path, [_given(tree, entry) for entry in tree.walk()], _threads())
 
     @staticmethod
-    def is_valid_format(path: Path) -> bool:
+    def is_valid_format(path: str | os.PathLike[str]) -> bool:
         """Say whether there is an index at `path` that this sapwood reads: header, names and structure are whole."""
         from sapwood._core.index import is_valid_format
 
@@ -145,8 +194,9 @@ class Index:
     def file_ids(self) -> list[FileId]:
         """Return the identity of each entry as the index has it, so that a renamed file can be recognised."""
         from sapwood._core.index import file_ids
+        from sapwood.tree.inspection import FileId
 
-        return [FileId(*found) for found in file_ids(self.path, _threads())]
+        return [FileId(*found) for found in file_ids(self._path, _threads())]
 
     def verify(self) -> Verified:
         """Check the index itself, without the directory.
@@ -156,8 +206,9 @@ class Index:
             FormatError: `format-newer`.
         """
         from sapwood._core.index import verify
+        from sapwood.tree.inspection import Verified
 
-        records, wrong = verify(self.path, _threads())
+        records, wrong = verify(self._path, _threads())
         return Verified(records, tuple(wrong))
 
     def describe(self, path: bytes) -> dict[str, Any]:
@@ -167,25 +218,29 @@ class Index:
             NotFoundError: `path-missing`: the index has no record of it, or there is no index.
         """
         from sapwood._core.index import describe
+        from sapwood.tree.tree import shown
 
-        found = describe(self.root, self.path, path.strip(b"/"), _threads())
+        found = describe(self._root, self._path, path.strip(b"/"), _threads())
         if found is None:
             raise NotFoundError(
-                f"the index has no record of {shown(path)}", kind="path-missing", hint=f"sapwood hash {self.root}"
+                f"the index has no record of {shown(path)}", kind="path-missing", hint=f"sapwood hash {self._root}"
             )
         return found
 
     def tree(self, *, progress: OnProgress | None = None) -> Tree:
         """Return the directory as a tree, as it is now; errors as `hash`."""
         state, hashed = self._hash(False, progress)
-        return Tree(_Directory(self.root, state, hashed.digest))
+        from sapwood.tree.tree import Tree
+        from sapwood.tree.working import WorkingDirectory
+
+        return Tree(WorkingDirectory(self._root, state, hashed.digest))
 
     def _hash(self, skip_unreadable: bool, progress: OnProgress | None) -> tuple[core.State, Hashed]:
-        _make_folder(self.path.parent)
-        state, numbers, unreadable = core.hash(self.root, self.path, _threads(), skip_unreadable, counter(progress))
+        _make_folder(self._path)
+        state, numbers, unreadable = core.hash(self._root, self._path, _threads(), skip_unreadable, _counter(progress))
         files, directories, symlinks, size, files_hashed, bytes_hashed = numbers
         hashed = Hashed(
-            digest=TreeDigest(state.digest),
+            digest=state.digest,
             size=state.size,
             files=files,
             directories=directories,
@@ -201,7 +256,7 @@ class Index:
 def hash_tree(
     root: str | os.PathLike[str],
     *,
-    index: Path | None = None,
+    index: str | os.PathLike[str] | None = None,
     skip_unreadable: bool = False,
     progress: OnProgress | None = None,
 ) -> Hashed:
@@ -209,31 +264,11 @@ def hash_tree(
     return Index(root, index).hash(skip_unreadable=skip_unreadable, progress=progress)
 
 
-def status(root: str | os.PathLike[str], *, index: Path | None = None, progress: OnProgress | None = None) -> Status:
+def status(
+    root: str | os.PathLike[str], *, index: str | os.PathLike[str] | None = None, progress: OnProgress | None = None
+) -> Status:
     """Say what changed in a directory; see `Index.status`."""
     return Index(root, index).status(progress=progress)
-
-
-class _Directory:
-    """A working directory as a source: entries from the state, contents from the disk, proved against it."""
-
-    def __init__(self, root: Path, state: core.State, digest: TreeDigest) -> None:
-        self._root = root
-        self._state = state
-        self._digest = digest
-
-    @property
-    def digest(self) -> TreeDigest:
-        return self._digest
-
-    def lookup(self, path: bytes) -> Entry | None:
-        return self._state.lookup(path)
-
-    def list(self, path: bytes) -> list[Entry]:
-        return self._state.list(path)
-
-    def read(self, entry: Entry) -> Iterator[bytes]:
-        return read_file(os.path.join(os.fsencode(self._root), entry.path), entry.digest)
 
 
 _TYPES = {
@@ -254,13 +289,23 @@ def _given(tree: Tree, entry: Entry) -> tuple[bytes, int, tuple[str, int] | None
     return entry.path, of.mode | _TYPES[of.kind], digest, target
 
 
+def _counter(progress: OnProgress | None) -> Callable[[int, int, int, int], None] | None:
+    if progress is None:
+        return None
+    from sapwood.progress import counter
+
+    return counter(progress)
+
+
 def _threads() -> int:
     return os.cpu_count() or 1
 
 
-def _make_folder(folder: Path) -> None:
+def _make_folder(path: str | os.PathLike[str]) -> None:
+    """Make the directory that an index is to lie in."""
+    folder = os.path.dirname(path) or "."
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        os.makedirs(folder, exist_ok=True)
     except OSError as error:
         raise DeniedError(
             f"cannot make {folder}: {error.strerror}",
