@@ -18,7 +18,8 @@ from sapwood.fetch import bring_pages, load_map, located, read_frames
 from sapwood.store.address import Address
 from sapwood.store.snapshot import Snapshot
 from sapwood.store.store import Store
-from sapwood.tree.tree import Tree, shown
+from sapwood.tree.source import shown
+from sapwood.tree.tree import Tree
 
 if TYPE_CHECKING:
     from sapwood.mount.process import Started
@@ -105,7 +106,7 @@ def open_tree(what: str) -> Tree:
 
 def tree_of(store: Store, snapshot: Snapshot) -> Tree:
     """Return the tree of a snapshot; errors as `load_map`."""
-    return Tree(_Stored(store, load_map(store, snapshot, pages=False)))
+    return Tree.from_source(_Stored(store, load_map(store, snapshot, pages=False)))
 
 
 class _Stored:
@@ -119,6 +120,9 @@ class _Stored:
     def digest(self) -> TreeDigest:
         return TreeDigest(self._map.tree)
 
+    def hashed(self) -> TreeDigest:
+        return self.digest
+
     def lookup(self, path: bytes) -> Entry | None:
         self._bring(path, children=False)
         return self._map.lookup(path)
@@ -126,6 +130,10 @@ class _Stored:
     def list(self, path: bytes) -> list[Entry]:
         self._bring(path, children=True)
         return self._map.list(path)
+
+    def listing(self, path: bytes) -> FileMap:
+        self._bring(path, children=True)
+        return self._map
 
     def _bring(self, path: bytes, *, children: bool) -> None:
         if missing := self._map.missing(path, children):

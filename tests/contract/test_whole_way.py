@@ -41,7 +41,7 @@ class WholeWay:
         assert second.chunks_sent == 2
 
         reader = open_store(place.read_url)
-        assert [entry.name for entry in reader.tree("main").list()] == [b"large", b"link", b"sub"]
+        assert [*reader.tree("main").items] == [b"large", b"link", b"sub"]
         before = open_tree(f"{place.read_url}#main@{first.snapshot}")
         assert list(before.diff(reader.tree("main"))) == [("changed", b"sub/file-07")]
         pulled = reader.pull("main", tmp_path / "copy")

@@ -100,10 +100,10 @@ def assert_right_or_named(kept: Kept, kind: str, place: Path, tmp_path: Path, ri
     errors = []
     try:
         tree = open_tree(f"{place}#main")
-        for entry in tree.walk():
-            if entry.kind in ("reg", "hardlink"):
-                given = b"".join(tree.read_blob(entry.path))
-                wanted = {(kept.trees[ref] / os.fsdecode(entry.path)).read_bytes() for ref in right}
+        for path, item in tree.list():
+            if item.kind in ("reg", "hardlink"):
+                given = b"".join(tree.read_blob(path))
+                wanted = {(kept.trees[ref] / os.fsdecode(path)).read_bytes() for ref in right}
                 assert given in wanted
     except SapwoodError as error:
         errors.append(error)

@@ -95,7 +95,7 @@ def test_no_reader_takes_what_a_newer_sapwood_wrote_for_damage(tmp_path: Path, t
         assert said.err.splitlines()[-1].startswith("hint: ")
     assert not (tmp_path / "out").exists()
     with pytest.raises(FormatError) as newer:
-        open_tree(address).list()
+        open_tree(address).list_immediate()
     assert newer.value.kind == "format-newer"
 
 

@@ -32,7 +32,7 @@ def test_packs_are_plain_archives_of_chunks_named_by_their_sha256(tmp_path: Path
     store = open_store(str(tmp_path / "store"), create=True)
     store.push(tree, "main")
     subprocess.run(["sh", "-c", UNPACK, "-", tmp_path / "store", chunks], check=True)
-    recovered = store.tree("main").lookup(b"large").chunks
+    recovered = store.tree("main").lookup(b"large").entry.chunks
     assert b"".join((chunks / digest.removeprefix("sha256:")).read_bytes() for _, _, digest, _ in recovered) == large
     small = store.tree("main").lookup(b"small").digest
     assert small is not None

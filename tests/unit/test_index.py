@@ -45,7 +45,7 @@ def test_a_lazy_tree_hashes_what_is_expanded_and_nothing_else(tmp_path: Path, tr
     settle(tree)
     lazy = Index.read(index.path, tree)
     before = index.path.stat().st_ino
-    assert [entry.name for entry in lazy.list(b"b/d")] == [b"e", b"f"]
+    assert [*lazy.find_tree(b"b/d").items] == [b"e", b"f"]
     assert index.path.stat().st_ino == before, "in place"
     assert index.describe(b"b/d/e")["differs"] == []
     assert index.describe(b"x/y/z")["differs"] != []
@@ -55,7 +55,7 @@ def test_a_lazy_tree_hashes_what_is_expanded_and_nothing_else(tmp_path: Path, tr
 def test_a_lazy_tree_without_an_index_lists_names_and_hashes_as_it_is_expanded(tmp_path: Path, tree: Path) -> None:
     index = read(tmp_path, tree)
     lazy = Index.read(index.path, tree)
-    assert [(entry.name, entry.digest is None) for entry in lazy.list()] == [
+    assert [(name, item.entry.digest is None) for name, item in lazy.list_immediate()] == [
         (b"a", False), (b"b", True), (b"link", True), (b"x", True),
     ]  # fmt: skip
     assert index.hash().files_hashed == 4, "all but `a`"
@@ -70,8 +70,8 @@ def test_a_lazy_tree_sees_what_was_added_and_removed(tmp_path: Path, tree: Path)
     shutil.rmtree(tree / "x")
     settle(tree)
     lazy = Index.read(index.path, tree)
-    assert [entry.path for entry in lazy.list(b"new/deep")] == [b"new/deep/file"]
-    assert [entry.name for entry in lazy.list()] == [b"a", b"b", b"link", b"new"]
+    assert [*lazy.find_tree(b"new/deep").items] == [b"file"]
+    assert [*lazy.items] == [b"a", b"b", b"link", b"new"]
     assert lazy.find(b"x/y") is None
     assert lazy.digest == tree_digest(tree)
     assert not index.verify().wrong
@@ -79,9 +79,9 @@ def test_a_lazy_tree_sees_what_was_added_and_removed(tmp_path: Path, tree: Path)
 
 def test_a_lazy_tree_stays_what_it_was_when_it_was_looked_at(tmp_path: Path, tree: Path) -> None:
     lazy = Index.read(tmp_path / "i", tree)
-    seen = lazy.list(b"b/d")
+    seen = [item.entry for _, item in lazy.find_tree(b"b/d").list()]
     (tree / "b/d/e").write_text("THREE")
-    assert lazy.list(b"b/d") == seen
+    assert [item.entry for _, item in lazy.find_tree(b"b/d").list()] == seen
     with pytest.raises(UnavailableError) as changed:
         b"".join(lazy.read_blob(b"b/d/e"))
     assert changed.value.kind == "file-changing"
@@ -100,7 +100,7 @@ def test_a_damaged_record_is_never_believed_by_a_partial_look(tmp_path: Path, tr
         index.path.write_bytes(damaged)
         lazy = Index.read(index.path, tree)
         (tree / f"added{record}").write_text("so that all records are written anew")
-        lazy.list()
+        lazy.list_immediate()
         assert index.hash().digest == tree_digest(tree)
 
 

@@ -219,7 +219,7 @@ def test_nesting_beyond_what_the_kernel_takes_in_a_path_or_opens_at_a_time_comes
         assert differences(root, tmp_path / "out") == []
         # A pull that fails must be able to clear it away again.
         leaf = store.tree("main").lookup(b"x" * width + (b"/" + b"x" * width) * (levels - 1) + b"/again")
-        pack = Path(store.url) / "packs" / f"{leaf.chunks[0][0].pack}.tar.zst"
+        pack = Path(store.url) / "packs" / f"{leaf.entry.chunks[0][0].pack}.tar.zst"
         pack.rename(tmp_path / "pack")
         with pytest.raises(NotFoundError):
             store.pull("main", tmp_path / "again")

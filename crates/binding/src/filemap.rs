@@ -16,7 +16,7 @@ use crate::values::{Entry, Frame, digest_text, parse_sha};
 #[pyclass(frozen, module = "sapwood._core.filemap")]
 pub struct FileMap(pub Arc<filemap::FileMap>);
 
-fn absent(Missing(page): Missing) -> Error {
+pub fn absent(Missing(page): Missing) -> Error {
     Error::Missing { what: format!("page {page} of the file map") }
 }
 

@@ -1,6 +1,7 @@
 //! The extension module `sapwood._core`: a file a room, each a submodule. No logic: arguments in, values out.
 
 mod digest;
+mod directory;
 mod enter;
 mod errors;
 mod filemap;
@@ -16,6 +17,7 @@ use pyo3::prelude::*;
 #[pymodule]
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     digest::register(module)?;
+    directory::register(module)?;
     filemap::register(module)?;
     index::register(module)?;
     mount::register(module)?;
@@ -24,7 +26,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     tree::register(module)?;
     // `import sapwood._core.tree` must find what `from sapwood._core import tree` does.
     let modules = module.py().import("sys")?.getattr("modules")?;
-    for name in ["digest", "filemap", "index", "mount", "pull", "push", "tree"] {
+    for name in ["digest", "directory", "filemap", "index", "mount", "pull", "push", "tree"] {
         modules.set_item(format!("sapwood._core.{name}"), module.getattr(name)?)?;
     }
     Ok(())

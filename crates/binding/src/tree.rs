@@ -11,7 +11,7 @@ use crate::enter::{direct, enter};
 use crate::values::{Entry, digest_text, paths};
 
 #[pyclass(frozen, module = "sapwood._core.tree")]
-struct State(index::State);
+pub struct State(pub index::State);
 
 #[pymethods]
 impl State {

@@ -1,6 +1,7 @@
 """The compiled core; a submodule a room. Import it only through the faces (tree, filemap, mount, push, pull)."""
 
 from . import digest as digest
+from . import directory as directory
 from . import filemap as filemap
 from . import index as index
 from . import mount as mount
@@ -8,4 +9,4 @@ from . import pull as pull
 from . import push as push
 from . import tree as tree
 
-__all__ = ["digest", "filemap", "index", "mount", "pull", "push", "tree"]
+__all__ = ["digest", "directory", "filemap", "index", "mount", "pull", "push", "tree"]

@@ -7,6 +7,7 @@ import os
 import stat
 import sys
 from datetime import UTC, datetime
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from sapwood.cli import show
@@ -15,7 +16,7 @@ from sapwood.cli.command import Command, add_json
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from sapwood.tree.tree import Entry
+    from sapwood.tree.tree import Item, Tree
 
 _KINDS = {
     "dir": stat.S_IFDIR,
@@ -42,32 +43,40 @@ def _ls(arguments: argparse.Namespace) -> int:
     from sapwood.open import open_tree
 
     tree = open_tree(arguments.tree)
-    path = os.fsencode(arguments.path)
-    entries: Iterable[Entry]
-    if arguments.recursive:
-        entries = (entry for entry in tree.walk(path) if entry.path)
-    else:
-        asked = tree.lookup(path)
-        entries = tree.list(path) if asked.kind == "dir" else [asked]
+    entries = _asked(tree, os.fsencode(arguments.path).strip(b"/"), recursive=arguments.recursive)
     if arguments.json:
-        show.document([_record(entry) for entry in entries])
+        show.document([_record(path, item) for path, item in entries])
         return 0
-    for entry in entries:
-        name = entry.path if arguments.recursive else entry.name
+    for path, item in entries:
+        name = path if arguments.recursive else path.rpartition(b"/")[2]
         if arguments.long:
-            # A hard link's attributes are those of its first name.
-            first = tree.lookup(entry.target) if entry.kind == "hardlink" and entry.target is not None else entry
-            arrow = (b" -> ", entry.target) if entry.kind == "symlink" and entry.target is not None else ()
-            show.line(_long(first), name, *arrow)
+            arrow = (b" -> ", item.target) if item.kind == "symlink" and item.target is not None else ()
+            show.line(_long(item), name, *arrow)
         else:
             show.line(name)
     return 0
 
 
-def _long(entry: Entry) -> str:
-    mode = stat.filemode(_KINDS[entry.kind] | entry.mode)
-    size = f"{entry.size:,}" if entry.device is None else "{}, {}".format(*entry.device)
-    return f"{mode} {entry.links:>2} {entry.uid:>5} {entry.gid:>5} {size:>13} {_time(entry.mtime_ns)[:19]}Z  "
+def _asked(tree: Tree, path: bytes, *, recursive: bool) -> Iterable[tuple[bytes, Item]]:
+    """What is listed, by its path in the tree."""
+    from sapwood.tree.source import joined
+    from sapwood.tree.tree import Tree
+
+    asked = tree.lookup(path)
+    if not isinstance(asked, Tree):
+        return [(path, asked)]
+    below = asked.list() if recursive else asked.list_immediate()
+    inside = ((joined(path, name), item) for name, item in below)
+    return chain([(path, asked)], inside) if recursive and path else inside
+
+
+def _long(item: Item) -> str:
+    # A hard link's attributes are those of its first name.
+    about = item.resolved()
+    mode = stat.filemode(_KINDS[item.kind] | about.mode)
+    size = f"{about.size:,}" if about.device is None else "{}, {}".format(*about.device)
+    when = _time(about.mtime_ns or 0)[:19]
+    return f"{mode} {about.links:>2} {about.uid:>5} {about.gid:>5} {size:>13} {when}Z  "
 
 
 def _time(ns: int) -> str:
@@ -79,9 +88,9 @@ def _time(ns: int) -> str:
     return f"{moment}.{fraction:09d}Z"
 
 
-def _record(entry: Entry) -> dict[str, object]:
+def _record(path: bytes, entry: Item) -> dict[str, object]:
     return {
-        "path": show.text(entry.path),
+        "path": show.text(path),
         "type": entry.kind,
         "size": entry.size,
         "mode": entry.mode,
@@ -114,13 +123,22 @@ def _cat(arguments: argparse.Namespace) -> int:
 def _configure_diff(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("a", metavar="A", help=f"the one tree: {_TREE}")
     parser.add_argument("b", metavar="B", help="the other")
-    add_json(parser)
+    parser.add_argument("paths", metavar="PATH", nargs="*", help="compare only what is there (default: everything)")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("-u", "--unified", action="store_true", help="as text that `patch -p1` and `git apply` take")
+    form.add_argument("-z", dest="nul", action="store_true", help="end each line with a NUL, names as they are")
+    form.add_argument("--json", action="store_true", help="report as one JSON document on stdout")
 
 
 def _diff(arguments: argparse.Namespace) -> int:
     from sapwood.open import open_tree
 
-    changes = open_tree(arguments.a).diff(open_tree(arguments.b))
+    a, b = open_tree(arguments.a), open_tree(arguments.b)
+    if arguments.paths:
+        a, b = _only(a, b, [os.fsencode(path).strip(b"/") for path in arguments.paths])
+    if arguments.unified:
+        return _write_unified(a, b)
+    changes = a.diff(b)
     if arguments.json:
         found = [{"kind": change.kind, "path": show.text(change.path)} for change in changes]
         show.document(found)
@@ -128,7 +146,36 @@ def _diff(arguments: argparse.Namespace) -> int:
     code = 0
     for change in changes:
         code = 1
-        show.line(_LETTERS[change.kind], " ", change.path)
+        if arguments.nul:
+            sys.stdout.buffer.write(f"{_LETTERS[change.kind]} ".encode() + change.path + b"\0")
+        else:
+            show.line(_LETTERS[change.kind], " ", change.path)
+    return code
+
+
+def _only(a: Tree, b: Tree, paths: list[bytes]) -> tuple[Tree, Tree]:
+    """Both trees with what they have at `paths`, and nothing else."""
+    from sapwood.errors import NotFoundError
+    from sapwood.tree.source import shown
+    from sapwood.tree.tree import Tree
+
+    only = Tree.of({}), Tree.of({})
+    for path in paths:
+        found = a.find(path), b.find(path)
+        if found == (None, None):
+            raise NotFoundError(f"no {shown(path)} in either tree", kind="path-missing", path=path)
+        only = only[0].modify(path, found[0]), only[1].modify(path, found[1])
+    return only
+
+
+def _write_unified(a: Tree, b: Tree) -> int:
+    from sapwood.tree.unified import unified_diff
+
+    code = 0
+    for line in unified_diff(a, b):
+        code = 1
+        sys.stdout.buffer.write(line)
+    sys.stdout.buffer.flush()
     return code
 
 
@@ -155,6 +202,7 @@ COMMANDS = {
         """
         sapwood diff main .                   A is only in the second, D only in the first, M in both but different
         sapwood diff main other && echo same  exit code 0: no difference, 1: some
+        sapwood diff -u main . lib | patch -p1 -d checkout
         """,
     ),
 }

@@ -22,11 +22,10 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any
 
-    from sapwood._core.filemap import Entry
     from sapwood.digests import TreeDigest
     from sapwood.progress import OnProgress
     from sapwood.tree.inspection import FileId, Verified
-    from sapwood.tree.tree import Tree
+    from sapwood.tree.tree import Item, Tree
 
 __all__ = ["Hashed", "Index", "Status", "default_index_path", "hash_tree", "status"]
 
@@ -165,7 +164,7 @@ class Index:
         from sapwood.tree.tree import Tree
 
         _make_folder(path)
-        return Tree(LiveDirectory(root, Live(root, path, _threads(), skip_unreadable)))
+        return Tree.from_source(LiveDirectory(root, Live(root, path, _threads(), skip_unreadable)))
 
     def update_from(self, tree: Tree) -> None:
         """Make the index that of `tree`, whose plain form lies in the directory.
@@ -179,7 +178,7 @@ class Index:
         from sapwood._core.index import adopt
 
         _make_folder(self._path)
-        adopt(self._root, self._path, [_given(tree, entry) for entry in tree.walk()], _threads())
+        adopt(self._root, self._path, [_given(path, item) for path, item in [(b"", tree), *tree.list()]], _threads())
 
     @staticmethod
     def is_valid_format(path: str | os.PathLike[str]) -> bool:
@@ -218,7 +217,7 @@ class Index:
             NotFoundError: `path-missing`: the index has no record of it, or there is no index.
         """
         from sapwood._core.index import describe
-        from sapwood.tree.tree import shown
+        from sapwood.tree.source import shown
 
         found = describe(self._root, self._path, path.strip(b"/"), _threads())
         if found is None:
@@ -233,7 +232,7 @@ class Index:
         from sapwood.tree.tree import Tree
         from sapwood.tree.working import WorkingDirectory
 
-        return Tree(WorkingDirectory(self._root, state, hashed.digest))
+        return Tree.from_source(WorkingDirectory(self._root, state, hashed.digest))
 
     def _hash(self, skip_unreadable: bool, progress: OnProgress | None) -> tuple[core.State, Hashed]:
         _make_folder(self._path)
@@ -281,12 +280,12 @@ _TYPES = {
 }
 
 
-def _given(tree: Tree, entry: Entry) -> tuple[bytes, int, tuple[str, int] | None, bytes]:
-    """An entry as the core takes it."""
-    of = tree.lookup(entry.target) if entry.kind == "hardlink" and entry.target is not None else entry
+def _given(path: bytes, item: Item) -> tuple[bytes, int, tuple[str, int] | None, bytes]:
+    """An item as the core takes it."""
+    of = item.resolved()
     digest = (of.digest, of.size) if of.kind == "reg" and of.digest is not None else None
     target = of.target if of.kind == "symlink" and of.target is not None else b""
-    return entry.path, of.mode | _TYPES[of.kind], digest, target
+    return path, of.mode | _TYPES[of.kind], digest, target
 
 
 def _counter(progress: OnProgress | None) -> Callable[[int, int, int, int], None] | None:

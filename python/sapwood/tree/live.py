@@ -14,8 +14,8 @@ from sapwood._core.filemap import Entry
 from sapwood._core.index import Live
 from sapwood.digests import TreeDigest
 from sapwood.errors import InternalError, NotFoundError, UnavailableError
-from sapwood.tree.files import read_file
-from sapwood.tree.tree import shown
+from sapwood.tree.disk import read_proved
+from sapwood.tree.source import shown
 
 __all__ = ["LiveDirectory"]
 
@@ -30,7 +30,10 @@ class LiveDirectory:
         self._digest: TreeDigest | None = None
 
     @property
-    def digest(self) -> TreeDigest:
+    def digest(self) -> TreeDigest | None:
+        return self._digest
+
+    def hashed(self) -> TreeDigest:
         """Look at everything there is.
 
         Raises:
@@ -73,7 +76,10 @@ class LiveDirectory:
         return entries
 
     def read(self, entry: Entry) -> Iterator[bytes]:
-        return read_file(os.path.join(self._root, entry.path), entry.digest)
+        return read_proved(self._root, entry.path, digest=entry.digest)
+
+    def listing(self, path: bytes) -> None:  # noqa: ARG002
+        return None
 
 
 def _are_same(old: list[Entry], new: list[Entry]) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from sapwood._core import tree as core
 from sapwood._core.filemap import Entry
 from sapwood.digests import TreeDigest
-from sapwood.tree.files import read_file
+from sapwood.tree.disk import read_proved
 
 __all__ = ["WorkingDirectory"]
 
@@ -29,6 +29,9 @@ class WorkingDirectory:
     def digest(self) -> TreeDigest:
         return self._digest
 
+    def hashed(self) -> TreeDigest:
+        return self._digest
+
     def lookup(self, path: bytes) -> Entry | None:
         return self._state.lookup(path)
 
@@ -36,4 +39,7 @@ class WorkingDirectory:
         return self._state.list(path)
 
     def read(self, entry: Entry) -> Iterator[bytes]:
-        return read_file(os.path.join(os.fsencode(self._root), entry.path), entry.digest)
+        return read_proved(os.fsencode(self._root), entry.path, digest=entry.digest)
+
+    def listing(self, path: bytes) -> core.State:  # noqa: ARG002
+        return self._state

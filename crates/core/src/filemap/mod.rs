@@ -6,6 +6,7 @@
 //! Bytes: docs/format.md, "File map".
 
 mod decode;
+mod differ;
 mod encode;
 mod entry;
 mod frames;
@@ -14,6 +15,7 @@ mod text;
 mod working;
 mod write;
 
+pub use differ::{Node, differing, nodes_of_map, nodes_of_state};
 pub use encode::type_of;
 pub use entry::{ChunkAt, Content, Entry, FrameAt, Kind, parent_and_name};
 pub use map::{FileMap, Found, Missing, PageRef, Place, Summary, inode_of, place_of};
