@@ -38,6 +38,7 @@ check: $(VENV)/.dev $(VENV)/.core ## lint, types, layers
 
 bench: $(VENV)/.core ## measure the figures beside the peers; writes docs/benchmarks.md
 	@scripts/require.sh bench
+	@$(BIN)/python -m compileall -q python/sapwood  # as an installation has it, whatever PYTHONDONTWRITEBYTECODE says
 	@$(BIN)/python -m benchmarks
 
 core: $(VENV)/.core ## build the extension into .venv

@@ -11,7 +11,7 @@ import pytest
 
 import sapwood
 from sapwood.cli.main import modules, summaries
-from tests.support.cli import Sapwood
+from tests.support.cli import Said, Sapwood
 
 
 @pytest.fixture
@@ -141,3 +141,32 @@ def test_a_reader_that_goes_away_ends_the_command_quietly(run: Sapwood) -> None:
     )  # fmt: skip
     assert said.stderr == ""
     assert said.stdout.strip() in ("141", "0")
+
+
+def with_streams(run: Sapwood, redirections: str, *words: str) -> Said:
+    """Run a command from a shell that redirects its streams."""
+    done = subprocess.run(
+        ["sh", "-c", f'"$@" {redirections}', "sh", *run.command(*words)],
+        cwd=run.home, env=run.environment, capture_output=True, text=True,
+    )  # fmt: skip
+    return Said(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.mark.parametrize("closed", [">&-", ">&- <&-"])
+def test_a_closed_stdout_is_an_error_before_anything_is_done(run: Sapwood, closed: str) -> None:
+    said = with_streams(run, closed, "push", ".", "main")
+    assert said == Said(2, "", "sapwood: stdout is closed\nhint: send it to /dev/null instead\n")
+    assert list(run.home.iterdir()) == []
+
+
+def test_a_closed_stderr_sends_no_talk_to_stdout_nor_into_files(run: Sapwood) -> None:
+    (run.home / "tree").mkdir()
+    digest = run.good("hash", "tree").out
+    assert with_streams(run, "2>&-", "hash", "--index", "state", "tree") == Said(0, digest, "")
+    assert with_streams(run, "2>&-", "status", "missing") == Said(3, "", "")
+    assert run.good("hash", "--json", "--index", "state", "tree").document["filesHashed"] == 0
+
+
+def test_a_full_disk_under_stdout_is_said(run: Sapwood) -> None:
+    said = with_streams(run, ">/dev/full", "--help")
+    assert said == Said(6, "", "sapwood: No space left on device\n")

@@ -10,6 +10,8 @@ import sys
 
 TYPE_CHECKING = False  # as typing has it, without the 5 ms that importing typing takes
 if TYPE_CHECKING:
+    from typing import NoReturn
+
     from sapwood.cli.command import Command
 
 COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
@@ -70,10 +72,18 @@ Exit codes:
 """
 
 
+def run() -> NoReturn:
+    """Be the process `sapwood`."""
+    code = main()
+    # All is said and written, and threads are daemons: taking index and interpreter apart would only take 2 ms.
+    os._exit(code)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run one command and return its exit code; everything it says has been written."""
     arguments = sys.argv[1:] if argv is None else argv
     try:
+        _open_streams()
         code = _dispatch(arguments)
         sys.stdout.flush()
         return code
@@ -97,6 +107,25 @@ def modules() -> dict[str, str]:
 def summaries() -> dict[str, str]:
     """Return command -> summary, in the order of the help."""
     return {name: summary for group in COMMANDS.values() for name, (_, summary) in group.items()}
+
+
+def _open_streams() -> None:
+    """Refuse to work for nobody, and let no file that is opened later become a standard stream that was closed.
+
+    Raises:
+        InvalidInputError: `no-stdout`.
+    """
+    if sys.stdin and sys.stdout and sys.stderr:
+        return
+    has_stdout = sys.stdout is not None
+    while os.open(os.devnull, os.O_RDWR) < 2:
+        pass
+    sys.stdout = sys.stdout or open(1, "w")  # noqa: SIM115 - for the life of the process
+    sys.stderr = sys.stderr or open(2, "w")  # noqa: SIM115
+    if not has_stdout:
+        from sapwood.errors import InvalidInputError
+
+        raise InvalidInputError("stdout is closed", kind="no-stdout", hint="send it to /dev/null instead")
 
 
 def _dispatch(arguments: list[str]) -> int:
