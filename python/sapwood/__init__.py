@@ -22,11 +22,13 @@ if TYPE_CHECKING:
     from sapwood.tree.index import Index as Index
     from sapwood.tree.index import hash_tree as hash_tree
     from sapwood.tree.index import status as status
+    from sapwood.tree.options import Options as Options
     from sapwood.tree.tree import Tree as Tree
 
 # name -> module that defines it
 _EXPORTS = {
     "Index": "sapwood.tree.index",
+    "Options": "sapwood.tree.options",
     "SapwoodError": "sapwood.errors",
     "Tree": "sapwood.tree.tree",
     "hash_tree": "sapwood.tree.index",

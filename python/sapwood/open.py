@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from sapwood.progress import OnProgress
     from sapwood.pull import Pulled
     from sapwood.push import Pushed
+    from sapwood.tree.options import Options
 
 __all__ = ["OpenStore", "is_directory", "open_store", "open_tree", "tree_of"]
 
@@ -39,13 +40,13 @@ class OpenStore(Store):
         ref: str,
         *,
         index: Path | None = None,
-        skip_unreadable: bool = False,
+        options: Options | None = None,
         progress: OnProgress | None = None,
     ) -> Pushed:
         """Push a directory and let `ref` name the result; see `sapwood.push.push`."""
         from sapwood.push import push
 
-        return push(self, root, ref, index=index, skip_unreadable=skip_unreadable, progress=progress)
+        return push(self, root, ref, index=index, options=options, progress=progress)
 
     def pull(self, ref: str, destination: str | os.PathLike[str], *, progress: OnProgress | None = None) -> Pulled:
         """Write what `ref` names to a new or empty directory; see `sapwood.pull.pull`."""

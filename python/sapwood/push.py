@@ -23,6 +23,7 @@ from sapwood.progress import OnProgress, counter
 from sapwood.store.ref import check_ref_name
 from sapwood.store.snapshot import Snapshot
 from sapwood.tree.index import default_index_path
+from sapwood.tree.options import Options
 
 if TYPE_CHECKING:
     from sapwood.store.ref import Ref
@@ -59,7 +60,7 @@ def push(
     ref: str,
     *,
     index: str | os.PathLike[str] | None = None,
-    skip_unreadable: bool = False,
+    options: Options | None = None,
     progress: OnProgress | None = None,
 ) -> Pushed:
     """Push the directory `root` and let `ref` name the result. `index` is where its state is kept.
@@ -82,11 +83,10 @@ def push(
     with located(store.url):
         run = Push(
             root,
-            index=index or default_index_path(root),
+            index=index or default_index_path(root, options),
             fragments=fragments,
             pending=list(pending.values()),
-            skip_unreadable=skip_unreadable,
-            threads=os.cpu_count() or 1,
+            options=options or Options(),
         )
     sent: list[PackName] = []
     try:

@@ -6,12 +6,12 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 use sapwood_core::digest::Digest;
 use sapwood_core::filemap;
-use sapwood_core::index::{self, Options};
+use sapwood_core::index;
 use sapwood_core::job::Job;
 use sapwood_core::scan;
 
 use crate::enter::{direct, enter};
-use crate::values::{Entry, digest_text, parse_sha};
+use crate::values::{Entry, Options, digest_text, parse_sha};
 
 #[pyclass(frozen, module = "sapwood._core.index")]
 struct Live(index::Live);
@@ -19,15 +19,8 @@ struct Live(index::Live);
 #[pymethods]
 impl Live {
     #[new]
-    fn new(
-        py: Python<'_>,
-        root: PathBuf,
-        index: Option<PathBuf>,
-        threads: usize,
-        skip_unreadable: bool,
-    ) -> PyResult<Live> {
-        let options = Options { threads, skip_unreadable };
-        enter(py, None, |job| index::Live::open(&root, index, options, job)).map(Live)
+    fn new(py: Python<'_>, root: PathBuf, index: Option<PathBuf>, options: Options) -> PyResult<Live> {
+        enter(py, None, |job| index::Live::open(&root, index, options.to_core(), job)).map(Live)
     }
 
     fn root(&self, py: Python<'_>) -> PyResult<Entry> {
@@ -73,7 +66,7 @@ fn entries(state: &index::State, directory: Option<u32>) -> Listed {
 type Given = (Vec<u8>, u32, Option<(String, u64)>, Vec<u8>);
 
 #[pyfunction]
-fn adopt(py: Python<'_>, root: PathBuf, path: PathBuf, given: Vec<Given>, threads: usize) -> PyResult<()> {
+fn adopt(py: Python<'_>, root: PathBuf, path: PathBuf, given: Vec<Given>, options: Options) -> PyResult<()> {
     enter(py, None, |job| {
         let given = given.into_iter().map(|(path, mode, digest, target)| {
             let digest =
@@ -81,7 +74,7 @@ fn adopt(py: Python<'_>, root: PathBuf, path: PathBuf, given: Vec<Given>, thread
             Ok(index::Given { path, mode, digest, target })
         });
         let given = given.collect::<sapwood_core::error::Result<Vec<_>>>()?;
-        index::adopt(&root, &path, given, &Options { threads, skip_unreadable: false }, job)
+        index::adopt(&root, &path, given, &options.to_core(), job)
     })
 }
 

@@ -15,7 +15,7 @@ use sapwood_core::job::Job;
 use sapwood_core::push::{Fragment, Known, Pushed, Request, Sealed, push};
 
 use crate::enter::{direct, ticking};
-use crate::values::digest_text;
+use crate::values::{Options, digest_text};
 
 /// Packs that may wait for their upload, beside those being filled and sent.
 const WAITING: usize = 1;
@@ -36,15 +36,14 @@ struct Push {
 #[pymethods]
 impl Push {
     #[new]
-    #[pyo3(signature = (root, *, index, fragments, pending, skip_unreadable, threads))]
+    #[pyo3(signature = (root, *, index, fragments, pending, options))]
     fn new(
         py: Python<'_>,
         root: PathBuf,
         index: Option<PathBuf>,
         fragments: Vec<PyBackedBytes>,
         pending: Vec<PyBackedBytes>,
-        skip_unreadable: bool,
-        threads: usize,
+        options: Options,
     ) -> PyResult<Push> {
         let all = fragments.iter().chain(&pending).map(|bytes| bytes.to_vec()).collect();
         let known = direct(py, py.detach(|| Known::new(all)))?;
@@ -53,10 +52,10 @@ impl Push {
         let (sender, packs) = bounded(WAITING);
         let job = Arc::new(Job::default());
         let thread = {
-            let job = job.clone();
+            let (job, options) = (job.clone(), options.to_core());
             std::thread::spawn(move || {
                 let (root, index) = (root.as_path(), index.as_deref());
-                push(Request { root, index, known: &known, pending, skip_unreadable, threads }, &sender, &job)
+                push(Request { root, index, known: &known, pending, options: &options }, &sender, &job)
             })
         };
         Ok(Push { job, packs, thread: Mutex::new(Some(thread)) })

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use sapwood_core::filemap;
-use sapwood_core::index::{self, Options};
+use sapwood_core::index;
 
 use crate::enter::{direct, enter};
-use crate::values::{Entry, digest_text, paths};
+use crate::values::{Entry, Options, digest_text, paths};
 
 #[pyclass(frozen, module = "sapwood._core.tree")]
 pub struct State(pub index::State);
@@ -45,18 +45,16 @@ impl State {
 type Numbers = (u64, u64, u64, u64, u64, u64);
 
 #[pyfunction]
-#[pyo3(signature = (root, index, threads, skip_unreadable, progress=None))]
+#[pyo3(signature = (root, index, options, progress=None))]
 fn hash<'py>(
     py: Python<'py>,
     root: PathBuf,
     index: Option<PathBuf>,
-    threads: usize,
-    skip_unreadable: bool,
+    options: Options,
     progress: Option<Bound<'py, PyAny>>,
 ) -> PyResult<(State, Numbers, Vec<Bound<'py, PyBytes>>)> {
-    let (state, summary, unreadable) = enter(py, progress.as_ref(), |job| {
-        index::hash(&root, index.as_deref(), &Options { threads, skip_unreadable }, job)
-    })?;
+    let (state, summary, unreadable) =
+        enter(py, progress.as_ref(), |job| index::hash(&root, index.as_deref(), &options.to_core(), job))?;
     let index::Summary { files, directories, symlinks, bytes, files_hashed, bytes_hashed, .. } = summary;
     let numbers = (files, directories, symlinks, bytes, files_hashed, bytes_hashed);
     Ok((State(state), numbers, paths(py, &unreadable)))
@@ -68,17 +66,15 @@ type Paths<'py> = Vec<Bound<'py, PyBytes>>;
 type Differences<'py> = (Paths<'py>, Paths<'py>, Paths<'py>, Paths<'py>, bool);
 
 #[pyfunction]
-#[pyo3(signature = (root, index, threads, progress=None))]
+#[pyo3(signature = (root, index, options, progress=None))]
 fn status<'py>(
     py: Python<'py>,
     root: PathBuf,
     index: PathBuf,
-    threads: usize,
+    options: Options,
     progress: Option<Bound<'py, PyAny>>,
 ) -> PyResult<Differences<'py>> {
-    let status = enter(py, progress.as_ref(), |job| {
-        index::status(&root, &index, &Options { threads, skip_unreadable: true }, job)
-    })?;
+    let status = enter(py, progress.as_ref(), |job| index::status(&root, &index, &options.to_core(), job))?;
     let bytes = |paths: &[Vec<u8>]| paths.iter().map(|path| PyBytes::new(py, path)).collect();
     Ok((
         bytes(&status.added),

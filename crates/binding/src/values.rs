@@ -7,6 +7,7 @@ use pyo3::types::{PyBytes, PyDict};
 use sapwood_core::digest::{Digest, hex, parse_hex};
 use sapwood_core::error::{Error, Result};
 use sapwood_core::filemap::{self, FrameAt, Kind};
+use sapwood_core::index;
 
 pub fn digest_text(digest: &Digest) -> String {
     format!("sha256:{}", digest.hex())
@@ -16,6 +17,22 @@ pub fn digest_text(digest: &Digest) -> String {
 pub fn parse_sha(text: &str) -> Result<[u8; 32]> {
     let parsed = text.strip_prefix("sha256:").and_then(parse_hex);
     parsed.ok_or_else(|| Error::Invalid { what: text.into(), why: "not a digest".into() })
+}
+
+/// How to look at a working directory: `sapwood.tree.options.Options`.
+#[derive(FromPyObject)]
+pub struct Options {
+    threads: usize,
+    skip_unreadable: bool,
+    one_file_system: bool,
+    trust_ctime: bool,
+}
+
+impl Options {
+    pub fn to_core(&self) -> index::Options {
+        let &Options { threads, skip_unreadable, one_file_system, trust_ctime } = self;
+        index::Options { threads, skip_unreadable, one_file_system, trust_ctime }
+    }
 }
 
 /// A frame of a pack: the unit of fetching.

@@ -153,7 +153,7 @@ fn index_has_the_header_and_the_record_shown() {
     std::fs::create_dir_all(root.join("d")).unwrap();
     std::fs::write(root.join("a"), "hi\n").unwrap();
     std::fs::set_permissions(root.join("a"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    index::hash(&root, Some(&path), &index::Options { threads: 1, skip_unreadable: false }, &Job::default()).unwrap();
+    index::hash(&root, Some(&path), &index::Options::new(1), &Job::default()).unwrap();
     let bytes = std::fs::read(&path).unwrap();
     assert_eq!(bytes[..64], bytes_of("index-header"));
     assert_eq!(bytes.len(), 64 + 3 * 128 + 2);

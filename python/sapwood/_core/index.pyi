@@ -4,6 +4,8 @@ from collections.abc import Callable
 from os import PathLike
 from typing import Any, final
 
+from sapwood.tree.options import Options
+
 from .filemap import Entry
 
 __all__ = ["Live", "adopt", "describe", "file_ids", "is_valid_format", "verify"]
@@ -12,9 +14,7 @@ __all__ = ["Live", "adopt", "describe", "file_ids", "is_valid_format", "verify"]
 class Live:
     """A working directory that is looked at only where somebody looks."""
 
-    def __new__(
-        cls, root: str | PathLike[str], index: str | PathLike[str] | None, threads: int, skip_unreadable: bool
-    ) -> Live: ...
+    def __new__(cls, root: str | PathLike[str], index: str | PathLike[str] | None, options: Options) -> Live: ...
     def root(self) -> Entry:
         """Return the root's entry, whose digest may not be known."""
     def recorded(self, path: bytes) -> list[Entry] | None:
@@ -31,7 +31,7 @@ def adopt(
     root: str | PathLike[str],
     path: str | PathLike[str],
     given: list[tuple[bytes, int, tuple[str, int] | None, bytes]],
-    threads: int,
+    options: Options,
 ) -> None:
     """Make the index at `path` that of a tree: path, mode with type, digest and size of a file, target of a symlink.
 

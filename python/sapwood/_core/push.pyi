@@ -4,6 +4,8 @@ from collections.abc import Callable, Sequence
 from os import PathLike
 from typing import Any, final
 
+from sapwood.tree.options import Options
+
 __all__ = ["Push"]
 
 @final
@@ -17,8 +19,7 @@ class Push:
         index: str | PathLike[str] | None,
         fragments: Sequence[bytes],
         pending: Sequence[bytes],
-        skip_unreadable: bool,
-        threads: int,
+        options: Options,
     ) -> Push:
         """Begin. `fragments` are those of the store, `pending` those of packs that were sent but not yet named in it.
 

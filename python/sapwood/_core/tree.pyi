@@ -5,6 +5,7 @@ from os import PathLike
 from typing import final
 
 from sapwood.digests import TreeDigest
+from sapwood.tree.options import Options
 
 from .filemap import Entry
 
@@ -27,8 +28,7 @@ class State:
 def hash(
     root: str | PathLike[str],
     index: str | PathLike[str] | None,
-    threads: int,
-    skip_unreadable: bool,
+    options: Options,
     progress: Callable[[int, int, int, int], None] | None = None,
 ) -> tuple[State, tuple[int, int, int, int, int, int], list[bytes]]:
     """Return the state, (files, directories, symlinks, bytes, files hashed, bytes hashed), and what was skipped.
@@ -43,7 +43,7 @@ def hash(
 def status(
     root: str | PathLike[str],
     index: str | PathLike[str],
-    threads: int,
+    options: Options,
     progress: Callable[[int, int, int, int], None] | None = None,
 ) -> tuple[list[bytes], list[bytes], list[bytes], list[bytes], bool]:
     """Return what was added, changed, removed since `index` was written, the unreadable, whether there was none."""

@@ -10,6 +10,8 @@ TYPE_CHECKING = False  # as typing has it, without the 5 ms that importing typin
 if TYPE_CHECKING:
     import argparse
 
+    from sapwood.tree.options import Options
+
 
 def add_index(parser: argparse.ArgumentParser) -> None:
     """Let the user say where the state of the directory is kept."""
@@ -23,10 +25,35 @@ def add_skip_unreadable(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Let the user say how to look at the directory."""
+    parser.add_argument(
+        "--one-file-system", action="store_true", help="take directories on other file systems to be empty"
+    )
+    parser.add_argument(
+        "--no-trust-ctime",
+        dest="trust_ctime",
+        action="store_false",
+        help="let size and mtime alone tell what changed: for network file systems whose ctime does not",
+    )
+
+
+def options_of(arguments: argparse.Namespace) -> Options:
+    """Return what `add_options` and `add_skip_unreadable` let the user say."""
+    from sapwood.tree.options import Options
+
+    return Options(
+        skip_unreadable=getattr(arguments, "skip_unreadable", False),
+        one_file_system=arguments.one_file_system,
+        trust_ctime=arguments.trust_ctime,
+    )
+
+
 def _configure_hash(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("dir", metavar="DIR", help="the directory")
     add_index(parser)
     add_skip_unreadable(parser)
+    add_options(parser)
     add_json(parser)
 
 
@@ -34,9 +61,7 @@ def _hash(arguments: argparse.Namespace) -> int:
     from sapwood.tree.index import hash_tree
 
     with progress("hashing") as callback:
-        hashed = hash_tree(
-            arguments.dir, index=arguments.index, skip_unreadable=arguments.skip_unreadable, progress=callback
-        )
+        hashed = hash_tree(arguments.dir, index=arguments.index, options=options_of(arguments), progress=callback)
     if arguments.json:
         show.document(
             {
@@ -60,6 +85,7 @@ def _hash(arguments: argparse.Namespace) -> int:
 def _configure_status(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("dir", metavar="DIR", help="the directory")
     add_index(parser)
+    add_options(parser)
     add_json(parser)
 
 
@@ -67,7 +93,7 @@ def _status(arguments: argparse.Namespace) -> int:
     from sapwood.tree.index import status
 
     with progress("looking") as callback:
-        found = status(arguments.dir, index=arguments.index, progress=callback)
+        found = status(arguments.dir, index=arguments.index, options=options_of(arguments), progress=callback)
     if arguments.json:
         show.document(
             {

@@ -6,7 +6,7 @@ import argparse
 
 from sapwood.cli import show
 from sapwood.cli.command import Command, add_json
-from sapwood.cli.hash import add_index, add_skip_unreadable
+from sapwood.cli.hash import add_index, add_options, add_skip_unreadable, options_of
 from sapwood.cli.progress import progress
 
 
@@ -15,6 +15,7 @@ def _configure_push(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("address", metavar="ADDRESS", help="STORE_URL#REF; a store is made where there is nothing yet")
     add_index(parser)
     add_skip_unreadable(parser)
+    add_options(parser)
     add_json(parser)
 
 
@@ -41,7 +42,7 @@ def _push(arguments: argparse.Namespace) -> int:
             arguments.dir,
             address.ref,
             index=arguments.index,
-            skip_unreadable=arguments.skip_unreadable,
+            options=options_of(arguments),
             progress=callback,
         )
     pinned = f"{store.url}#{address.ref}@{pushed.snapshot}"

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sapwood.tree.inspection import FileId as FileId
     from sapwood.tree.inspection import Verified as Verified
     from sapwood.tree.leaf import Leaf as Leaf
+    from sapwood.tree.options import Options as Options
     from sapwood.tree.plain import read_plain as read_plain
     from sapwood.tree.source import Entry as Entry
     from sapwood.tree.source import Source as Source
@@ -36,6 +37,7 @@ _EXPORTS = {
     "Item": "sapwood.tree.tree",
     "Leaf": "sapwood.tree.leaf",
     "Mismatch": "sapwood.tree.check",
+    "Options": "sapwood.tree.options",
     "Source": "sapwood.tree.source",
     "Status": "sapwood.tree.index",
     "Tree": "sapwood.tree.tree",

@@ -14,6 +14,7 @@ from sapwood import places
 from sapwood._core import digest as core_digest
 from sapwood._core import tree as core
 from sapwood.errors import DeniedError, FormatError, NotFoundError
+from sapwood.tree.options import Options
 
 TYPE_CHECKING = False  # as typing has it, without the 5 ms that importing typing takes
 if TYPE_CHECKING:
@@ -99,18 +100,26 @@ class Status:
         return f"<Status {len(self.added)} added, {len(self.changed)} changed, {len(self.removed)} removed>"
 
 
-def default_index_path(root: str | os.PathLike[str]) -> str:
+def default_index_path(root: str | os.PathLike[str], options: Options | None = None) -> str:
     """Return where the state of `root` is kept unless told otherwise: docs/format.md, "Index"."""
-    name = core_digest.sha256(os.fsencode(os.path.realpath(root)))[:32]
+    place = os.fsencode(os.path.realpath(root))
+    key = options.key if options is not None else b""
+    name = core_digest.sha256(place + b"\0" + key if key else place)[:32]
     return os.path.join(places.index_dir(), f"{name}.index")
 
 
 class Index:
     """The state of the directory `root`, kept at `path`."""
 
-    def __init__(self, root: str | os.PathLike[str], path: str | os.PathLike[str] | None = None) -> None:
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        path: str | os.PathLike[str] | None = None,
+        options: Options | None = None,
+    ) -> None:
+        self.options = options or Options()
         self._root = os.fspath(root)
-        self._path = os.fspath(path) if path is not None else default_index_path(root)
+        self._path = os.fspath(path) if path is not None else default_index_path(root, options)
 
     def __repr__(self) -> str:
         return f"Index({self._root!r}, {self._path!r})"
@@ -129,7 +138,7 @@ class Index:
 
         return Path(self._path)
 
-    def hash(self, *, skip_unreadable: bool = False, progress: OnProgress | None = None) -> Hashed:
+    def hash(self, *, progress: OnProgress | None = None) -> Hashed:
         """Hash what changed, bring the state on disk up to date, return the tree digest.
 
         Raises:
@@ -137,11 +146,11 @@ class Index:
             UnavailableError: `file-changing`.
             NotFoundError, InvalidInputError: the root is missing, or no directory.
         """
-        return self._hash(skip_unreadable, progress)[1]
+        return self._hash(progress)[1]
 
     def status(self, *, progress: OnProgress | None = None) -> Status:
         """Say what changed since the last hash or push, and leave the state as it is; errors as `hash`."""
-        found = core.status(self._root, self._path, _threads(), _counter(progress))
+        found = core.status(self._root, self._path, self.options, _counter(progress))
         added, changed, removed, unreadable, fresh = found
         return Status(
             added=tuple(added),
@@ -152,7 +161,7 @@ class Index:
         )
 
     @classmethod
-    def read(cls, path: str | os.PathLike[str], root: str | os.PathLike[str], *, skip_unreadable: bool = False) -> Tree:
+    def read(cls, path: str | os.PathLike[str], root: str | os.PathLike[str], options: Options | None = None) -> Tree:
         """Return the directory `root` as a lazy tree over the index at `path`.
 
         A directory is looked at when it is expanded: what is out of date in it is hashed and the index brought up to
@@ -164,7 +173,7 @@ class Index:
         from sapwood.tree.tree import Tree
 
         _make_folder(path)
-        return Tree.from_source(LiveDirectory(root, Live(root, path, _threads(), skip_unreadable)))
+        return Tree.from_source(LiveDirectory(root, Live(root, path, options or Options())))
 
     def update_from(self, tree: Tree) -> None:
         """Make the index that of `tree`, whose plain form lies in the directory.
@@ -178,7 +187,7 @@ class Index:
         from sapwood._core.index import adopt
 
         _make_folder(self._path)
-        adopt(self._root, self._path, [_given(path, item) for path, item in [(b"", tree), *tree.list()]], _threads())
+        adopt(self._root, self._path, [_given(path, item) for path, item in [(b"", tree), *tree.list()]], self.options)
 
     @staticmethod
     def is_valid_format(path: str | os.PathLike[str]) -> bool:
@@ -186,7 +195,7 @@ class Index:
         from sapwood._core.index import is_valid_format
 
         try:
-            return is_valid_format(path, _threads())
+            return is_valid_format(path, Options().threads)
         except FormatError:
             return False
 
@@ -195,7 +204,7 @@ class Index:
         from sapwood._core.index import file_ids
         from sapwood.tree.inspection import FileId
 
-        return [FileId(*found) for found in file_ids(self._path, _threads())]
+        return [FileId(*found) for found in file_ids(self._path, self.options.threads)]
 
     def verify(self) -> Verified:
         """Check the index itself, without the directory.
@@ -207,7 +216,7 @@ class Index:
         from sapwood._core.index import verify
         from sapwood.tree.inspection import Verified
 
-        records, wrong = verify(self._path, _threads())
+        records, wrong = verify(self._path, self.options.threads)
         return Verified(records, tuple(wrong))
 
     def describe(self, path: bytes) -> dict[str, Any]:
@@ -219,7 +228,7 @@ class Index:
         from sapwood._core.index import describe
         from sapwood.tree.source import shown
 
-        found = describe(self._root, self._path, path.strip(b"/"), _threads())
+        found = describe(self._root, self._path, path.strip(b"/"), self.options.threads)
         if found is None:
             raise NotFoundError(
                 f"the index has no record of {shown(path)}", kind="path-missing", hint=f"sapwood hash {self._root}"
@@ -228,15 +237,15 @@ class Index:
 
     def tree(self, *, progress: OnProgress | None = None) -> Tree:
         """Return the directory as a tree, as it is now; errors as `hash`."""
-        state, hashed = self._hash(False, progress)
+        state, hashed = self._hash(progress)
         from sapwood.tree.tree import Tree
         from sapwood.tree.working import WorkingDirectory
 
         return Tree.from_source(WorkingDirectory(self._root, state, hashed.digest))
 
-    def _hash(self, skip_unreadable: bool, progress: OnProgress | None) -> tuple[core.State, Hashed]:
+    def _hash(self, progress: OnProgress | None) -> tuple[core.State, Hashed]:
         _make_folder(self._path)
-        state, numbers, unreadable = core.hash(self._root, self._path, _threads(), skip_unreadable, _counter(progress))
+        state, numbers, unreadable = core.hash(self._root, self._path, self.options, _counter(progress))
         files, directories, symlinks, size, files_hashed, bytes_hashed = numbers
         hashed = Hashed(
             digest=state.digest,
@@ -256,18 +265,22 @@ def hash_tree(
     root: str | os.PathLike[str],
     *,
     index: str | os.PathLike[str] | None = None,
-    skip_unreadable: bool = False,
+    options: Options | None = None,
     progress: OnProgress | None = None,
 ) -> Hashed:
     """Hash a directory; see `Index.hash`."""
-    return Index(root, index).hash(skip_unreadable=skip_unreadable, progress=progress)
+    return Index(root, index, options).hash(progress=progress)
 
 
 def status(
-    root: str | os.PathLike[str], *, index: str | os.PathLike[str] | None = None, progress: OnProgress | None = None
+    root: str | os.PathLike[str],
+    *,
+    index: str | os.PathLike[str] | None = None,
+    options: Options | None = None,
+    progress: OnProgress | None = None,
 ) -> Status:
     """Say what changed in a directory; see `Index.status`."""
-    return Index(root, index).status(progress=progress)
+    return Index(root, index, options).status(progress=progress)
 
 
 _TYPES = {
@@ -294,10 +307,6 @@ def _counter(progress: OnProgress | None) -> Callable[[int, int, int, int], None
     from sapwood.progress import counter
 
     return counter(progress)
-
-
-def _threads() -> int:
-    return os.cpu_count() or 1
 
 
 def _make_folder(path: str | os.PathLike[str]) -> None:

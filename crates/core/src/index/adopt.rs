@@ -37,7 +37,7 @@ pub struct Given {
 pub fn adopt(root: &Path, index: &Path, given: Vec<Given>, options: &Options, job: &Job) -> Result<()> {
     let root = Root::open(root)?;
     let before = State::read(index, options.threads, job)?;
-    let mut state = State::of_given(given)?;
+    let mut state = State::of_given(given, options)?;
     state.began = Time::now();
     state.find_plain(&root, before.as_ref(), job)?;
     state.read_plain(&root, options, job)?;
@@ -46,7 +46,7 @@ pub fn adopt(root: &Path, index: &Path, given: Vec<Given>, options: &Options, jo
 }
 
 impl State {
-    fn of_given(given: Vec<Given>) -> Result<State> {
+    fn of_given(given: Vec<Given>, options: &Options) -> Result<State> {
         let invalid = |path: &[u8], why: &str| Error::Invalid {
             what: crate::error::show(Path::new(OsStr::from_bytes(path))),
             why: why.to_owned(),
@@ -72,6 +72,8 @@ impl State {
             marks: vec![RESEAL | OTHER | STALE],
             pending: Vec::new(),
             began: Time::default(),
+            trust_ctime: true,
+            selection: options.selection(),
             file: None,
         };
         let mut directory = 0;
@@ -146,7 +148,9 @@ impl State {
             Kind::File if self.record(entry).size() != stat.size => {}
             Kind::File => {
                 let known = before.and_then(|before| Some((before, before.find(&self.path_of(entry))?)));
-                match known.filter(|(before, old)| before.holds(*old, &now)) {
+                match known
+                    .filter(|(before, old)| before.record(*old).has_stat_of(&now, true) && before.is_settled(*old))
+                {
                     Some((before, old)) if before.digest(old) == self.digest(entry) => {
                         self.records[entry as usize].restat(&now);
                     }

@@ -34,7 +34,9 @@ impl State {
             Err(e) if crate::scan::is_gone(&e) => return Ok(None),
             opened => opened.map_err(Error::io("open", path))?,
         };
-        let Ok(Some(Header { version, records, names, names_sum })) = Header::read(&file) else { return Ok(None) };
+        let Ok(Some(Header { version, records, names, names_sum, selection })) = Header::read(&file) else {
+            return Ok(None);
+        };
         if version > VERSION {
             return Err(Error::NewerFormat { what: show(path), version: u64::from(version) });
         }
@@ -47,6 +49,8 @@ impl State {
             marks: vec![0; records],
             pending: Vec::new(),
             began: Time::default(),
+            trust_ctime: true,
+            selection,
             file: None,
         };
         let names_at = (HEADER + records * SIZE) as u64;
@@ -123,6 +127,7 @@ impl State {
         header[16..24].copy_from_slice(&(self.records.len() as u64).to_le_bytes());
         header[24..32].copy_from_slice(&(self.names.len() as u64).to_le_bytes());
         header[32..36].copy_from_slice(&crc32fast::hash(&self.names).to_le_bytes());
+        header[36..52].copy_from_slice(&self.selection);
         let sum = crc32fast::hash(&header[..60]);
         header[60..].copy_from_slice(&sum.to_le_bytes());
         header
@@ -137,6 +142,7 @@ struct Header {
     /// Their bytes.
     names: usize,
     names_sum: u32,
+    selection: [u8; 16],
 }
 
 impl Header {
@@ -152,7 +158,10 @@ impl Header {
         let length = count.checked_mul(SIZE as u64).and_then(|len| len.checked_add(names)?.checked_add(HEADER as u64));
         let is_whole =
             version != VERSION || count > 0 && count <= u64::from(u32::MAX) && length == Some(file.metadata()?.len());
-        let found = Header { version, records: count as usize, names: names as usize, names_sum: u32_at(32) };
+        let mut selection = [0; 16];
+        selection.copy_from_slice(&header[36..52]);
+        let found =
+            Header { version, records: count as usize, names: names as usize, names_sum: u32_at(32), selection };
         Ok((is_ours && is_whole).then_some(found))
     }
 }

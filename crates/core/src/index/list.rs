@@ -54,6 +54,16 @@ impl Listing {
         Some(changed)
     }
 
+    /// The entries of the state that are in the directory no more.
+    pub fn dropped(&self, state: &State, directory: u32) -> Vec<u32> {
+        let kept = self.entries.iter().filter_map(|listed| match listed {
+            Listed::Kept(old) | Listed::New { old: Some(old), .. } => Some(*old),
+            Listed::New { old: None, .. } => None,
+        });
+        let mut kept = kept.peekable();
+        state.entries(directory).filter(|entry| kept.next_if_eq(entry).is_none()).collect()
+    }
+
     pub fn name(&self, record: &Record) -> &[u8] {
         let at = record.name_at() as usize;
         &self.names[at..at + usize::from(record.name_len())]
@@ -143,7 +153,7 @@ impl Look<'_> {
             }
             let old = old.filter(|(state, old)| state.kind(*old) == kind);
             if let Some((state, old)) = old
-                && (kind == Kind::Directory || state.holds(old, &Record::of_stat(&stat)))
+                && (kind == Kind::Directory || self.holds(state, old, &Record::of_stat(&stat)))
             {
                 return Ok(Some(Entry::Kept(old)));
             }

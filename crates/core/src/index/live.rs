@@ -38,6 +38,7 @@ impl Live {
             None => None,
         };
         if let Some(mut state) = stored
+            && state.selection == self.options.selection()
             && state.prove()
         {
             return Ok(state);

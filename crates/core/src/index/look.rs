@@ -3,23 +3,44 @@
 //! Invariant: what is not among the findings is as recorded: its record is whole, its stat is the one recorded and not
 //! racy. A directory of which that holds has the names it had, so it is not listed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::ops::Range;
 
 use super::list::Listing;
 use super::record::{HAS_DIGEST, RACY, Record, entry_term};
 use super::share::share;
 use super::{GONE, State};
+use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::job::Job;
 use crate::scan::{Dir, Kind, Root, Stat, Time, is_denied, is_gone};
 
 /// How to look at a tree.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub struct Options {
     pub threads: usize,
     /// Leave out and name what may not be read, instead of failing.
     pub skip_unreadable: bool,
+    /// A directory of another file system than the root's is taken to be empty.
+    pub one_file_system: bool,
+    /// Whether a changed file has another ctime: not so on some network file systems.
+    pub trust_ctime: bool,
+}
+
+impl Options {
+    pub fn new(threads: usize) -> Options {
+        Options { threads, skip_unreadable: false, one_file_system: false, trust_ctime: true }
+    }
+
+    /// Of what decides which entries a tree has: zero unless something is left out. An index of another selection
+    /// lists all directories anew.
+    pub fn selection(&self) -> [u8; 16] {
+        let mut selection = [0; 16];
+        if self.one_file_system {
+            selection.copy_from_slice(&Digest::of(b"one file system").sha256[..16]);
+        }
+        selection
+    }
 }
 
 /// What to look at. The rest is taken to be as recorded.
@@ -79,11 +100,62 @@ pub(super) struct Look<'a> {
     pub options: &'a Options,
     pub hook: Option<Hook<'a>>,
     pub began: Time,
+    /// That the root is on.
+    device: u64,
     pub job: &'a Job,
 }
 
+impl<'a> Look<'a> {
+    /// # Errors
+    /// `Unreadable` or `Io` when the root may not be looked at.
+    pub fn new(root: &'a Root, options: &'a Options, hook: Option<Hook<'a>>, job: &'a Job) -> Result<Look<'a>> {
+        let stat = root.open_dir(b"").and_then(|dir| dir.own_stat()).map_err(|e| match is_denied(&e) {
+            true => Error::Unreadable { paths: vec![root.path().to_path_buf()] },
+            false => Error::io("open", root.path())(e),
+        })?;
+        Ok(Look { root, options, hook, began: Time::now(), device: stat.dev, job })
+    }
+
+    /// Tell that a directory will be looked at, unless it is taken to be empty: then true.
+    pub fn announce(&self, path: &[u8], dir: &Dir) -> Result<bool> {
+        if self.options.one_file_system {
+            let stat = dir.own_stat().map_err(Error::io("stat", self.root.show(path)))?;
+            if stat.dev != self.device {
+                return Ok(true);
+            }
+        }
+        self.hook.map_or(Ok(()), |hook| hook(path, dir))?;
+        Ok(false)
+    }
+}
+
 impl Look<'_> {
+    /// By directory, those above before those below; nothing of directories that are no longer in the tree.
     pub fn findings(&self, state: &State, scope: Scope<'_>) -> Result<Vec<Finding>> {
+        let mut findings = self.all_findings(state, scope)?;
+        findings.sort_by_key(|finding| finding.directory);
+        let mut dropped = HashSet::new();
+        findings.retain(|finding| {
+            if dropped.contains(&finding.directory) {
+                return false;
+            }
+            let mut waiting = match &finding.what {
+                What::Listing(listing) => listing.dropped(state, finding.directory),
+                What::Unreadable | What::Gone => state.entries(finding.directory).collect(),
+                What::Entries(_) => Vec::new(),
+            };
+            while let Some(entry) = waiting.pop() {
+                if state.kind(entry) == Kind::Directory {
+                    dropped.insert(entry);
+                    waiting.extend(state.entries(entry));
+                }
+            }
+            true
+        });
+        Ok(findings)
+    }
+
+    fn all_findings(&self, state: &State, scope: Scope<'_>) -> Result<Vec<Finding>> {
         match scope {
             Scope::All => {
                 let runs = state.len().div_ceil(RUN);
@@ -184,12 +256,10 @@ impl Look<'_> {
 
     fn look(&self, state: &State, directory: u32, path: &[u8], is_dirty: bool) -> Result<Option<Finding>> {
         let dir = self.root.open_dir(path).map_err(Error::io("open", self.root.show(path)))?;
-        if let Some(hook) = self.hook {
-            hook(path, &dir)?;
-        }
+        let is_beyond = self.announce(path, &dir)?;
         let stat = dir.own_stat().map_err(Error::io("stat", self.root.show(path)))?;
-        let settled = state.holds(directory, &Record::of_stat(&stat));
-        if settled && !is_dirty {
+        let settled = self.holds(state, directory, &Record::of_stat(&stat));
+        if settled && !is_dirty && !is_beyond {
             match self.same(state, &dir, directory)? {
                 Same::Yes => return Ok(None),
                 Same::But(changed) => {
@@ -202,7 +272,10 @@ impl Look<'_> {
             true => None,
             false => Some(self.fresh(&dir, b"", &stat).map_err(Error::io("read", self.root.show(path)))?),
         };
-        let listing = self.list(&dir, path, Some((state, directory)))?;
+        let listing = match is_beyond {
+            true => Listing::default(),
+            false => self.list(&dir, path, Some((state, directory)))?,
+        };
         let what = match listing.as_entries(state, directory) {
             Some(changed) => What::Entries(changed),
             None => What::Listing(listing),
@@ -256,7 +329,7 @@ impl Look<'_> {
     /// Whether the entry is of the recorded kind, and for a symbolic link unchanged; adds it to `changed` if it is not
     /// as recorded.
     fn compare(&self, state: &State, dir: &Dir, entry: u32, stat: &Stat, changed: &mut Changed) -> Result<bool> {
-        if state.holds(entry, &Record::of_stat(stat)) {
+        if self.holds(state, entry, &Record::of_stat(stat)) {
             return Ok(true);
         }
         let kind = stat.kind();
@@ -274,8 +347,14 @@ impl Look<'_> {
     pub fn fresh(&self, dir: &Dir, name: &[u8], stat: &Stat) -> std::io::Result<Record> {
         let mut record = Record::of_stat(stat);
         record.set(super::HAS_XATTRS, dir.has_xattrs(name)?);
-        record.set(RACY, stat.kind() != Kind::File && stat.is_racy(self.began));
+        record.set(RACY, stat.kind() != Kind::File && stat.is_racy(self.began, self.options.trust_ctime));
         Ok(record)
+    }
+
+    /// Whether the record of `entry` is whole, not racy, and has the stat of `present`.
+    pub fn holds(&self, state: &State, entry: u32, present: &Record) -> bool {
+        let record = state.record(entry);
+        record.has_stat_of(present, self.options.trust_ctime) && !record.has(RACY) && state.is_whole(entry)
     }
 }
 
@@ -283,12 +362,4 @@ enum Same {
     Yes,
     But(Changed),
     List,
-}
-
-impl State {
-    /// Whether the record of `entry` is whole, not racy, and has the stat of `present`.
-    pub(super) fn holds(&self, entry: u32, present: &Record) -> bool {
-        let record = self.record(entry);
-        record.has_stat_of(present) && !record.has(RACY) && self.is_whole(entry)
-    }
 }

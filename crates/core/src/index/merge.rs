@@ -9,12 +9,12 @@ use std::path::PathBuf;
 
 use super::list::{Listed, Listing};
 use super::look::{Finding, Hook, Look, Options, Scope, What};
-use super::record::{HAS_DIGEST, Record};
+use super::record::{HAS_DIGEST, RACY, Record};
 use super::share::share;
 use super::{GONE, OTHER, RESEAL, STALE, State};
 use crate::error::{Error, Result};
 use crate::job::Job;
-use crate::scan::{Kind, Root, Time, is_denied, is_gone};
+use crate::scan::{Kind, Root, is_denied, is_gone};
 
 /// Directories that are taken over, or listed by all threads, at a time.
 const BATCH: usize = 512;
@@ -48,11 +48,14 @@ impl State {
         hook: Option<Hook<'_>>,
         job: &Job,
     ) -> Result<(State, Vec<PathBuf>)> {
-        let look = Look { root, options, hook, began: Time::now(), job };
+        let look = Look::new(root, options, hook, job)?;
         let mut unreadable = Vec::new();
         let mut state = match before {
             None => look.start(&mut unreadable)?,
-            Some(before) => {
+            Some(mut before) => {
+                if before.selection != options.selection() {
+                    before.doubt_listings();
+                }
                 let findings = look.findings(&before, scope)?;
                 look.take_over(before, findings, &mut unreadable)?
             }
@@ -75,6 +78,8 @@ impl Look<'_> {
             marks: vec![RESEAL | OTHER | STALE],
             pending: Vec::new(),
             began: self.began,
+            trust_ctime: self.options.trust_ctime,
+            selection: self.options.selection(),
             file: None,
         };
         self.grow(&mut state, None, HashMap::new(), unreadable)?;
@@ -90,6 +95,12 @@ impl Look<'_> {
 
     fn take_over(&self, mut state: State, findings: Vec<Finding>, unreadable: &mut Vec<PathBuf>) -> Result<State> {
         state.began = self.began;
+        state.trust_ctime = self.options.trust_ctime;
+        if state.selection != self.options.selection() {
+            // It is in the header, which only a new file has.
+            state.selection = self.options.selection();
+            state.file = None;
+        }
         let mut listings = HashMap::new();
         for Finding { directory, own, what } in findings {
             if let Some(own) = own {
@@ -123,6 +134,8 @@ impl Look<'_> {
             marks: Vec::with_capacity(state.marks.len()),
             pending: Vec::new(),
             began: self.began,
+            trust_ctime: self.options.trust_ctime,
+            selection: self.options.selection(),
             file: None,
         };
         grown.records.push(state.records[0]);
@@ -187,10 +200,7 @@ impl Look<'_> {
         self.job.step(0)?;
         let listed = || {
             let dir = self.root.open_dir(path).map_err(Error::io("open", self.root.show(path)))?;
-            if let Some(hook) = self.hook {
-                hook(path, &dir)?;
-            }
-            self.list(&dir, path, None)
+            if self.announce(path, &dir)? { Ok(Listing::default()) } else { self.list(&dir, path, None) }
         };
         match listed() {
             Err(Error::Io { source, .. }) if is_gone(&source) => Ok(Visit::Gone),
@@ -201,6 +211,13 @@ impl Look<'_> {
 }
 
 impl State {
+    /// Let every directory be listed anew.
+    pub(super) fn doubt_listings(&mut self) {
+        for record in self.records.iter_mut().filter(|record| record.kind() == Kind::Directory) {
+            record.set(RACY, true);
+        }
+    }
+
     /// An entry is another than recorded: its digest is to be taken.
     fn renew(&mut self, entry: u32, present: &Record) {
         let record = self.touch(entry);

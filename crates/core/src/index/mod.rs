@@ -46,6 +46,9 @@ pub struct State {
     pending: Vec<u32>,
     /// No entry was looked at before this.
     began: Time,
+    trust_ctime: bool,
+    /// Of the options it was made with.
+    selection: [u8; 16],
     /// What this state was read from or written to, to be updated in place; none when the structure is another. Kept
     /// open: a file that has been replaced meanwhile is then updated where nobody sees it.
     file: Option<File>,
@@ -168,13 +171,13 @@ impl State {
 
     /// Note the digest of a regular file: `stat` is what `read_stable` gave with these bytes.
     pub fn set_digest(&mut self, entry: u32, digest: Digest, stat: &Stat) {
-        let began = self.began;
+        let (began, trust_ctime) = (self.began, self.trust_ctime);
         let record = self.touch(entry);
         record.set_stat(stat);
         record.set_sha256(&digest.sha256);
         record.set(HAS_DIGEST, true);
         // The reading began later than the look: what is not racy by the look's clock is not by the reading's.
-        record.set(RACY, stat.is_racy(began));
+        record.set(RACY, stat.is_racy(began, trust_ctime));
     }
 
     /// Leave an entry and all below it out: it is gone or may not be read. The directory that held it is listed anew by
@@ -194,6 +197,10 @@ impl State {
     fn touch(&mut self, entry: u32) -> &mut Record {
         self.marks[entry as usize] |= RESEAL | OTHER;
         &mut self.records[entry as usize]
+    }
+
+    fn is_settled(&self, entry: u32) -> bool {
+        !self.record(entry).has(RACY) && self.is_whole(entry)
     }
 
     /// Whether the record is what was written once.

@@ -21,6 +21,7 @@ const OF_STAT: u8 = HAS_LINKS | SPARSE;
 
 /// Where the stat lies: equal bytes, equal stat.
 const STAT: std::ops::Range<usize> = 4..56;
+const STAT_BUT_CTIME: std::ops::Range<usize> = 4..44;
 const OWNER: std::ops::Range<usize> = 120..128;
 /// Where the SHA-256 lies.
 const CONTENT: std::ops::Range<usize> = 56..88;
@@ -62,8 +63,9 @@ impl Record {
         }
     }
 
-    pub fn has_stat_of(&self, other: &Record) -> bool {
-        self.0[STAT] == other.0[STAT] && self.0[OWNER] == other.0[OWNER]
+    pub fn has_stat_of(&self, other: &Record, trust_ctime: bool) -> bool {
+        let compared = if trust_ctime { STAT } else { STAT_BUT_CTIME };
+        self.0[compared.clone()] == other.0[compared] && self.0[OWNER] == other.0[OWNER]
     }
 
     pub fn set_stat(&mut self, stat: &Stat) {

@@ -3,7 +3,6 @@
 //! Invariant: an entry is changed when its kind, permission bits, content, target or device is another; never for its
 //! times, its owner or its inode alone. A directory is changed for its own permission bits, not for its entries.
 
-use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use super::hash::Reading;
@@ -14,7 +13,7 @@ use super::record::Record;
 use super::{Options, Scope, State};
 use crate::error::Result;
 use crate::job::Job;
-use crate::scan::{Kind, Root, Time};
+use crate::scan::{Kind, Root};
 
 /// Paths below the root, each list sorted.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -35,7 +34,12 @@ pub struct Status {
 pub fn status(root: &Path, index: &Path, options: &Options, job: &Job) -> Result<Status> {
     let root = Root::open(root)?;
     match State::read(index, options.threads, job)? {
-        Some(before) => before.status(&root, Scope::All, options, None, job),
+        Some(mut before) => {
+            if before.selection != options.selection() {
+                before.doubt_listings();
+            }
+            before.status(&root, Scope::All, options, None, job)
+        }
         None => {
             let (now, mut unreadable) = State::look(&root, None, Scope::All, options, None, job)?;
             let mut added: Vec<_> = (1..now.len()).map(|entry| now.path_of(entry)).collect();
@@ -59,7 +63,7 @@ impl State {
         hook: Option<Hook<'_>>,
         job: &Job,
     ) -> Result<Status> {
-        let look = Look { root, options, hook, began: Time::now(), job };
+        let look = Look::new(root, options, hook, job)?;
         let findings = look.findings(self, scope)?;
         let mut comparison = Comparison { before: self, look: &look, status: Status::default(), doubtful: Vec::new() };
         comparison.all(findings)?;
@@ -92,27 +96,16 @@ struct Comparison<'a> {
 
 impl Comparison<'_> {
     fn all(&mut self, findings: Vec<Finding>) -> Result<()> {
-        let (mut listings, mut gone) = (HashMap::new(), Vec::new());
         for Finding { directory, own, what } in findings {
             if let Some(own) = own {
                 self.changed(directory, &own);
             }
             match what {
                 What::Entries(changed) => changed.iter().for_each(|(entry, present)| self.changed(*entry, present)),
-                What::Listing(listing) => {
-                    listings.insert(directory, listing);
-                }
+                What::Listing(listing) => self.listing(directory, &listing)?,
                 What::Unreadable => self.status.unreadable.push(self.look.root.show(&self.before.path_of(directory))),
-                What::Gone => gone.push(directory),
+                What::Gone => self.removed(directory),
             }
-        }
-        for (directory, listing) in &listings {
-            self.listing(*directory, listing)?;
-        }
-        // Gone together with a directory above, or missing in its directory's listing: told there.
-        let told: HashSet<u32> = listings.keys().chain(&gone).copied().collect();
-        for directory in gone.into_iter().filter(|directory| !told.contains(&self.before.parent(*directory))) {
-            self.removed(directory);
         }
         Ok(())
     }

@@ -72,13 +72,13 @@ impl Place {
 }
 
 fn options(threads: usize, skip_unreadable: bool) -> Options {
-    Options { threads, skip_unreadable }
+    Options { skip_unreadable, ..Options::new(threads) }
 }
 
 /// Wait until the clock is past the grain, so that what was written before is not racy.
 fn settle() {
     let written = Time::now();
-    while (Stat { ctime: written, ..Stat::default() }).is_racy(Time::now()) {
+    while (Stat { ctime: written, ..Stat::default() }).is_racy(Time::now(), true) {
         std::thread::yield_now();
     }
 }

@@ -32,8 +32,7 @@ pub struct Request<'a> {
     pub known: &'a Known,
     /// Fragments of packs that were sent by a run that did not finish.
     pub pending: Vec<super::Fragment>,
-    pub skip_unreadable: bool,
-    pub threads: usize,
+    pub options: &'a Options,
 }
 
 /// What remains to be written when all packs of the run have been stored.
@@ -59,11 +58,11 @@ pub struct Pushed {
 /// # Errors
 /// `Unreadable` (all such paths) unless they are skipped, `Unstable`, `Io`, `Stopped` (also when `out` is closed).
 pub fn push(request: Request<'_>, out: &Sender<Sealed>, job: &Job) -> Result<Pushed> {
-    let Request { root: path, index, known, pending, skip_unreadable, threads } = request;
+    let Request { root: path, index, known, pending, options } = request;
+    let (threads, skip_unreadable) = (options.threads, options.skip_unreadable);
     let root = Root::open(path)?;
-    let options = Options { threads, skip_unreadable };
     let before = index.map(|path| State::read(path, threads, job)).transpose()?.flatten();
-    let (mut state, mut unreadable) = State::look(&root, before, Scope::All, &options, None, job)?;
+    let (mut state, mut unreadable) = State::look(&root, before, Scope::All, options, None, job)?;
     if !unreadable.is_empty() && !skip_unreadable {
         return Err(Error::Unreadable { paths: unreadable });
     }

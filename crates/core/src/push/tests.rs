@@ -11,6 +11,7 @@ use crate::archive::{Lying, Toc, frame};
 use crate::chunk::MAX_CHUNK;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
+use crate::index::Options;
 use crate::job::Job;
 
 fn lying(text: &[u8], offset: u32) -> Lying {
@@ -55,8 +56,7 @@ fn run(root: &Path, fragments: &[Vec<u8>]) -> Result<(Pushed, Vec<Sealed>)> {
     let job = Job::default();
     std::thread::scope(|scope| {
         let taker = scope.spawn(move || receiver.iter().collect::<Vec<Sealed>>());
-        let request =
-            Request { root, index: None, known: &known, pending: Vec::new(), skip_unreadable: false, threads: 3 };
+        let request = Request { root, index: None, known: &known, pending: Vec::new(), options: &Options::new(3) };
         let pushed = push(request, &sender, &job);
         drop(sender);
         let packs = taker.join().unwrap();
@@ -221,14 +221,8 @@ fn a_stop_ends_a_push_at_once_though_nobody_takes_its_packs() {
     std::thread::scope(|scope| {
         let pushing = scope.spawn(|| {
             let path = root.path();
-            let request = Request {
-                root: path,
-                index: None,
-                known: &known,
-                pending: Vec::new(),
-                skip_unreadable: false,
-                threads: 2,
-            };
+            let request =
+                Request { root: path, index: None, known: &known, pending: Vec::new(), options: &Options::new(2) };
             push(request, &sender, &job)
         });
         // The pack of contents is in the channel: that of the page cannot leave.
@@ -251,7 +245,6 @@ fn a_push_whose_packs_nobody_will_ever_take_ends() {
     let (sender, receiver) = bounded(1);
     drop(receiver);
     let path = root.path();
-    let request =
-        Request { root: path, index: None, known: &known, pending: Vec::new(), skip_unreadable: false, threads: 2 };
+    let request = Request { root: path, index: None, known: &known, pending: Vec::new(), options: &Options::new(2) };
     assert!(matches!(push(request, &sender, &Job::default()), Err(Error::Stopped)));
 }

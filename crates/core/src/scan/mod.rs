@@ -97,11 +97,13 @@ impl Stat {
 
     /// Whether what was read at or after `began` may change once more without this stat changing, because the file was
     /// changed within the clock's grain before `began`, after it, or in the future.
-    pub fn is_racy(&self, began: Time) -> bool {
+    /// Without trust in ctime, mtime alone must tell, and a server's clock may have stamped it.
+    pub fn is_racy(&self, began: Time, trust_ctime: bool) -> bool {
         // Kernels stamp files with a clock of up to 10 ms; a ctime in whole seconds is of a file system (FAT, ext3)
         // whose grain is 1 or 2 s, or a rare chance that costs one more hash.
-        let grain = if self.ctime.nsec == 0 { 2000 } else { 20 };
-        self.mtime.max(self.ctime).cmp(&began.minus_ms(grain)) != Ordering::Less
+        let grain = if trust_ctime && self.ctime.nsec != 0 { 20 } else { 2000 };
+        let newest = if trust_ctime { self.mtime.max(self.ctime) } else { self.mtime };
+        newest.cmp(&began.minus_ms(grain)) != Ordering::Less
     }
 }
 

@@ -211,10 +211,12 @@ fn a_stat_is_racy_within_the_grain_of_the_clock() {
     let stat = |mtime, ctime| Stat { mtime, ctime, ..Stat::default() };
     let began = at(100, 10_000_000);
     let long_ago = at(50, 1);
-    assert!(!stat(long_ago, at(99, 989_999_999)).is_racy(began));
-    assert!(stat(long_ago, at(99, 990_000_000)).is_racy(began));
-    assert!(stat(at(99, 990_000_000), long_ago).is_racy(began));
-    assert!(stat(at(2000, 0), long_ago).is_racy(began), "a time in the future says nothing");
-    assert!(stat(long_ago, at(98, 0)).is_racy(at(100, 0)), "whole seconds are a coarser clock's");
-    assert!(!stat(long_ago, at(97, 0)).is_racy(at(100, 0)));
+    assert!(!stat(long_ago, at(99, 989_999_999)).is_racy(began, true));
+    assert!(stat(long_ago, at(99, 990_000_000)).is_racy(began, true));
+    assert!(stat(at(99, 990_000_000), long_ago).is_racy(began, true));
+    assert!(stat(at(2000, 0), long_ago).is_racy(began, true), "a time in the future says nothing");
+    assert!(stat(long_ago, at(98, 0)).is_racy(at(100, 0), true), "whole seconds are a coarser clock's");
+    assert!(!stat(long_ago, at(97, 0)).is_racy(at(100, 0), true));
+    assert!(!stat(long_ago, at(100, 0)).is_racy(at(100, 0), false), "ctime is not asked where it is not trusted");
+    assert!(stat(at(98, 5), long_ago).is_racy(at(100, 0), false), "and a server's clock is coarse");
 }

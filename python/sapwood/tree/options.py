@@ -1,0 +1,40 @@
+"""How to look at a working directory.
+
+Promise: what decides which entries a tree has (`key`) also decides where its index is kept by default, so that trees of
+different options never share one.
+"""
+
+from __future__ import annotations
+
+import os
+
+__all__ = ["Options"]
+
+
+class Options:
+    """Immutable.
+
+    `skip_unreadable`: leave out, and name, what may not be read, instead of failing. `one_file_system`: a directory of
+    another file system than the root's is taken to be empty. `trust_ctime`: False for network file systems on which a
+    changed file may keep its ctime, or an unchanged one not; then size and mtime alone must tell. `threads`: as many as
+    there are processors.
+    """
+
+    __slots__ = ("one_file_system", "skip_unreadable", "threads", "trust_ctime")
+
+    def __init__(
+        self, *, skip_unreadable: bool = False, one_file_system: bool = False, trust_ctime: bool = True
+    ) -> None:
+        self.skip_unreadable = skip_unreadable
+        self.one_file_system = one_file_system
+        self.trust_ctime = trust_ctime
+        self.threads = os.cpu_count() or 1
+
+    def __repr__(self) -> str:
+        given = {name: getattr(self, name) for name in self.__slots__ if name != "threads"}
+        return f"Options({', '.join(f'{name}={value!r}' for name, value in given.items())})"
+
+    @property
+    def key(self) -> bytes:
+        """What the tree's entries depend on; empty when nothing is left out."""
+        return b"one file system" if self.one_file_system else b""
