@@ -18,6 +18,31 @@ WORDS = ["dir", "", "-", "--", "-x y", "--index", "--index=", "--index=f=g", "--
 WORDS += ["--exclude", "--exclude=*.o", "--no-prefetch", "--lazy", "--skip-unreadable", "--jso", "-l", "-lR", "-z"]
 
 
+def group(words: list[str]) -> list[dict[str, Any] | None]:
+    """Parse by a parser with options that exclude each other, plainly and by argparse."""
+    plain: Any = PlainParser()
+    parsers = [plain, argparse.ArgumentParser(allow_abbrev=False, exit_on_error=False)]
+    for parser in parsers:
+        exclusive = parser.add_mutually_exclusive_group()
+        exclusive.add_argument("-z", dest="nul", action="store_true")
+        exclusive.add_argument("-j", "--json", action="store_true")
+    parsed = plain.parse(words)
+    try:
+        return [parsed and vars(parsed), vars(parsers[1].parse_args(words))]
+    except (argparse.ArgumentError, SystemExit):
+        return [parsed and vars(parsed), None]
+
+
+@pytest.mark.parametrize("words", [["-z"], ["--json"], ["-z", "-z"], [], ["-j"]], ids=" ".join)
+def test_options_that_exclude_each_other_are_plain_alone(words: list[str]) -> None:
+    plain, usual = group(words)
+    assert plain == usual is not None
+
+
+def test_options_that_exclude_each_other_are_refused_together() -> None:
+    assert group(["-z", "--json"]) == [None, None]
+
+
 def with_argparse(name: str, words: list[str]) -> dict[str, Any] | None:
     parser = argparse.ArgumentParser(allow_abbrev=False, exit_on_error=False)
     COMMANDS[name].configure(parser)

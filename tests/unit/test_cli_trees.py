@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.cli import Sapwood
+from tests.support.terminal import on_terminal
 
 NOT_UTF8 = os.fsdecode(b"caf\xe9")
 
@@ -47,6 +48,32 @@ def test_status_lists_what_changed_since_the_hash(run: Sapwood, tree: Path) -> N
     assert run.good("status", tree).out == "M a\nD link\nA new\n"
     said = run.good("status", "--json", tree).document
     assert said == {"fresh": False, "added": ["new"], "changed": ["a"], "removed": ["link"], "unreadable": []}
+
+
+def test_status_for_programs_ends_each_record_with_a_nul(run: Sapwood, tree: Path) -> None:
+    run.good("hash", tree)
+    assert run.good("status", "-z", tree).out == ""
+    (tree / "two\nlines").write_text("")
+    (tree / NOT_UTF8).write_text("tea\n")
+    (tree / "link").unlink()
+    said = run.good("status", "-z", tree)
+    assert (said.out, said.err) == (f"M {NOT_UTF8}\0D link\0A two\nlines\0", "")
+    assert run("status", "-z", "--json", tree).code == 2
+
+
+def test_on_a_terminal_status_sums_up(run: Sapwood, tree: Path) -> None:
+    def said(*options: str) -> list[str]:
+        code, written = on_terminal(run.command("status", *options, tree), run.environment)
+        assert code == 0
+        return written.splitlines()
+
+    run.good("hash", tree)
+    assert said() == ["nothing changed"]
+    (tree / "a").write_text("something else\n")
+    (tree / "new").write_text("")
+    (tree / "newer").write_text("")
+    assert said() == ["M a", "A new", "A newer", "2 added, 1 changed"]
+    assert said("-z") == ["M a\0A new\0A newer\0"]
 
 
 def test_push_prints_the_pinned_address_which_reads_back_what_was_pushed(run: Sapwood, tree: Path) -> None:

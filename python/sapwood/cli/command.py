@@ -51,6 +51,6 @@ def add_prefetch(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_json(parser: argparse.ArgumentParser) -> None:
+def add_json(parser: argparse._ActionsContainer) -> None:
     """Let the command report to machines: one JSON document on stdout."""
     parser.add_argument("--json", action="store_true", help="report as one JSON document on stdout")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from sapwood.cli import show
 from sapwood.cli.command import Command, add_json
 from sapwood.cli.progress import progress
@@ -10,6 +12,7 @@ TYPE_CHECKING = False  # as typing has it, without the 5 ms that importing typin
 if TYPE_CHECKING:
     import argparse
 
+    from sapwood.tree.index import Status
     from sapwood.tree.options import Options
 
 
@@ -86,7 +89,9 @@ def _configure_status(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("dir", metavar="DIR", help="the directory")
     add_index(parser)
     add_options(parser)
-    add_json(parser)
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("-z", dest="nul", action="store_true", help="end each line with a NUL, names as they are")
+    add_json(form)
 
 
 def _status(arguments: argparse.Namespace) -> int:
@@ -111,9 +116,19 @@ def _status(arguments: argparse.Namespace) -> int:
     changes = [("A", path) for path in found.added]
     changes += [("M", path) for path in found.changed]
     changes += [("D", path) for path in found.removed]
+    write = show.record if arguments.nul else show.line
     for letter, path in sorted(changes, key=lambda change: change[1]):
-        show.line(letter, " ", path)
+        write(letter, " ", path)
+    if not arguments.nul and sys.stderr.isatty():
+        sys.stdout.flush()
+        show.talk(_summary(found))
     return 0
+
+
+def _summary(found: Status) -> str:
+    """Return what to say where an empty list of changes would leave a person wondering."""
+    groups = {"added": found.added, "changed": found.changed, "removed": found.removed}
+    return ", ".join(f"{len(paths):,} {word}" for word, paths in groups.items() if paths) or "nothing changed"
 
 
 COMMANDS = {
@@ -130,6 +145,7 @@ COMMANDS = {
         _status,
         """
         sapwood status .                   A is added, M changed, D removed
+        sapwood status -z . >changes       for programs: a name may hold a newline
         """,
     ),
 }

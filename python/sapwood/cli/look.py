@@ -143,13 +143,11 @@ def _diff(arguments: argparse.Namespace) -> int:
         found = [{"kind": change.kind, "path": show.text(change.path)} for change in changes]
         show.document(found)
         return 1 if found else 0
+    write = show.record if arguments.nul else show.line
     code = 0
     for change in changes:
         code = 1
-        if arguments.nul:
-            sys.stdout.buffer.write(f"{_LETTERS[change.kind]} ".encode() + change.path + b"\0")
-        else:
-            show.line(_LETTERS[change.kind], " ", change.path)
+        write(_LETTERS[change.kind], " ", change.path)
     return code
 
 

@@ -30,6 +30,7 @@ class PlainParser:
         self._places: list[str] = []
         self._options: dict[str, tuple[str, str]] = {}  # option -> (action, name of the value)
         self._defaults: dict[str, Any] = {}
+        self._groups: list[_Group] = []
 
     def add_argument(self, *names: str, **words: Any) -> None:
         """Declare an argument."""
@@ -44,20 +45,26 @@ class PlainParser:
             self._options.update(dict.fromkeys(names, (action, value)))
             self._defaults[value] = {"store_true": False, "store_false": True}.get(action)
 
+    def add_mutually_exclusive_group(self) -> _Group:
+        """Declare that of the options added to the result at most one may be given."""
+        self._groups.append(_Group(self))
+        return self._groups[-1]
+
     def __getattr__(self, _: str) -> Any:
-        """Take any other declaration (groups, subcommands): it is not plain, nor is what is added to its result."""
+        """Take any other declaration (subcommands): it is not plain, nor is what is added to its result."""
         self._plain = False
         return lambda *_, **__: self
 
     def parse(self, arguments: list[str]) -> Any:
         """Return the values, or None when it takes argparse to say."""
-        values, places = dict(self._defaults), []
+        values, places, given = dict(self._defaults), [], set()
         words = iter(arguments)
         for word in words:
             if not word.startswith("-") or word == "-":
                 places.append(word)
                 continue
             name, joined, text = word.partition("=")
+            given.add(name)
             action, value = self._options.get(name, ("", ""))
             if action in ("store", "append") and (joined or (text := next(words, "-x")) == "-" or text[:1] != "-"):
                 values[value] = text if action == "store" else [*(values[value] or ()), text]
@@ -65,6 +72,20 @@ class PlainParser:
                 values[value] = action == "store_true"
             else:
                 return None
-        if not self._plain or len(places) != len(self._places):
+        if (
+            not self._plain
+            or len(places) != len(self._places)
+            or any(len(group.options & given) > 1 for group in self._groups)
+        ):
             return None
         return Namespace(values | dict(zip(self._places, places, strict=True)))
+
+
+class _Group:
+    def __init__(self, parser: PlainParser) -> None:
+        self._parser = parser
+        self.options: set[str] = set()
+
+    def add_argument(self, *names: str, **words: Any) -> None:
+        self.options.update(names)
+        self._parser.add_argument(*names, **words)

@@ -55,6 +55,12 @@ def line(*parts: str | bytes) -> None:
         sys.stdout.buffer.write(b"".join(part.encode() if isinstance(part, str) else part for part in parts) + b"\n")
 
 
+def record(*parts: str | bytes) -> None:
+    """Write data that a NUL ends to stdout, names as they are wherever it goes."""
+    sys.stdout.flush()
+    sys.stdout.buffer.write(b"".join(part.encode() if isinstance(part, str) else part for part in parts) + b"\0")
+
+
 def talk(words: str) -> None:
     """Write a line for the person to stderr."""
     print(words, file=sys.stderr)
