@@ -148,8 +148,7 @@ impl State {
             Kind::File if self.record(entry).size() != stat.size => {}
             Kind::File => {
                 let known = before.and_then(|before| Some((before, before.find(&self.path_of(entry))?)));
-                match known
-                    .filter(|(before, old)| before.record(*old).has_stat_of(&now, true) && before.is_settled(*old))
+                match known.filter(|(before, old)| before.record(*old).has_stat(stat, true) && before.is_settled(*old))
                 {
                     Some((before, old)) if before.digest(old) == self.digest(entry) => {
                         self.records[entry as usize].restat(&now);

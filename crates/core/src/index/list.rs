@@ -153,7 +153,7 @@ impl Look<'_> {
             }
             let old = old.filter(|(state, old)| state.kind(*old) == kind);
             if let Some((state, old)) = old
-                && (kind == Kind::Directory || self.holds(state, old, &Record::of_stat(&stat)))
+                && (kind == Kind::Directory || self.holds(state, old, &stat))
             {
                 return Ok(Some(Entry::Kept(old)));
             }

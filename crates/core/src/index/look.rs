@@ -258,7 +258,7 @@ impl Look<'_> {
         let dir = self.root.open_dir(path).map_err(Error::io("open", self.root.show(path)))?;
         let is_beyond = self.announce(path, &dir)?;
         let stat = dir.own_stat().map_err(Error::io("stat", self.root.show(path)))?;
-        let settled = self.holds(state, directory, &Record::of_stat(&stat));
+        let settled = self.holds(state, directory, &stat);
         if settled && !is_dirty && !is_beyond {
             match self.same(state, &dir, directory)? {
                 Same::Yes => return Ok(None),
@@ -329,7 +329,7 @@ impl Look<'_> {
     /// Whether the entry is of the recorded kind, and for a symbolic link unchanged; adds it to `changed` if it is not
     /// as recorded.
     fn compare(&self, state: &State, dir: &Dir, entry: u32, stat: &Stat, changed: &mut Changed) -> Result<bool> {
-        if self.holds(state, entry, &Record::of_stat(stat)) {
+        if self.holds(state, entry, stat) {
             return Ok(true);
         }
         let kind = stat.kind();
@@ -351,10 +351,10 @@ impl Look<'_> {
         Ok(record)
     }
 
-    /// Whether the record of `entry` is whole, not racy, and has the stat of `present`.
-    pub fn holds(&self, state: &State, entry: u32, present: &Record) -> bool {
+    /// Whether the record of `entry` is whole, not racy, and has the stat.
+    pub fn holds(&self, state: &State, entry: u32, stat: &Stat) -> bool {
         let record = state.record(entry);
-        record.has_stat_of(present, self.options.trust_ctime) && !record.has(RACY) && state.is_whole(entry)
+        record.has_stat(stat, self.options.trust_ctime) && !record.has(RACY) && state.is_whole(entry)
     }
 }
 

@@ -1,6 +1,6 @@
 //! One record of the index: its bytes and their meaning (docs/format.md, "Index").
 //!
-//! Invariant: `sum` covers all other bytes and the name; whoever changes a record seals it again.
+//! Invariant: `sum` covers all other bytes; whoever changes a record seals it again.
 
 use crate::scan::{Kind, Stat, Time};
 
@@ -19,9 +19,8 @@ pub const SPARSE: u8 = 16;
 /// What `stat` says of it beside the stat's own place.
 const OF_STAT: u8 = HAS_LINKS | SPARSE;
 
-/// Where the stat lies: equal bytes, equal stat.
+/// Where the stat lies.
 const STAT: std::ops::Range<usize> = 4..56;
-const STAT_BUT_CTIME: std::ops::Range<usize> = 4..44;
 const OWNER: std::ops::Range<usize> = 120..128;
 /// Where the SHA-256 lies.
 const CONTENT: std::ops::Range<usize> = 56..88;
@@ -63,9 +62,18 @@ impl Record {
         }
     }
 
-    pub fn has_stat_of(&self, other: &Record, trust_ctime: bool) -> bool {
-        let compared = if trust_ctime { STAT } else { STAT_BUT_CTIME };
-        self.0[compared.clone()] == other.0[compared] && self.0[OWNER] == other.0[OWNER]
+    /// Whether type, permission bits, device, inode, size, mtime, owner and, if it is trusted, ctime are those.
+    pub fn has_stat(&self, stat: &Stat, trust_ctime: bool) -> bool {
+        let has_ctime = || field!(i64, self, 48) == stat.ctime.sec && field!(u32, self, 44) == stat.ctime.nsec;
+        field!(u64, self, 16) == stat.ino
+            && field!(i64, self, 32) == stat.mtime.sec
+            && field!(u32, self, 40) == stat.mtime.nsec
+            && self.size() == stat.size
+            && self.mode() == stat.mode
+            && field!(u64, self, 8) == stat.dev
+            && field!(u32, self, 120) == stat.uid
+            && field!(u32, self, 124) == stat.gid
+            && (!trust_ctime || has_ctime())
     }
 
     pub fn set_stat(&mut self, stat: &Stat) {
@@ -184,21 +192,18 @@ impl Record {
         field!(u32, self, 0)
     }
 
-    pub fn is_sealed(&self, name: &[u8]) -> bool {
-        self.sum() == checksum(self, name)
+    pub fn is_sealed(&self) -> bool {
+        self.sum() == checksum(self)
     }
 
-    pub fn seal(&mut self, name: &[u8]) {
-        let sum = checksum(self, name);
+    pub fn seal(&mut self) {
+        let sum = checksum(self);
         put(self, 0, &sum.to_le_bytes());
     }
 }
 
-fn checksum(record: &Record, name: &[u8]) -> u32 {
-    let mut sum = crc32fast::Hasher::new();
-    sum.update(&record.0[4..]);
-    sum.update(name);
-    sum.finalize()
+fn checksum(record: &Record) -> u32 {
+    crc32fast::hash(&record.0[4..])
 }
 
 /// What entry number `position` of a directory adds to its `entries_sum`.

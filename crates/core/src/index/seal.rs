@@ -33,9 +33,7 @@ impl State {
             let mark = self.marks[entry as usize];
             self.marks[entry as usize] = mark & RESEAL;
             if mark & RESEAL != 0 {
-                let at = self.records[entry as usize].name_at() as usize;
-                let record = &mut self.records[entry as usize];
-                record.seal(&self.names[at..at + usize::from(record.name_len())]);
+                self.records[entry as usize].seal();
                 let parent = self.parent(entry) as usize;
                 self.marks[parent] |= if mark & OTHER != 0 { RESUM | STALE } else { RESUM };
             }
