@@ -48,6 +48,7 @@ tests() {
     need tar tar
     need sha256sum coreutils
     need git git
+    need patch patch
 }
 
 bench() {

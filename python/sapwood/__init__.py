@@ -22,19 +22,27 @@ if TYPE_CHECKING:
     from sapwood.tree.index import Index as Index
     from sapwood.tree.index import hash_tree as hash_tree
     from sapwood.tree.index import status as status
+    from sapwood.tree.leaf import Leaf as Leaf
     from sapwood.tree.options import Options as Options
+    from sapwood.tree.plain import read_plain as read_plain
     from sapwood.tree.tree import Tree as Tree
+    from sapwood.tree.unified import unified_diff as unified_diff
+    from sapwood.tree.write import write_plain as write_plain
 
 # name -> module that defines it
 _EXPORTS = {
     "Index": "sapwood.tree.index",
+    "Leaf": "sapwood.tree.leaf",
     "Options": "sapwood.tree.options",
     "SapwoodError": "sapwood.errors",
     "Tree": "sapwood.tree.tree",
     "hash_tree": "sapwood.tree.index",
     "open_store": "sapwood.open",
     "open_tree": "sapwood.open",
+    "read_plain": "sapwood.tree.plain",
     "status": "sapwood.tree.index",
+    "unified_diff": "sapwood.tree.unified",
+    "write_plain": "sapwood.tree.write",
 }
 
 __all__ = ["__version__", *_EXPORTS]

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -158,6 +159,41 @@ def test_diff_says_what_differs_and_by_its_exit_code_whether(run: Sapwood, tree:
     backwards = run("diff", "--json", tree, "main")
     assert backwards.code == 1
     assert {"kind": "removed", "path": "z"} in backwards.document
+
+
+def test_diff_in_nul_terminated_records_gives_names_as_they_are(run: Sapwood, tree: Path) -> None:
+    run.good("push", tree, "main")
+    (tree / "two\nlines").write_text("")
+    (tree / NOT_UTF8).unlink()
+    said = run("diff", "-z", "main", tree)
+    assert (said.code, sorted(said.out.split("\0"))) == (1, ["", "A two\nlines", f"D {NOT_UTF8}"])
+    assert (run("diff", "-z", tree, tree).code, run("diff", "-z", "-u", tree, tree).code) == (0, 2)
+
+
+def test_diff_of_paths_looks_only_there(run: Sapwood, tree: Path) -> None:
+    run.good("push", tree, "main")
+    (tree / "a").write_text("other\n")
+    (tree / "sub" / "tool").write_text("#!/bin/bash\n")
+    (tree / "sub" / "more").write_text("")
+    assert run("diff", "main", tree, "sub").out == "A sub/more\nM sub/tool\n"
+    assert run("diff", "main", tree, "sub/more", "a/").out == "M a\nA sub/more\n"
+    assert run("diff", "main", tree, "link").code == 0
+    missing = run("diff", "main", tree, "gone")
+    assert (missing.code, missing.err) == (3, "sapwood: no gone in either tree\n")
+
+
+def test_diff_unified_is_what_patch_takes(run: Sapwood, tree: Path, tmp_path: Path) -> None:
+    run.good("push", tree, "main")
+    run.good("pull", "main", "copy")
+    (tree / "a").write_text("other\n")
+    (tree / "sub" / "tool").unlink()
+    (tree / "new").write_text("new\n")
+    patch = run("diff", "-u", "main", tree)
+    assert (patch.code, patch.err) == (1, "")
+    subprocess.run(["patch", "-p1", "-d", tmp_path / "copy"], input=os.fsencode(patch.out), check=True)
+    assert run.good("diff", "-u", tree, tree).out == ""
+    (tree / "sub").rmdir()  # as patch does with what it has emptied
+    assert run("diff", tree, "copy").out == ""
 
 
 def test_refs_and_log_tell_what_was_pushed_newest_first(run: Sapwood, tree: Path) -> None:

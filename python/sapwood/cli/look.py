@@ -157,13 +157,19 @@ def _only(a: Tree, b: Tree, paths: list[bytes]) -> tuple[Tree, Tree]:
     from sapwood.tree.source import shown
     from sapwood.tree.tree import Tree
 
-    only = Tree.of({}), Tree.of({})
+    only = [Tree.of({}), Tree.of({})]
     for path in paths:
         found = a.find(path), b.find(path)
         if found == (None, None):
             raise NotFoundError(f"no {shown(path)} in either tree", kind="path-missing", path=path)
-        only = only[0].modify(path, found[0]), only[1].modify(path, found[1])
-    return only
+        for side, (tree, item) in enumerate(zip((a, b), found, strict=True)):
+            at = path
+            while item is None:  # the directories that would hold it are not what differs
+                at = at.rpartition(b"/")[0]
+                item = Tree.of({}) if tree.find_tree(at) is not None else None
+            if at == path or only[side].find(at) is None:
+                only[side] = only[side].modify(at, item)
+    return only[0], only[1]
 
 
 def _write_unified(a: Tree, b: Tree) -> int:

@@ -2,7 +2,8 @@
 
 Promise: applied to the first tree, the text makes the second of it, but for what text cannot say: binary files,
 devices, FIFOs and empty directories are named, on lines that `patch` passes over. The form is git's: a header
-`diff --git`, modes, then hunks as of `diff -u`.
+`diff --git`, modes, then hunks as of `diff -u`. A file that took the place of a directory, or a directory of a file, is
+beyond `patch` (2.7.6); `git apply` knows what to do.
 """
 
 from __future__ import annotations
@@ -56,6 +57,9 @@ def _gone_or_come(path: bytes, side: bytes, item: Item | None, context: int) -> 
     yield _header(path)
     yield (b"deleted" if side == b"a/" else b"new") + b" file mode %s\n" % _mode(item)
     if side == b"a/":
+        if item.size == 0:
+            # Git's names of no content and of nothing: without them patch asks whether it was to add the file.
+            yield b"index e69de29..0000000\n"
         yield from _hunks(side + path, None, _text(item), b"", context)
     else:
         yield from _hunks(None, side + path, b"", _text(item), context)
@@ -91,8 +95,7 @@ def _hunks(a: bytes | None, b: bytes | None, old: bytes | None, new: bytes | Non
     if old == new:  # an empty file that came or went
         return
     for mark, name in zip((b"---", b"+++"), names, strict=True):
-        # A name with a blank is ended by a tab, else readers take what follows the blank for a time.
-        yield b"%s %s%s\n" % (mark, name, b"\t" if b" " in name else b"")
+        yield b"%s %s\n" % (mark, name)
     mine, theirs = _lines(old), _lines(new)
     for group in _groups(mine, theirs, context):
         _, first, _, start, _ = group[0]
@@ -145,8 +148,8 @@ def _marked(mark: bytes, lines: list[bytes]) -> Iterator[bytes]:
 
 
 def _quoted(name: bytes) -> bytes:
-    """A name as git and patch read it: in quotes where a byte of it would break the line or drive a terminal."""
-    if not any(byte < 0x20 or byte == 0x7F or byte in _ESCAPES for byte in name):
+    """A name as git and patch read it: in quotes where a byte would end it, break the line or drive a terminal."""
+    if not any(byte <= 0x20 or byte == 0x7F or byte in _ESCAPES for byte in name):
         return name
     return b'"%s"' % b"".join(_escaped(byte) for byte in name)
 

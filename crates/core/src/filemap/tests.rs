@@ -164,6 +164,37 @@ fn a_page_that_is_not_here_is_asked_for() {
 }
 
 /// The page of `lines`, named by its own digest: what a hostile store could serve.
+#[test]
+fn of_two_directories_what_may_differ_is_given_in_order_and_nothing_else() {
+    let link = |first: &str| entry("d/h", Kind::HardLink { first: first.into() });
+    let symlink = |target: &str| entry("d/s", Kind::Symlink { target: target.into() });
+    let device = |minor| entry("d/null", Kind::CharDevice { major: 1, minor });
+    let root = || entry("", Kind::Directory { digest: Some(Digest::of(b"")) });
+    let map = |entries: Vec<Entry>| map_of(&[vec![root(), directory("d"), file("first", "")], entries].concat());
+    let unknown = entry("d/u", Kind::Directory { digest: None });
+    let old =
+        map(vec![file("d/a", "1"), directory("d/b"), file("d/c", "c"), link("first"), symlink("x"), file("d/z", "")]);
+    let mut touched = file("d/c", "c");
+    (touched.mtime.sec, touched.uid) = (1, 1);
+    let executable = Entry { mode: 0o755, ..file("d/z", "") };
+    let new = map(vec![directory("d/b"), touched, link("first"), device(3), symlink("y"), executable]);
+    let names = |a: &FileMap, b: &FileMap| -> Vec<(Option<String>, Option<String>)> {
+        let (mine, theirs) = (nodes_of_map(a, b"d").unwrap(), nodes_of_map(b, b"d").unwrap());
+        let name = |node: Node<'_>| String::from_utf8(node.entry().unwrap().name().to_vec()).unwrap();
+        differing(&mine, &theirs).into_iter().map(|(a, b)| (a.map(name), b.map(name))).collect()
+    };
+    let pair = |a: &str, b: &str| {
+        let some = |name: &str| (!name.is_empty()).then(|| name.to_string());
+        (some(a), some(b))
+    };
+    assert_eq!(names(&old, &new), [pair("a", ""), pair("h", "h"), pair("", "null"), pair("s", "s"), pair("z", "z")]);
+    let devices = (map(vec![device(3)]), map(vec![device(5)]));
+    assert_eq!(names(&devices.0, &devices.1), [pair("null", "null")]);
+    assert_eq!(names(&devices.0, &devices.0), []);
+    let unknowns = [Node::Entry(&unknown)];
+    assert_eq!(differing(&unknowns, &unknowns).len(), 1, "what is not known is not equal");
+}
+
 fn hostile(lines: &str) -> crate::error::Result<()> {
     let text =
         format!("{{\"format\":1,\"packs\":[\"{}\"],\"frames\":[[0,0,9,1000]]}}\n{lines}", crate::digest::hex(&[1; 32]));
