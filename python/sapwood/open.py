@@ -59,6 +59,7 @@ class OpenStore(Store):
         """Mount what `ref` names at `place` for the life of the `with` block, served by a process of its own.
 
         Raises:
+            InvalidInputError: `bad-mount-point`, `own-mount`.
             UnavailableError: `mount-failed`, `mount-died`.
         """
         from sapwood import places

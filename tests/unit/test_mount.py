@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from sapwood import open_store
-from sapwood.errors import InvalidInputError, UnavailableError
+from sapwood.errors import InvalidInputError
 from sapwood.mount import mounts, unmount
 from tests.support.mounting import is_mounted, mounted, pushed, shell
 from tests.support.nobody import NOBODY, as_nobody, nobodys_directory
@@ -153,9 +153,10 @@ def test_a_mount_point_that_cannot_be_is_named(
         timeout=50,
         check=False,
     )
-    assert done.returncode != 0
+    assert done.returncode == 2
     assert str(place) in done.stderr
     assert why in done.stderr.lower()
+    assert "hint: " in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -165,8 +166,8 @@ def test_a_place_in_use_is_not_mounted_over(tree: Path, tmp_path: Path, cache_di
         done = subprocess.run(
             [SAPWOOD, "mount", address, place], capture_output=True, text=True, timeout=50, check=False
         )
-        assert done.returncode != 0
-        assert str(place) in done.stderr
+        assert done.returncode == 2
+        assert done.stderr == f"sapwood: {place}: is already a mount (fuse.sapwood)\nhint: sapwood umount {place}\n"
 
 
 def test_a_mount_over_its_own_cache_is_refused(tree: Path, tmp_path: Path) -> None:
@@ -177,8 +178,9 @@ def test_a_mount_over_its_own_cache_is_refused(tree: Path, tmp_path: Path) -> No
 
 
 def test_what_is_no_mount_is_not_unmounted(tmp_path: Path) -> None:
-    with pytest.raises(UnavailableError) as refused:
+    with pytest.raises(InvalidInputError) as refused:
         unmount(tmp_path)
+    assert (refused.value.kind, refused.value.hint) == ("bad-mount-point", "sapwood mounts")
     assert "not mounted" in str(refused.value)
 
 
@@ -192,7 +194,10 @@ def test_the_api_mounts_for_the_life_of_a_block(tree: Path, tmp_path: Path, cach
     assert server.process.poll() is not None
 
 
-def test_a_signal_ends_a_mount_in_the_foreground(tree: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("signo", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (None, 0)])
+def test_a_mount_in_the_foreground_ends_by_a_signal_or_umount(
+    signo: int | None, code: int, tree: Path, tmp_path: Path
+) -> None:
     address, place = pushed(tree, tmp_path / "store"), tmp_path / "mount"
     place.mkdir()
     with subprocess.Popen(
@@ -200,8 +205,58 @@ def test_a_signal_ends_a_mount_in_the_foreground(tree: Path, tmp_path: Path) -> 
     ) as server:
         assert server.stdout is not None
         assert server.stdout.readline() == f"{place}\n"
-        server.send_signal(signal.SIGINT)
-        server.wait(30)
+        if signo:
+            server.send_signal(signo)
+        else:
+            unmount(place)
+        assert server.wait(30) == code
+    assert not is_mounted(place)
+
+
+# Sends a signal to itself when a named function of its own is called: at a moment that is hard to hit from outside.
+MOUNT_AND_SIGNAL = """
+import os, signal, sys
+from importlib import import_module
+from sapwood.cli.main import run
+module, name, signo, *sys.argv[1:] = sys.argv[1:]
+module = import_module(module)
+function = getattr(module, name)
+def hit(*arguments):
+    os.kill(os.getpid(), int(signo))
+    return function(*arguments)
+setattr(module, name, hit)
+run()
+"""
+
+
+@pytest.mark.parametrize("signo", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("module", "name", "is_left"),
+    [("sapwood.mount.process", "_hear", False), ("pickle", "loads", False), ("sapwood.cli.show", "line", True)],
+)
+def test_a_mount_command_that_is_stopped_says_so_or_leaves_a_mount_never_both(
+    module: str, name: str, is_left: bool, signo: int, tree: Path, tmp_path: Path
+) -> None:
+    address, place = pushed(tree, tmp_path / "store"), tmp_path / "mount"
+    place.mkdir()
+    words = [sys.executable, "-c", MOUNT_AND_SIGNAL, module, name, str(int(signo)), "mount", address, str(place)]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=50, check=False)
+    left = is_mounted(place)
+    if left:
+        unmount(place)
+    assert (done.returncode, left) == ((0, True) if is_left else (128 + signo, False)), done.stderr
+
+
+def test_a_server_whose_starter_has_gone_takes_its_mount_away(tree: Path, tmp_path: Path, cache_dir: Path) -> None:
+    address, place = pushed(tree, tmp_path / "store"), tmp_path / "mount"
+    place.mkdir()
+    reading, writing = os.pipe()
+    os.close(reading)
+    call = json.dumps({"address": address, "place": str(place), "cache_dir": str(cache_dir)})
+    words = [sys.executable, "-m", "sapwood.mount", str(writing), call]
+    done = subprocess.run(words, pass_fds=[writing], capture_output=True, text=True, timeout=50, check=False)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (1, "")
     assert not is_mounted(place)
 
 

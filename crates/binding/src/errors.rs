@@ -25,6 +25,7 @@ fn describe(error: &Error) -> (&'static str, &'static str, Option<&'static str>)
         Error::NotADirectory { .. } => ("InvalidInputError", "not-a-directory", None),
         Error::Missing { .. } => ("NotFoundError", "missing", None),
         Error::Stopped => ("StoppedError", "stopped", None),
+        Error::MountPoint { .. } => ("InvalidInputError", "bad-mount-point", None),
         Error::Mount { .. } => ("UnavailableError", "mount-failed", None),
     }
 }
@@ -51,7 +52,8 @@ pub fn raise(py: Python<'_>, error: &Error) -> PyErr {
 fn build(py: Python<'_>, class: &str, text: &str, kind: &str, hint: Option<&str>, error: &Error) -> PyResult<PyErr> {
     let keywords = PyDict::new(py);
     keywords.set_item("kind", kind)?;
-    keywords.set_item("hint", hint)?;
+    keywords
+        .set_item("hint", if let Error::MountPoint { remedy, .. } = error { Some(remedy.as_str()) } else { hint })?;
     if let Error::Unreadable { paths } | Error::Absent { paths } = error {
         keywords.set_item("paths", paths.iter().map(|path| path.as_os_str()).collect::<Vec<_>>())?;
     }

@@ -35,6 +35,8 @@ pub enum Error {
     Missing { what: String },
     /// Cancelled by the caller.
     Stopped,
+    /// A place where one cannot mount, or from which there is nothing to unmount; `remedy` is what to do instead.
+    MountPoint { place: PathBuf, why: String, remedy: String },
     /// The kernel or a helper program will not mount or unmount.
     Mount { place: PathBuf, why: String },
 }
@@ -96,7 +98,7 @@ impl fmt::Display for Error {
             Error::NotADirectory { path } => write!(f, "{} is not a directory", show(path)),
             Error::Missing { what } => write!(f, "{what} is missing"),
             Error::Stopped => write!(f, "stopped"),
-            Error::Mount { place, why } => write!(f, "{}: {why}", show(place)),
+            Error::Mount { place, why } | Error::MountPoint { place, why, .. } => write!(f, "{}: {why}", show(place)),
         }
     }
 }

@@ -27,6 +27,7 @@ class Server:
         while somebody waits for something; and background only when nobody has waited for anything for `quiet_s`.
 
         Raises:
+            InvalidInputError: `bad-mount-point`: no place to mount at; the hint says what to do.
             UnavailableError: `mount-failed`; the message says why and what to do.
         """
     @property
@@ -59,7 +60,8 @@ def unmount(place: str | PathLike[str], lazy: bool = False) -> None:
     """Unmount, also when the server is gone; `lazy`, also when it is in use.
 
     Raises:
-        UnavailableError: `mount-failed`: not a mount, or busy.
+        InvalidInputError: `bad-mount-point`: not a mount, or not one of ours.
+        UnavailableError: `mount-failed`: in use.
     """
 
 def mounts() -> list[bytes]:

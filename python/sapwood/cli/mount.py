@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sapwood.cli import show
 from sapwood.cli.command import Command, add_json, add_prefetch
+from sapwood.cli.signals import leave_by_finally, stay
 
 
 def absolute(address: str) -> str:
@@ -34,7 +35,9 @@ def _mount(arguments: argparse.Namespace) -> int:
     address, place = absolute(arguments.address), arguments.dir.absolute()
     if arguments.foreground:
         return _serve(address, place, arguments)
-    started = process.start(address, place, cache_dir=places.cache_dir(), prefetch=arguments.prefetch)
+    leave_by_finally()
+    # Once the mount is ready it stays, and nothing may make the code of this command say otherwise.
+    started = process.start(address, place, cache_dir=places.cache_dir(), prefetch=arguments.prefetch, ready=stay)
     if arguments.json:
         show.document(
             {"path": show.text(bytes(place)), "address": address, "pid": started.pid, "log": str(started.log)}
@@ -55,8 +58,8 @@ def _serve(address: str, place: Path, arguments: argparse.Namespace) -> int:
         else:
             show.line(bytes(place))
 
-    serve(address, place, cache_dir=places.cache_dir(), ready=ready, prefetch=arguments.prefetch)
-    return 0
+    signo = serve(address, place, cache_dir=places.cache_dir(), ready=ready, prefetch=arguments.prefetch)
+    return 128 + signo if signo else 0
 
 
 def _configure_umount(parser: argparse.ArgumentParser) -> None:

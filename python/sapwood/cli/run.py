@@ -8,14 +8,13 @@ from __future__ import annotations
 import argparse
 import os
 import signal
-import sys
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NoReturn
 
 from sapwood.cli import show
 from sapwood.cli.command import Command, add_prefetch
+from sapwood.cli.signals import leave_by_finally
 
 _PASSED_ON = {
     signal.SIGHUP,
@@ -58,8 +57,7 @@ def _run(arguments: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory(prefix="sapwood-run-") as scratch:
         place = Path(scratch) / "tree"
         place.mkdir()
-        for polite in (signal.SIGHUP, signal.SIGTERM):
-            signal.signal(polite, _leave)
+        leave_by_finally()
         started = process.start(
             address,
             place,
@@ -78,11 +76,6 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _absolute(path: Path | None) -> str | None:
     return None if path is None else os.fsdecode(path.absolute())
-
-
-def _leave(signo: int, _: object) -> NoReturn:
-    """End as the signal would have ended us, but by way of every `finally`."""
-    sys.exit(128 + signo)
 
 
 def _life(command: list[str], place: Path, mask: Iterable[int]) -> int:

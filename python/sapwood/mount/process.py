@@ -1,7 +1,8 @@
 """A mount has its own process: here it is started, and here it says that it is ready, or why not.
 
-Invariant: `start` returns when the mount can be used, or raises what the server raised, and then nothing is left
-running or mounted. The two speak through a pipe: one pickled message, then its end. An end without one is a death.
+Invariant: `start` returns when the mount can be used, or raises what the server raised, or a signal's exception, and
+then nothing is left running or mounted. The two speak through a pipe: one pickled message, then its end. An end without
+one is a death.
 Why a process: a page fault on a mapped file keeps the GIL, so a reader that serves its own mount waits for itself.
 Not here: serving (`sapwood.mount.serve`), ending a mount (`sapwood.mount.unmount`).
 """
@@ -17,11 +18,12 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-from sapwood.errors import InternalError, SapwoodError, UnavailableError
+from sapwood.errors import InternalError, InvalidInputError, SapwoodError, UnavailableError
 from sapwood.mount.table import unmount
 
 __all__ = ["Started", "log_path", "main", "start"]
@@ -50,9 +52,10 @@ class Started:
 
     def end(self) -> None:
         """Take the mount away, whoever uses it, and see the server out; nothing to do when both are gone."""
-        with contextlib.suppress(UnavailableError):  # not mounted any more
-            unmount(self.place, lazy=True)
+        # First the signal: the server takes its mount along, should a second Ctrl-C stop us here.
         self.process.terminate()
+        with contextlib.suppress(InvalidInputError, UnavailableError):  # not mounted any more
+            unmount(self.place, lazy=True)
         try:
             self.process.wait(_PATIENCE_S)
         except subprocess.TimeoutExpired:
@@ -67,11 +70,20 @@ def log_path(cache_dir: Path, place: Path) -> Path:
     return cache_dir / "mounts" / f"{hashlib.sha256(os.fsencode(place)).hexdigest()[:16]}.log"
 
 
-def start(address: str, place: Path, *, cache_dir: Path, tied: bool = False, **options: Any) -> Started:
+def start(
+    address: str,
+    place: Path,
+    *,
+    cache_dir: Path,
+    tied: bool = False,
+    ready: Callable[[], None] = lambda: None,
+    **options: Any,
+) -> Started:
     """Serve `address` at `place` from a process of its own, and return when it can be used.
 
     `options` are those of `sapwood.mount.serve`, and must be values of JSON. The server outlives this process, unless
-    it is `tied` to it: then it unmounts and ends when this process does, however that happens.
+    it is `tied` to it: then it unmounts and ends when this process does, however that happens. `ready` is called when
+    the mount can be used: the last moment at which an exception takes it away again.
 
     Raises:
         UnavailableError: `mount-died`: it ended without a word; its log's last line is in the message.
@@ -97,26 +109,30 @@ def start(address: str, place: Path, *, cache_dir: Path, tied: bool = False, **o
         finally:
             for descriptor in passed:
                 os.close(descriptor)
+        started = Started(place, log, process, lifeline)
         try:
-            message = messages.read()
+            _hear(messages, started)
+            ready()
         except BaseException:
-            # Stopped while waiting: the server takes its mount along.
-            Started(place, log, process, lifeline).end()
+            # It failed, or we were stopped while waiting: then the server takes its mount along.
+            started.end()
             raise
-    started = Started(place, log, process, lifeline)
+    return started
+
+
+def _hear(messages: BinaryIO, started: Started) -> None:
+    """Wait until the server says that it is ready; raise what it raised."""
+    message = messages.read()
     if not message:
-        code = process.wait()
-        started.end()
+        ending, last = _ending(started.process.wait()), _last_line(started.log)
         raise UnavailableError(
-            f"{place}: the mount's server ended with {_ending(code)} before it was ready{_last_line(log)}",
+            f"{started.place}: the mount's server ended with {ending} before it was ready{last}",
             kind="mount-died",
-            hint=f"read {log}",
+            hint=f"read {started.log}",
         )
     said = pickle.loads(message)  # from our own child, through our own pipe
     if said != _READY:
-        started.end()
         raise said
-    return started
 
 
 def main(arguments: list[str]) -> int:
@@ -134,8 +150,7 @@ def main(arguments: list[str]) -> int:
     def tell(message: object) -> None:
         nonlocal told
         told = True
-        # Whoever started us may be gone; the mount is none the worse for it.
-        with contextlib.suppress(BrokenPipeError), open(descriptor, "wb") as messages:
+        with open(descriptor, "wb") as messages:
             messages.write(pickle.dumps(message))
 
     try:
@@ -146,6 +161,9 @@ def main(arguments: list[str]) -> int:
             ready=lambda *_: tell(_READY),
             **call,
         )
+    except BrokenPipeError:
+        # Whoever started us was stopped meanwhile, and knows of no mount: `serve` has taken it away.
+        return 1
     except Exception as error:
         if told:
             raise

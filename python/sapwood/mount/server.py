@@ -44,14 +44,16 @@ def serve(
     ready: Callable[[], None],
     prefetch: bool = True,
     stats: str | None = None,
-) -> None:
+) -> int | None:
     """Mount `address` at `place`, call `ready`, and serve until it is unmounted, or a signal says to end.
 
     Pages of the file map are always fetched in the background, with `prefetch` all contents too. `stats` is a file
     that gets the server's counts as JSON when it ends.
 
+    Return the number of the signal that ended it, None when it was unmounted.
+
     Raises:
-        InvalidInputError: `own-mount`: the cache or the store would lie on the mount itself.
+        InvalidInputError: `bad-mount-point`; `own-mount`: the cache or the store would lie on the mount itself.
         UnavailableError: `mount-failed`.
         SapwoodError: as `Address.open` and `load_map`.
     """
@@ -65,9 +67,14 @@ def serve(
             )
     file_map = load_map(store, snapshot, pages=False)
     # Before there is a mount to leave behind. The handler only notes the wish: a second signal disturbs no cleaning up.
-    asked_to_end = threading.Event()
+    asked_to_end, asked_by = threading.Event(), []
+
+    def end(signo: int, _: object) -> None:
+        asked_by.append(signo)
+        asked_to_end.set()
+
     for signo in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(signo, lambda *_: asked_to_end.set())
+        signal.signal(signo, end)
     server = Server(file_map, cache_dir, place, idle_bytes=_IDLE_BYTES, busy_bytes=_BUSY_BYTES, quiet_s=_QUIET_S)
     try:
         table.record(cache_dir, place, address)
@@ -80,11 +87,12 @@ def serve(
             pass
     finally:
         # Lazily: who still uses it would get errors from a server that is gone all the same. It may be gone already.
-        with contextlib.suppress(UnavailableError):
+        with contextlib.suppress(InvalidInputError, UnavailableError):
             unmount(place, True)
         table.forget(cache_dir, place)
         if stats is not None:
             _write_stats(Path(stats), server)
+    return asked_by[0] if asked_by else None
 
 
 def _write_stats(path: Path, server: Server) -> None:

@@ -53,7 +53,8 @@ def unmount(place: str | os.PathLike[str], *, lazy: bool = False, cache_dir: Pat
     """Unmount `place`, also when its server is gone; `lazy`, also when somebody uses it: they get errors from then on.
 
     Raises:
-        UnavailableError: `mount-failed`: it is no mount, or in use.
+        InvalidInputError: `bad-mount-point`: it is no mount, or not one of ours.
+        UnavailableError: `mount-failed`: it is in use.
     """
     path = Path(os.path.abspath(place))
     core.unmount(path, lazy)

@@ -21,6 +21,7 @@ use super::table::{self, KIND};
 use crate::error::{Error, Result, show};
 
 const DEVICE: &str = "/dev/fuse";
+const ELSEWHERE: &str = "name an empty directory";
 const HELPER: &str = "fusermount3";
 /// Requests of the page cache grow to a mebibyte only when its read-ahead is as long.
 const READ_AHEAD_KB: &str = "1024";
@@ -29,7 +30,7 @@ const READ_AHEAD_KB: &str = "1024";
 /// closed, users of the mount get ENOTCONN.
 ///
 /// # Errors
-/// `Mount`, with what to do about it.
+/// `MountPoint` where one cannot mount, `Mount`, with what to do about it.
 pub fn mount(place: &Path) -> Result<OwnedFd> {
     let place = check(place)?;
     let device = if rustix::process::geteuid().is_root() { mount_as_root(&place)? } else { mount_as_user(&place)? };
@@ -41,13 +42,16 @@ pub fn mount(place: &Path) -> Result<OwnedFd> {
 /// open until they close it.
 ///
 /// # Errors
-/// `Mount`, with what to do about it.
+/// `MountPoint` where no mount of ours is, `Mount`, with what to do about it.
 pub fn unmount(place: &Path, lazy: bool) -> Result<()> {
     let absolute = table::absolute(place).map_err(|error| refused(place, error.to_string()))?;
     match table::at(&absolute)? {
         Some(mounted) if mounted.kind == KIND => {}
-        Some(mounted) => return Err(refused(place, format!("is a mount of another kind ({})", mounted.kind))),
-        None => return Err(refused(place, "is not mounted")),
+        Some(mounted) => {
+            let why = format!("is a mount of another kind ({})", mounted.kind);
+            return Err(unfit(place, why, format!("umount {}", show(place))));
+        }
+        None => return Err(unfit(place, "is not mounted", "sapwood mounts")),
     }
     let root = rustix::process::geteuid().is_root();
     let take_away = if root { unmount_as_root } else { unmount_as_user };
@@ -65,30 +69,38 @@ fn refused(place: &Path, why: impl Into<String>) -> Error {
     Error::Mount { place: place.to_path_buf(), why: why.into() }
 }
 
+fn unfit(place: &Path, why: impl Into<String>, remedy: impl Into<String>) -> Error {
+    Error::MountPoint { place: place.to_path_buf(), why: why.into(), remedy: remedy.into() }
+}
+
 /// The absolute mount point, if one may mount there.
 fn check(place: &Path) -> Result<PathBuf> {
     let meta = match fs::metadata(place) {
         Ok(meta) => meta,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Err(refused(place, "there is no such directory; make it first (mkdir)"));
+            return Err(unfit(place, "there is no such directory", format!("mkdir -p {}", show(place))));
         }
         Err(error) if error.raw_os_error() == Some(libc::ENOTCONN) => {
-            return Err(refused(place, "a mount is there whose server has died; clear it with `sapwood umount`"));
+            return Err(unfit(
+                place,
+                "a mount is there whose server has died",
+                format!("sapwood umount {}", show(place)),
+            ));
         }
         Err(error) => return Err(refused(place, error.to_string())),
     };
     if !meta.is_dir() {
-        return Err(refused(place, "is not a directory; name an empty directory"));
+        return Err(unfit(place, "is not a directory", ELSEWHERE));
     }
     let absolute = place.canonicalize().map_err(|error| refused(place, error.to_string()))?;
     if let Some(mounted) = table::at(&absolute)? {
-        let remedy =
-            if mounted.kind == KIND { "; `sapwood umount` takes it away" } else { "; name an empty directory" };
-        return Err(refused(place, format!("is already a mount ({}){remedy}", mounted.kind)));
+        let ours = mounted.kind == KIND;
+        let remedy = if ours { format!("sapwood umount {}", show(place)) } else { ELSEWHERE.into() };
+        return Err(unfit(place, format!("is already a mount ({})", mounted.kind), remedy));
     }
     let mut entries = fs::read_dir(&absolute).map_err(|error| refused(place, error.to_string()))?;
     match entries.next() {
-        Some(_) => Err(refused(place, "is not empty; name an empty directory, or its files would be hidden")),
+        Some(_) => Err(unfit(place, "is not empty: its files would be hidden", ELSEWHERE)),
         None => Ok(absolute),
     }
 }

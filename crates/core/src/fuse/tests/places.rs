@@ -18,7 +18,7 @@ fn a_place_that_will_not_do_is_refused_with_its_remedy() {
     let refused = |name: &str| mount(&dir.path().join(name)).unwrap_err().to_string();
     fs::write(dir.path().join("file"), "").unwrap();
     fs::create_dir_all(dir.path().join("full/of")).unwrap();
-    assert!(refused("missing").contains("make it first (mkdir)"));
+    assert!(refused("missing").contains("no such directory"));
     assert!(refused("file").contains("is not a directory"));
     assert!(refused("full").contains("is not empty"));
     let mounted = Mounted::new(small().store());

@@ -1,0 +1,24 @@
+"""Signals that end a command: by way of every `finally`, or not any more."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from typing import NoReturn
+
+_POLITE = (signal.SIGHUP, signal.SIGTERM)
+
+
+def leave_by_finally() -> None:
+    """Let polite signals end this process with the code that they would have ended it with, but as Ctrl-C does it."""
+    for signo in _POLITE:
+        signal.signal(signo, _leave)
+
+
+def stay() -> None:
+    """From here on no signal that asks us to end does; one that came before has its way first."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, *_POLITE})
+
+
+def _leave(signo: int, _: object) -> NoReturn:
+    sys.exit(128 + signo)
