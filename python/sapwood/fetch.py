@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Protocol
@@ -17,10 +17,11 @@ from typing import Protocol
 from sapwood._core.filemap import FileMap, Frame
 from sapwood.digests import PackName
 from sapwood.errors import CorruptError, FormatError
+from sapwood.store.keys import map_key, pack_key
 from sapwood.store.snapshot import Snapshot
 from sapwood.store.store import Store
 
-__all__ = ["Fetched", "Taker", "bring_pages", "fetch_all", "load_map", "located", "read_frames"]
+__all__ = ["Fetched", "Taker", "bring_pages", "fetch_all", "in_pack", "load_map", "located", "read_frames"]
 
 # One request at 100 Mbit/s and 20 ms brings a round trip's worth in 250 KB; four keep such a link full.
 _FETCHERS = 4
@@ -67,17 +68,24 @@ def _deliver(store: Store, taker: Taker, frame: Frame, stored: bytes) -> None:
         taker.deliver(frame, stored)
     except (CorruptError, FormatError):
         [(_, again)] = read_frames(store, [frame])
-        with located(f"{store.url}: pack {frame.pack[:12]}", pack=frame.pack, store=store.url):
+        with in_pack(store, frame):
             taker.deliver(frame, again)
 
 
 @contextmanager
-def located(where: str, **context: object) -> Iterator[None]:
-    """Say of what the core finds wrong with stored bytes where they are."""
+def located(where: str, hint: str | None = None, **context: object) -> Iterator[None]:
+    """Say of what the core finds wrong with stored bytes where they are, and, as `hint`, how to heal it."""
     try:
         yield
     except (CorruptError, FormatError) as error:
-        raise type(error)(f"{where}: {error}", kind=error.kind, hint=error.hint, **context) from error
+        raise type(error)(f"{where}: {error}", kind=error.kind, hint=error.hint or hint, **context) from error
+
+
+def in_pack(store: Store, frame: Frame) -> AbstractContextManager[None]:
+    """Locate what is wrong with a frame of a pack."""
+    key = pack_key(PackName(frame.pack))
+    remedy = f"remove {key} and the fragments in index/ from the store, and push again: what is missing is then sent"
+    return located(f"{store.url}: {key}", remedy, pack=frame.pack, store=store.url)
 
 
 def fetch_all(store: Store, taker: Taker, report: Callable[[int], None]) -> Fetched:
@@ -130,11 +138,17 @@ def load_map(store: Store, snapshot: Snapshot, *, pages: bool) -> FileMap:
         FormatError: `format-newer`.
     """
     stored = store.read_map(snapshot.map)
-    with located(f"{store.url}: file map {snapshot.map[:19]}", store=store.url, digest=snapshot.map):
+    key = map_key(snapshot.map)
+    remedy = f"remove {key} from the store, and push the tree again under a new ref: the file map is then sent"
+    with located(f"{store.url}: {key}", remedy, store=store.url, digest=snapshot.map):
         file_map = FileMap(stored, snapshot.map, snapshot.map_size)
     if file_map.tree != snapshot.tree:
         raise CorruptError(
-            f"{store.url}: the file map of snapshot {snapshot.digest[:19]} is of another tree", kind="damaged"
+            f"{store.url}: {key}: the file map of snapshot {snapshot.digest[:19]} is of another tree",
+            kind="damaged",
+            hint="push the tree again under a new ref",
+            store=store.url,
+            digest=snapshot.map,
         )
     if pages:
         bring_pages(store, file_map, range(len(file_map.pages())))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from sapwood._core.filemap import Entry, FileMap, read_chunk
 from sapwood.digests import TreeDigest
-from sapwood.fetch import bring_pages, load_map, located, read_frames
+from sapwood.fetch import bring_pages, in_pack, load_map, located, read_frames
 from sapwood.store.address import Address
 from sapwood.store.snapshot import Snapshot
 from sapwood.store.store import Store
@@ -144,6 +144,6 @@ class _Stored:
     def read(self, entry: Entry) -> Iterator[bytes]:
         for frame, inner, digest, size in entry.chunks:
             [(_, stored)] = read_frames(self._store, [frame])
-            with located(f"{self._store.url}: pack {frame.pack[:12]}: {shown(entry.path)}", path=entry.path):
+            with in_pack(self._store, frame), located(shown(entry.path), path=entry.path):
                 chunk = read_chunk(frame, stored, inner, digest, size)
             yield chunk

@@ -333,6 +333,14 @@ class ListingStoreContract(StoreContract):
         with pytest.raises(CorruptError, match="ref main"):
             reader.refs()
 
+    def test_a_damaged_ref_hides_no_other(self, place: Place, store: Store, reader: Store) -> None:
+        moved = [store.move_ref(name, A, None) for name in ("a", "b", "c", "d")]
+        place.overwrite("refs/b.ref", b"{")
+        place.overwrite("refs/d.ref", b'{"format":2}')
+        refs, wrong = reader.sound_refs()
+        assert refs == [moved[0], moved[2]]
+        assert [(error.kind, error.ref) for error in wrong] == [("ref-corrupt", "b"), ("format-newer", "d")]
+
     def test_fragments_of_others_are_fetched_once(self, place: Place, store: Store, reader: Store) -> None:
         store.put_fragment(b"one")
         store.put_fragment(b"two")

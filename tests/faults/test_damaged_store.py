@@ -193,6 +193,25 @@ def test_the_remedy_for_a_damaged_fragment_is_one(kept: Kept, tmp_path: Path) ->
     assert differences(kept.trees["main"], tmp_path / "out") == []
 
 
+@pytest.mark.parametrize("kind", ["data pack", "page pack", "maps"])
+def test_damage_is_named_by_store_and_key_and_its_remedy_is_one(kept: Kept, tmp_path: Path, kind: str) -> None:
+    place = damaged(kept, kept.objects[kind], tmp_path, lambda data: bytes(len(data)))
+    key = kept.objects[kind].relative_to(kept.store)
+    store = open_store(str(place), cache_dir=tmp_path / "cache")
+    with pytest.raises(CorruptError) as named:
+        store.pull("main", tmp_path / "out")
+    assert str(named.value).startswith(f"{place}: {key}: ")
+    assert named.value.hint is not None
+    assert named.value.hint.startswith(f"remove {key} ")
+    (place / key).unlink()
+    if "fragments" in named.value.hint:
+        for fragment in (place / "index").iterdir():
+            fragment.unlink()
+    store.push(kept.trees["main"], "new", index=tmp_path / "index")
+    store.pull("new", tmp_path / "out")
+    assert differences(kept.trees["main"], tmp_path / "out") == []
+
+
 def test_a_ref_whose_snapshot_is_damaged_can_be_pushed_again(kept: Kept, tmp_path: Path) -> None:
     place = damaged(kept, kept.objects["snapshots"], tmp_path, lambda data: data[:-1])
     store = open_store(str(place))

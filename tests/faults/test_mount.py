@@ -65,7 +65,7 @@ def test_a_damaged_pack_is_an_error_and_not_wrong_bytes(tree: Path, tmp_path: Pa
         found = [shell(f"cmp {place}/{name} {tree}/{name}") for name in ("one", "two")]
         assert sorted(done.returncode for done in found) == [0, 2]
         assert "Input/output error" in "".join(done.stderr for done in found)
-        assert f"pack {pack.name[:12]}" in server.log.read_text()
+        assert f"{store}: packs/{pack.name} at " in server.log.read_text()
 
 
 def test_a_damaged_page_is_an_error_of_the_directory(tree: Path, tmp_path: Path, cache_dir: Path) -> None:

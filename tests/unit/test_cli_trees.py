@@ -302,3 +302,23 @@ def test_a_newer_format_ends_in_exit_code_8(run: Sapwood, tree: Path) -> None:
     said = run("ls", "main")
     assert (said.code, said.out) == (8, "")
     assert said.err.startswith("sapwood: ")
+
+
+def test_refs_shows_the_sound_ones_and_names_the_damaged_whose_remedy_is_one(run: Sapwood, tree: Path) -> None:
+    for name in ("one", "two"):
+        run.good("push", tree, name)
+    damaged = run.store / "refs" / "one.ref"
+    damaged.unlink()
+    damaged.write_text("{")
+    said = run("refs")
+    assert (said.code, len(said.out.splitlines())) == (5, 1)
+    assert said.out.endswith("  two\n")
+    assert said.err == (
+        f"sapwood: {run.store}: ref one is damaged: it is not JSON\n"
+        "hint: remove refs/one.ref from the store, and push to it again\n"
+    )
+    listed = run("refs", "--json")
+    assert (listed.code, [ref["name"] for ref in listed.document]) == (5, ["two"])
+    damaged.unlink()
+    run.good("push", tree, "one")
+    assert len(run.good("refs").out.splitlines()) == 2

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from typing import TYPE_CHECKING
 
 from sapwood.cli import show
 from sapwood.cli.command import Command, add_json
+from sapwood.cli.failure import report
 
 if TYPE_CHECKING:
     from sapwood.store import Snapshot
@@ -21,13 +23,14 @@ def _refs(arguments: argparse.Namespace) -> int:
     from sapwood import places
     from sapwood.store import open_store
 
-    refs = open_store(arguments.store or places.default_store()).refs()
+    refs, unreadable = open_store(arguments.store or places.default_store()).sound_refs()
     if arguments.json:
         show.document([{"name": ref.name, "snapshot": ref.snapshot, "moves": ref.counter} for ref in refs])
-        return 0
-    for ref in refs:
-        show.line(f"{ref.snapshot}  {ref.name}")
-    return 0
+    else:
+        for ref in refs:
+            show.line(f"{ref.snapshot}  {ref.name}")
+    sys.stdout.flush()
+    return max((report(error) for error in unreadable), default=0)
 
 
 def _configure_log(parser: argparse.ArgumentParser) -> None:

@@ -15,10 +15,12 @@ from pathlib import Path
 
 from sapwood._core.filemap import Frame
 from sapwood._core.mount import Server, unmount
+from sapwood.digests import PackName
 from sapwood.errors import InvalidInputError, SapwoodError, UnavailableError
 from sapwood.fetch import load_map, read_frames
 from sapwood.mount import table
 from sapwood.store.address import Address
+from sapwood.store.keys import pack_key
 from sapwood.store.store import Store
 
 __all__ = ["serve"]
@@ -123,14 +125,15 @@ def _bring(store: Store, server: Server, frames: list[Frame]) -> None:
                 server.deliver(frame, stored)
             except SapwoodError as error:
                 # The core wants it once more if somebody waits for it, and then gives it up.
-                _say(frame, error)
+                _say(store, frame, error)
             left.discard(frame)
     except BaseException as error:  # noqa: BLE001 - no bug of ours, nor of the core, may leave readers waiting for ever
         for frame in left:
             server.fail(frame, str(error))
-            _say(frame, error)
+            _say(store, frame, error)
 
 
-def _say(frame: Frame, error: BaseException) -> None:
+def _say(store: Store, frame: Frame, error: BaseException) -> None:
+    key = pack_key(PackName(frame.pack))
     # The server's log: stderr is a file, or the terminal of `--foreground`.
-    os.write(2, f"sapwood: pack {frame.pack[:12]} at {frame.offset}: {error}\n".encode())
+    os.write(2, f"sapwood: {store.url}: {key} at {frame.offset}: {error}\n".encode())

@@ -25,12 +25,14 @@ def encode(fields: dict[str, Any]) -> bytes:
 class Record:
     """Fields read from `data`, each checked for its type when asked for.
 
-    `what` names the record in messages, `kind` is that of its `CorruptError`, `context` goes into each error.
+    `what` names the record in messages, `kind` is that of its `CorruptError`, `remedy` its hint, `context` goes into
+    each error.
     """
 
-    def __init__(self, data: bytes, what: str, *, kind: str, **context: Any) -> None:
+    def __init__(self, data: bytes, what: str, *, kind: str, remedy: str | None = None, **context: Any) -> None:
         self._what = what
         self._kind = kind
+        self._remedy = remedy
         self._context = context
         try:
             fields = json.loads(data)
@@ -77,4 +79,4 @@ class Record:
 
     def damaged(self, found: str) -> CorruptError:
         """Name the record and the offence."""
-        return CorruptError(f"{self._what} is damaged: {found}", kind=self._kind, **self._context)
+        return CorruptError(f"{self._what} is damaged: {found}", kind=self._kind, hint=self._remedy, **self._context)

@@ -44,7 +44,8 @@ class Ref:
             CorruptError: `ref-corrupt`.
             FormatError: `format-newer`.
         """
-        record = Record(data, f"{url}: ref {name}", kind="ref-corrupt", store=url, ref=name)
+        remedy = f"remove refs/{name}.ref from the store, and push to it again"
+        record = Record(data, f"{url}: ref {name}", kind="ref-corrupt", remedy=remedy, store=url, ref=name)
         try:
             snapshot = parse_digest(SnapshotDigest, record.text("snapshot"))
         except InvalidInputError as error:

@@ -16,7 +16,7 @@ from typing import Self
 
 from sapwood import places
 from sapwood.digests import MapDigest, PackName, SnapshotDigest
-from sapwood.errors import ConflictError, InvalidInputError, NotFoundError
+from sapwood.errors import ConflictError, CorruptError, FormatError, InvalidInputError, NotFoundError
 from sapwood.store.base import ReadObjects, WriteObjects
 from sapwood.store.fragments import LocalState
 from sapwood.store.keys import (
@@ -122,15 +122,30 @@ class Store:
 
     def refs(self) -> list[Ref]:
         """Return all refs, sorted by name; errors as `read_ref`, and `cannot-list` where there are no listings."""
+        refs, unreadable = self.sound_refs()
+        if unreadable:
+            raise unreadable[0]
+        return refs
+
+    def sound_refs(self) -> tuple[list[Ref], list[CorruptError | FormatError]]:
+        """Return all refs that can be read, sorted by name, and what is wrong with each other one.
+
+        Raises:
+            InvalidInputError: `cannot-list` where there are no listings.
+        """
         names = [name for key in self._objects.list(REFS) if (name := ref_name(key)) and is_ref_name(name)]
 
-        def read(name: str) -> Ref | None:
+        def read(name: str) -> Ref | CorruptError | FormatError | None:
             try:
                 return self.read_ref(name)
             except NotFoundError:  # removed since it was listed
                 return None
+            except (CorruptError, FormatError) as error:
+                return error
 
-        return sorted((ref for ref in each(read, names) if ref), key=lambda ref: ref.name)
+        found = each(read, sorted(names))
+        refs = [ref for ref in found if isinstance(ref, Ref)]
+        return refs, [error for error in found if isinstance(error, (CorruptError, FormatError))]
 
     def move_ref(self, name: str, snapshot: SnapshotDigest, expect: Ref | None) -> Ref:
         """Let a ref name `snapshot` if its state is still `expect`, None for no such ref; return its new state.
