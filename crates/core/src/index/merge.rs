@@ -213,8 +213,13 @@ impl Look<'_> {
 impl State {
     /// Let every directory be listed anew.
     pub(super) fn doubt_listings(&mut self) {
-        for record in self.records.iter_mut().filter(|record| record.kind() == Kind::Directory) {
-            record.set(RACY, true);
+        for (record, mark) in self.records.iter_mut().zip(&mut self.marks) {
+            // One that is not whole is doubted anyway, and must not look whole now.
+            if record.kind() == Kind::Directory && record.is_sealed() {
+                record.set(RACY, true);
+                record.seal();
+                *mark |= RESEAL;
+            }
         }
     }
 

@@ -54,6 +54,16 @@ fn another_time_or_inode_with_the_same_content_is_no_change() {
 }
 
 #[test]
+fn other_options_alone_are_no_change() {
+    let place = Place::new();
+    place.hash();
+    let other = Options { one_file_system: true, ..options(2, false) };
+    assert_eq!(status(&place.root, &place.index, &other, &Job::default()).unwrap(), Status::default());
+    fs::set_permissions(place.path("b"), fs::Permissions::from_mode(0o700)).unwrap();
+    assert_eq!(text(&status(&place.root, &place.index, &other, &Job::default()).unwrap().changed), ["b"]);
+}
+
+#[test]
 fn another_kind_or_mode_is_a_change() {
     let place = Place::new();
     place.hash();
