@@ -49,6 +49,7 @@ tests() {
     need sha256sum coreutils
     need git git
     need patch patch
+    need strace strace
 }
 
 bench() {
