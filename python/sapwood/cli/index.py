@@ -89,12 +89,19 @@ def _show(index: Index, inside: bytes, arguments: argparse.Namespace) -> int:
     record = index.describe(inside)
     if arguments.json:
         target = record["target"]
-        show.document({**record, "path": show.text(inside), "target": target and show.text(target)})
+        record |= {"path": show.text(inside), "target": target and show.text(target)}
+        show.document({_camel(name): value for name, value in record.items()})
         return 0
     show.line(inside or b".", f": record {record['record']} of {index.path}")
     for name, value in _explained(record):
         show.line(f"  {name:<10}", value)
     return 0
+
+
+def _camel(name: str) -> str:
+    """Spell a field as all documents do: `mtimeNs`."""
+    first, *rest = name.split("_")
+    return first + "".join(word.capitalize() for word in rest)
 
 
 def _explained(record: dict[str, Any]) -> list[tuple[str, str | bytes]]:

@@ -1,0 +1,90 @@
+"""Every JSON document has the fields that docs/cli.md lists, and no others."""
+
+import json
+import re
+import signal
+import subprocess
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sapwood.cli.main import modules
+from tests.support.cli import Sapwood
+
+ROW = re.compile(r"^\| ([a-z -]+) \| (object|list) \| (.*) \|$", re.M)
+DOCUMENTED = {
+    command: (shape, set(re.findall(r"`(\w+)`", fields)))
+    for command, shape, fields in ROW.findall(Path("docs/cli.md").read_text(encoding="utf-8"))
+}
+# What is appended to the command for a document with something in it.
+ARGUMENTS = {
+    "hash": ["tree"],
+    "status": ["tree"],
+    "index verify": ["tree"],
+    "index show": ["tree/a"],
+    "push": ["tree", "another"],
+    "pull": ["main", "copy"],
+    "ls": ["main"],
+    "diff": ["tree", "main"],
+    "refs": [],
+    "log": ["main"],
+    "mount": ["main", "place"],
+    "mounts": [],
+}
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Iterator[Sapwood]:
+    """A sapwood with a tree that was pushed, mounted, and then changed."""
+    run = Sapwood(tmp_path)
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree" / "a").write_text("a\n")
+    (tmp_path / "tree" / "link").symlink_to("a")
+    (tmp_path / "place").mkdir()
+    (tmp_path / "mounted").mkdir()
+    run.good("push", "tree", "main")
+    run.good("mount", "main", "mounted")
+    (tmp_path / "tree" / "new").write_text("")
+    yield run
+    run.good("umount", "mounted")
+
+
+def assert_documented(command: str, document: Any) -> None:
+    shape, fields = DOCUMENTED[command]
+    assert isinstance(document, dict if shape == "object" else list)
+    for each in [document] if shape == "object" else document:
+        assert set(each) == fields
+    assert document
+
+
+@pytest.mark.parametrize("command", ARGUMENTS)
+def test_a_document_has_the_fields_that_are_documented(run: Sapwood, command: str) -> None:
+    said = run(*command.split(), "--json", *ARGUMENTS[command])
+    assert (said.code, said.err) == (1 if command == "diff" else 0, "")
+    if command == "mount":
+        run.good("umount", "place")
+    assert_documented(command, said.document)
+
+
+def test_a_mount_in_the_foreground_says_so_as_documented(run: Sapwood) -> None:
+    words = run.command("mount", "--foreground", "--json", "main", "place")
+    with subprocess.Popen(words, cwd=run.home, env=run.environment, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        lines = iter(server.stdout.readline, "}\n")
+        document = json.loads("".join(lines) + "}")
+        server.send_signal(signal.SIGTERM)
+    assert_documented("mount --foreground", document)
+
+
+def test_every_command_that_has_json_is_documented() -> None:
+    able = set()
+    for name, module in modules().items():
+        help_of = import_module(f"sapwood.cli.{module}").COMMANDS[name].parser(name, "x").format_help()
+        if "--json" in help_of:
+            able.add(name)
+    # The help of `index` tells of its actions only, each of which has it.
+    assert {command.split()[0] for command in DOCUMENTED} - {"index"} == able
+    assert set(ARGUMENTS) | {"mount --foreground"} == set(DOCUMENTED)
