@@ -5,12 +5,14 @@
 //! nor the number of open files nor the memory besides the state grows with the tree.
 
 use std::collections::{HashMap, VecDeque};
+use std::ops::Range;
 use std::path::PathBuf;
 
 use super::list::{Listed, Listing};
 use super::look::{Finding, Hook, Look, Options, Scope, What};
 use super::record::{HAS_DIGEST, RACY, Record};
 use super::share::share;
+use super::sound::text_end;
 use super::{GONE, OTHER, RESEAL, STALE, State};
 use crate::error::{Error, Result};
 use crate::job::Job;
@@ -19,11 +21,56 @@ use crate::scan::{Kind, Root, is_denied, is_gone};
 /// Directories that are taken over, or listed by all threads, at a time.
 const BATCH: usize = 512;
 
+/// Records of the old state that are given up at a time.
+const RUN: usize = if cfg!(test) { 4 } else { 1 << 16 };
+
 /// A directory whose entries are to be appended.
 struct Task {
     record: u32,
-    /// Its number in the old state.
-    old: Option<u32>,
+    old: Option<Was>,
+}
+
+/// What a directory was in the old state: its number and its entries.
+#[derive(Clone)]
+struct Was {
+    directory: u32,
+    entries: Range<u32>,
+}
+
+/// The old state, given up from the front: what is carried over keeps its order.
+struct Old {
+    runs: VecDeque<Vec<Record>>,
+    /// How many records have been given up.
+    passed: usize,
+    names: Vec<u8>,
+    marks: Vec<u8>,
+}
+
+impl Old {
+    fn new(state: State) -> Old {
+        let State { mut records, names, marks, .. } = state;
+        let mut runs = VecDeque::new();
+        while !records.is_empty() {
+            runs.push_front(records.split_off((records.len() - 1) / RUN * RUN));
+            records.shrink_to_fit();
+        }
+        Old { runs, passed: 0, names, marks }
+    }
+
+    /// The record of `entry` and its mark; those before it are no longer asked for.
+    fn take(&mut self, entry: u32) -> (Record, u8) {
+        let entry = entry as usize;
+        while entry - self.passed >= RUN {
+            self.runs.pop_front();
+            self.passed += RUN;
+        }
+        (self.runs[0][entry - self.passed], self.marks[entry])
+    }
+
+    /// The name, and a symbolic link's target after it.
+    fn text(&self, record: &Record) -> &[u8] {
+        &self.names[record.name_at() as usize..text_end(record) as usize]
+    }
 }
 
 pub(super) enum Visit {
@@ -140,7 +187,8 @@ impl Look<'_> {
         };
         grown.records.push(state.records[0]);
         grown.marks.push(state.marks[0] | RESEAL);
-        self.grow(&mut grown, Some(&state), listings, unreadable)?;
+        let top = Was { directory: 0, entries: state.entries(0) };
+        self.grow(&mut grown, Some((Old::new(state), top)), listings, unreadable)?;
         Ok(grown)
     }
 
@@ -148,11 +196,12 @@ impl Look<'_> {
     fn grow(
         &self,
         state: &mut State,
-        old: Option<&State>,
+        old: Option<(Old, Was)>,
         mut listings: HashMap<u32, Listing>,
         unreadable: &mut Vec<PathBuf>,
     ) -> Result<()> {
-        let mut queue = VecDeque::from([Task { record: 0, old: old.map(|_| 0) }]);
+        let (mut old, top) = old.unzip();
+        let mut queue = VecDeque::from([Task { record: 0, old: top }]);
         while !queue.is_empty() {
             let batch: Vec<Task> = queue.drain(..queue.len().min(BATCH)).collect();
             let unknown: Vec<u32> = batch.iter().filter(|task| task.old.is_none()).map(|task| task.record).collect();
@@ -164,7 +213,7 @@ impl Look<'_> {
             )?;
             let mut visits = visits.into_iter();
             for task in batch {
-                let Some((old, directory)) = old.zip(task.old) else {
+                let Some((old, was)) = old.as_mut().zip(task.old) else {
                     match visits.next() {
                         Some(Visit::Listed(listing)) => state.append(task.record, listing, None, &mut queue)?,
                         Some(Visit::Unreadable) if task.record == 0 => {
@@ -178,16 +227,12 @@ impl Look<'_> {
                     }
                     continue;
                 };
-                match listings.remove(&directory) {
-                    Some(listing) => state.append(task.record, listing, Some(old), &mut queue)?,
-                    None => {
-                        let entries =
-                            if old.marks[directory as usize] & GONE != 0 { 0..0 } else { old.entries(directory) };
-                        let entries = entries.map(Listed::Kept).collect();
-                        let same = Listing { entries, names: Vec::new() };
-                        state.append(task.record, same, Some(old), &mut queue)?;
-                    }
-                }
+                let listing = match listings.remove(&was.directory) {
+                    Some(listing) => listing,
+                    None if state.marks[task.record as usize] & GONE != 0 => Listing::default(),
+                    None => Listing { entries: was.entries.map(Listed::Kept).collect(), names: Vec::new() },
+                };
+                state.append(task.record, listing, Some(old), &mut queue)?;
             }
         }
         let lacks = |&entry: &u32| state.kind(entry) == Kind::File && !state.record(entry).has(HAS_DIGEST);
@@ -238,18 +283,19 @@ impl State {
         &mut self,
         directory: u32,
         listing: Listing,
-        old: Option<&State>,
+        mut old: Option<&mut Old>,
         queue: &mut VecDeque<Task>,
     ) -> Result<()> {
         let first = self.records.len();
         for listed in &listing.entries {
             let number = self.records.len() as u32;
             let base = self.names.len() as u32;
-            let (mut record, mark, was) = match (listed, old) {
+            let (mut record, mark, was) = match (listed, &mut old) {
                 (Listed::Kept(entry), Some(old)) => {
-                    self.names.extend_from_slice(old.name(*entry));
-                    self.names.extend_from_slice(old.target(*entry));
-                    (*old.record(*entry), old.marks[*entry as usize] | RESEAL, Some(*entry))
+                    let (record, mark) = old.take(*entry);
+                    self.names.extend_from_slice(old.text(&record));
+                    let entries = record.first()..record.first() + record.count();
+                    (record, mark | RESEAL, Some(Was { directory: *entry, entries }))
                 }
                 (Listed::New { record, .. }, _) => {
                     self.names.extend_from_slice(listing.name(record));

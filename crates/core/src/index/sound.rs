@@ -99,7 +99,7 @@ impl State {
 }
 
 /// Where the name, and a symbolic link's target after it, end.
-fn text_end(record: &Record) -> u64 {
+pub(super) fn text_end(record: &Record) -> u64 {
     let target = if record.kind() == Kind::Symlink { record.length() } else { 0 };
     u64::from(record.name_at()) + u64::from(record.name_len()) + u64::from(target)
 }
