@@ -183,10 +183,13 @@ class Tree:
     @property
     def size(self) -> int:
         """Bytes of its Directory message."""
-        if self._size is None and self.settle() is not None and self._origin is not None and self.entry is not None:
-            self._size = self.entry.size
         if self._size is None:
-            _take_digest(self)
+            # An entry that was given before the digest was known does not know the size either.
+            entry = self.entry if self.settle() is not None else None
+            if entry is not None and entry.digest == self._digest:
+                self._size = entry.size
+            else:
+                _take_digest(self)
         assert self._size is not None
         return self._size
 

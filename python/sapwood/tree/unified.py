@@ -23,7 +23,8 @@ _ESCAPES = {ord("\n"): b"\\n", ord("\t"): b"\\t", ord("\r"): b"\\r", ord('"'): b
 def unified_diff(a: Tree, b: Tree, *, context: int = 3) -> Iterator[bytes]:
     """Yield the lines, each with its end, that tell how to make `b` of `a`; cost and order as `Tree.diff`.
 
-    Files of which both sides are text (no NUL) are read whole.
+    Files of which both sides are text (no NUL) are read whole. Where a long text is made of few different lines, more
+    of it may be shown as replaced than was.
 
     Raises:
         SapwoodError: what reading the trees raises.
