@@ -254,6 +254,17 @@ def test_a_plain_tree_stays_what_it_was_when_first_looked_at(tmp_path: Path) -> 
     assert changed.value.kind == "file-changing"
 
 
+def test_of_a_large_plain_file_that_was_touched_not_a_byte_is_given(tmp_path: Path) -> None:
+    (tmp_path / "large").write_bytes(noise(LARGE))
+    tree = read_plain(tmp_path)
+    assert tree.lookup(b"large").kind == "reg"
+    with open(tmp_path / "large", "r+b") as file:
+        file.write(b"other")
+    with pytest.raises(UnavailableError) as changed:
+        next(tree.read_blob(b"large"))
+    assert changed.value.kind == "file-changing"
+
+
 def test_no_symlink_that_takes_the_place_of_a_directory_is_followed(tmp_path: Path) -> None:
     (tmp_path / "root" / "d").mkdir(parents=True)
     (tmp_path / "root" / "d" / "a").write_text("inside")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sapwood import hash_tree
@@ -228,6 +228,9 @@ def naive(old: Model, new: Model) -> set[tuple[str, bytes]]:
 
 @few
 @given(MODELS, MODELS, SOURCE, SOURCE)
+@example({b"a": File(b"x")}, {b"a": File(b"x", True)}, "plain", "store")
+@example({b"a": File(b"x")}, {b"a": Link(b"x")}, "index", "memory")
+@example({b"a": Link(b"a")}, {b"a": Link(b"b")}, "store", "store")
 def test_a_diff_finds_what_looking_at_everything_finds(old: Model, new: Model, one: str, other: str) -> None:
     with place() as here:
         a, b = SOURCES[one](old, here / "a"), SOURCES[other](new, here / "b")

@@ -124,6 +124,15 @@ def test_digests_that_the_source_does_not_know_are_taken_once() -> None:
     assert source.listed == [b""]
 
 
+def test_an_update_of_one_directory_is_in_the_digests_above_it_and_in_no_other() -> None:
+    source = Counting(MODEL)
+    updated = Tree.from_source(source).expand_update(lambda path, d: d.modify(b"c", b"C") if path == b"a/b" else d)
+    assert updated.known_digest is None
+    assert all(item.known_digest is None for path in (b"a", b"a/b") if (item := updated.find_tree(path)))
+    assert updated.find_tree(b"big").known_digest is not None
+    assert updated.digest == tree_of(MODEL).modify(b"a/b/c", b"C").digest
+
+
 def test_a_diff_looks_into_what_differs_only() -> None:
     old, new = Counting(MODEL), Counting({**MODEL, b"f": File(b"g")})
     assert list(Tree.from_source(old).diff(Tree.from_source(new))) == [("changed", b"f")]
