@@ -12,7 +12,7 @@ TYPE_CHECKING = False  # as typing has it, without the 5 ms that importing typin
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["cache_dir", "default_store", "index_dir", "s3_endpoint"]
+__all__ = ["cache_dir", "default_store", "index_dir", "s3_endpoint", "watch_dir"]
 
 
 def cache_dir() -> Path:
@@ -25,6 +25,11 @@ def cache_dir() -> Path:
 def index_dir() -> str:
     """Return where indexes are kept, in the user's cache. A string: `sapwood hash` loads no pathlib."""
     return os.path.join(_cache(), "index")
+
+
+def watch_dir() -> str:
+    """Return where the sockets of watchers lie, in the user's cache."""
+    return os.path.join(_cache(), "watch")
 
 
 def default_store() -> str:

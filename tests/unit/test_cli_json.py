@@ -23,6 +23,8 @@ DOCUMENTED = {
 ARGUMENTS = {
     "hash": ["tree"],
     "status": ["tree"],
+    "watch": ["place"],
+    "watch --list": [],
     "index verify": ["tree"],
     "index show": ["tree/a"],
     "push": ["tree", "another"],
@@ -38,7 +40,7 @@ ARGUMENTS = {
 
 @pytest.fixture
 def run(tmp_path: Path) -> Iterator[Sapwood]:
-    """A sapwood with a tree that was pushed, mounted, and then changed."""
+    """A sapwood with a tree that was pushed, mounted, and then changed while it is watched."""
     run = Sapwood(tmp_path)
     (tmp_path / "tree").mkdir()
     (tmp_path / "tree" / "a").write_text("a\n")
@@ -47,8 +49,10 @@ def run(tmp_path: Path) -> Iterator[Sapwood]:
     (tmp_path / "mounted").mkdir()
     run.good("push", "tree", "main")
     run.good("mount", "main", "mounted")
+    run.good("watch", "tree")
     (tmp_path / "tree" / "new").write_text("")
     yield run
+    run.good("watch", "--stop", "tree")
     run.good("umount", "mounted")
 
 
@@ -64,8 +68,8 @@ def assert_documented(command: str, document: Any) -> None:
 def test_a_document_has_the_fields_that_are_documented(run: Sapwood, command: str) -> None:
     said = run(*command.split(), "--json", *ARGUMENTS[command])
     assert (said.code, said.err) == (1 if command == "diff" else 0, "")
-    if command == "mount":
-        run.good("umount", "place")
+    if command in ("mount", "watch"):
+        run.good(*{"mount": ["umount"], "watch": ["watch", "--stop"]}[command], "place")
     assert_documented(command, said.document)
 
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import signal
 import stat
 import tempfile
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, event, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
@@ -20,6 +22,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from sapwood import hash_tree
 from sapwood.errors import NotFoundError
 from sapwood.tree import Index, Options, Tree
+from sapwood.watch import start, stop, watchers
 from tests.support.clock import settle
 from tests.support.edits import ARGUMENTS, VALUES, Edit, make
 from tests.support.facts import Facts, changes, facts
@@ -56,10 +59,14 @@ class IndexStates(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         try:
+            self.rest()
             for which in range(len(self.indexes)):
                 self.hash(which, settled=False)
         finally:
             shutil.rmtree(self.home)
+
+    def rest(self) -> None:
+        """Nothing of ours runs beside the tree."""
 
     def index(self, which: int, one_file_system: bool = False) -> Index:
         """There is but one file system; it is the option that changes."""
@@ -201,14 +208,48 @@ class IndexStates(RuleBasedStateMachine):
         assert set(os.listdir(self.home)) <= names
 
 
+class WatchedIndexStates(IndexStates):
+    """The same, with watchers that come and go: they answer for the first index."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        start(self.root, self.indexes[0].path)
+
+    def rest(self) -> None:
+        for watcher in watchers():
+            stop(watcher.root)
+
+    @rule(which=WHICH)
+    def watch(self, which: int) -> None:
+        """By another watcher from now on, perhaps for the other index."""
+        self.rest()
+        start(self.root, self.indexes[which].path)
+
+    @precondition(lambda self: watchers())
+    @rule()
+    def kill(self) -> None:
+        os.kill(watchers()[0].pid, signal.SIGKILL)
+
+    @rule(edits=st.lists(EDITS, min_size=1, max_size=6))
+    def edit_unseen(self, edits: list[Edit]) -> None:
+        """All notices at once."""
+        pids = [watcher.pid for watcher in watchers()]
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        self.edit(edits)
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+
+
 def counts(hashed: object) -> tuple[object, ...]:
     return tuple(getattr(hashed, name) for name in ("digest", "size", "files", "directories", "symlinks", "bytes"))
 
 
-def test_whatever_happens_between_two_hashes_the_index_does_not_show() -> None:
+@pytest.mark.parametrize(("states", "examples"), [(IndexStates, 100), (WatchedIndexStates, 60)])
+def test_whatever_happens_between_two_hashes_the_index_does_not_show(states: type[IndexStates], examples: int) -> None:
     run_state_machine_as_test(
-        IndexStates,
+        states,
         settings=settings(
-            max_examples=100, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
+            max_examples=examples, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
         ),
     )

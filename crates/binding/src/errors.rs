@@ -26,6 +26,13 @@ fn describe(error: &Error) -> (&'static str, &'static str, Option<&'static str>)
         Error::Missing { .. } => ("NotFoundError", "missing", None),
         Error::Stopped => ("StoppedError", "stopped", None),
         Error::MountPoint { .. } => ("InvalidInputError", "bad-mount-point", None),
+        Error::WatchLimit { name: "max_user_instances", .. } => {
+            ("UnavailableError", "watch-limit", Some("sudo sysctl fs.inotify.max_user_instances=1024"))
+        }
+        Error::WatchLimit { .. } => {
+            ("UnavailableError", "watch-limit", Some("sudo sysctl fs.inotify.max_user_watches=4194304"))
+        }
+        Error::Unwatchable { .. } => ("InvalidInputError", "unwatchable", None),
         Error::Mount { .. } => ("UnavailableError", "mount-failed", None),
     }
 }

@@ -11,6 +11,7 @@ mod pull;
 mod push;
 mod tree;
 mod values;
+mod watch;
 
 use pyo3::prelude::*;
 
@@ -24,9 +25,10 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     pull::register(module)?;
     push::register(module)?;
     tree::register(module)?;
+    watch::register(module)?;
     // `import sapwood._core.tree` must find what `from sapwood._core import tree` does.
     let modules = module.py().import("sys")?.getattr("modules")?;
-    for name in ["digest", "directory", "filemap", "index", "mount", "pull", "push", "tree"] {
+    for name in ["digest", "directory", "filemap", "index", "mount", "pull", "push", "tree", "watch"] {
         modules.set_item(format!("sapwood._core.{name}"), module.getattr(name)?)?;
     }
     Ok(())

@@ -37,6 +37,10 @@ pub enum Error {
     Stopped,
     /// A place where one cannot mount, or from which there is nothing to unmount; `remedy` is what to do instead.
     MountPoint { place: PathBuf, why: String, remedy: String },
+    /// A limit of the system on watching directories; `name` is that of the setting.
+    WatchLimit { path: PathBuf, name: &'static str, limit: String },
+    /// A directory of which not every change would be told.
+    Unwatchable { path: PathBuf, why: String },
     /// The kernel or a helper program will not mount or unmount.
     Mount { place: PathBuf, why: String },
 }
@@ -99,6 +103,10 @@ impl fmt::Display for Error {
             Error::Missing { what } => write!(f, "{what} is missing"),
             Error::Stopped => write!(f, "stopped"),
             Error::Mount { place, why } | Error::MountPoint { place, why, .. } => write!(f, "{}: {why}", show(place)),
+            Error::WatchLimit { path, name, limit } => {
+                write!(f, "{} cannot be watched: fs.inotify.{name} is {limit}, and it takes more", show(path))
+            }
+            Error::Unwatchable { path, why } => write!(f, "{} cannot be watched: {why}", show(path)),
         }
     }
 }

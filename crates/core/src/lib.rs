@@ -10,6 +10,8 @@ pub mod scan;
 pub mod chunk;
 pub mod index;
 
+pub mod watch;
+
 pub mod archive;
 
 pub mod filemap;

@@ -8,5 +8,6 @@ from . import mount as mount
 from . import pull as pull
 from . import push as push
 from . import tree as tree
+from . import watch as watch
 
-__all__ = ["digest", "directory", "filemap", "index", "mount", "pull", "push", "tree"]
+__all__ = ["digest", "directory", "filemap", "index", "mount", "pull", "push", "tree", "watch"]

@@ -19,6 +19,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "hash": ("hash", "print the tree digest of a directory"),
         "status": ("hash", "list what changed in a directory since its last hash or push"),
         "index": ("index", "check the state kept of a directory, or explain one record of it"),
+        "watch": ("watch", "be told of changes, so that hash and status look only at them"),
     },
     "Trees on their way": {
         "push": ("push", "store a directory and let a ref name it"),

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from sapwood.tree.inspection import FileId, Verified
     from sapwood.tree.tree import Item, Tree
 
-__all__ = ["Hashed", "Index", "Status", "default_index_path", "hash_tree", "status"]
+__all__ = ["Hashed", "Index", "Status", "default_index_path", "hash_tree", "status", "watcher_name"]
 
 
 class Hashed:
@@ -102,10 +102,13 @@ class Status:
 
 def default_index_path(root: str | os.PathLike[str], options: Options | None = None) -> str:
     """Return where the state of `root` is kept unless told otherwise: docs/format.md, "Index"."""
+    return os.path.join(places.index_dir(), f"{watcher_name(root, options or Options())}.index")
+
+
+def watcher_name(root: str | os.PathLike[str], options: Options) -> str:
+    """Return the name of the default index of `root`, which is that of its watcher too: docs/watch.md."""
     place = os.fsencode(os.path.realpath(root))
-    key = options.key if options is not None else b""
-    name = core_digest.sha256(place + b"\0" + key if key else place)[:32]
-    return os.path.join(places.index_dir(), f"{name}.index")
+    return core_digest.sha256(place + b"\0" + options.key if options.key else place)[:32]
 
 
 class Index:
@@ -146,10 +149,26 @@ class Index:
             UnavailableError: `file-changing`.
             NotFoundError, InvalidInputError: the root is missing, or no directory.
         """
+        if answer := self._ask("hash", progress):
+            digest, size, files, directories, symlinks, total, files_hashed, bytes_hashed, unreadable = answer
+            return Hashed(
+                digest=digest,
+                size=size,
+                files=files,
+                directories=directories,
+                symlinks=symlinks,
+                bytes=total,
+                files_hashed=files_hashed,
+                bytes_hashed=bytes_hashed,
+                unreadable=_paths(unreadable),
+            )
         return self._hash(progress)[1]
 
     def status(self, *, progress: OnProgress | None = None) -> Status:
         """Say what changed since the last hash or push, and leave the state as it is; errors as `hash`."""
+        if answer := self._ask("status", progress):
+            names = ("added", "changed", "removed", "unreadable")
+            return Status(**dict(zip(names, map(_paths, answer), strict=True)), fresh=False)
         found = core.status(self._root, self._path, self.options, _counter(progress))
         added, changed, removed, unreadable, fresh = found
         return Status(
@@ -243,6 +262,15 @@ class Index:
 
         return Tree.from_source(WorkingDirectory(self._root, state, hashed.digest))
 
+    def _ask(self, what: str, progress: OnProgress | None) -> list[Any] | None:
+        """Ask the watcher, if there is one; None: look for yourself."""
+        socket = os.path.join(places.watch_dir(), f"{watcher_name(self._root, self.options)}.sock")
+        if not os.path.exists(socket):
+            return None
+        from sapwood.tree.watched import ask
+
+        return ask(socket, what, self._root, self._path, self.options, _counter(progress))
+
     def _hash(self, progress: OnProgress | None) -> tuple[core.State, Hashed]:
         _make_folder(self._path)
         state, numbers, unreadable = core.hash(self._root, self._path, self.options, _counter(progress))
@@ -307,6 +335,10 @@ def _counter(progress: OnProgress | None) -> Callable[[int, int, int, int], None
     from sapwood.progress import counter
 
     return counter(progress)
+
+
+def _paths(texts: list[str]) -> tuple[bytes, ...]:
+    return tuple(text.encode("utf-8", "surrogateescape") for text in texts)
 
 
 def _make_folder(path: str | os.PathLike[str]) -> None:

@@ -14,7 +14,7 @@ use super::State;
 use super::record::SIZE;
 use crate::error::{Error, Result, show};
 use crate::job::Job;
-use crate::scan::Time;
+use crate::scan::{Stat, Time};
 
 const MAGIC: &[u8; 8] = b"SAPWIDX\n";
 const VERSION: u32 = 2;
@@ -88,6 +88,12 @@ impl State {
         }
         self.marks.fill(0);
         Ok(())
+    }
+
+    /// What `stat` says of the file that this state was read from or written to.
+    pub fn file_stat(&self) -> Option<Stat> {
+        let stat = rustix::fs::fstat(self.file.as_ref()?).ok()?;
+        Some(stat.into())
     }
 
     fn update(&self, file: &File) -> io::Result<()> {

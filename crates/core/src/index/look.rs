@@ -54,7 +54,7 @@ pub enum Scope<'a> {
 
 /// Paths relative to the root, whose own is empty. Those that the state does not have are passed over: what is new is
 /// found by listing its directory.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Dirty {
     /// Directories to be looked at with everything below them.
     pub trees: BTreeSet<Vec<u8>>,

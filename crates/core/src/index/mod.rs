@@ -7,6 +7,7 @@
 //! digests and checksums, `file` stores. Not here: system calls (`scan`). Bytes: docs/format.md, "Index".
 
 mod adopt;
+mod differing;
 mod file;
 mod find;
 mod hash;
