@@ -36,10 +36,10 @@ check: $(VENV)/.dev $(VENV)/.core ## lint, types, layers
 	cargo clippy --locked $(PROFILE) --all-targets -- -D warnings
 	$(BIN)/python scripts/check_house.py
 
-bench: $(VENV)/.core ## measure the figures beside the peers; writes docs/benchmarks.md
+bench: $(VENV)/.core ## measure the figures, or those of CLAIMS="…"; writes docs/benchmarks.md
 	@scripts/require.sh bench
 	@$(BIN)/python -m compileall -q python/sapwood  # as an installation has it, whatever PYTHONDONTWRITEBYTECODE says
-	@$(BIN)/python -m benchmarks
+	@$(BIN)/python -m benchmarks $(CLAIMS)
 
 core: $(VENV)/.core ## build the extension into .venv
 

@@ -21,7 +21,7 @@ def corpus() -> Path:
     place = BUILD / _PACKAGE
     if not place.exists():
         _need_package()
-        _say(f"unpacking {_PACKED}")
+        say(f"unpacking {_PACKED}")
         unfinished = BUILD / "unfinished"
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(parents=True)
@@ -37,7 +37,7 @@ def git_directory() -> Path:
     place = BUILD / f"{_PACKAGE}.git"
     if not place.exists():
         tree = corpus()
-        _say("committing it to git")
+        say("committing it to git")
         unfinished = BUILD / "unfinished.git"
         shutil.rmtree(unfinished, ignore_errors=True)
         git: list[str | Path] = ["git", "--git-dir", unfinished, "--work-tree", tree]
@@ -62,9 +62,9 @@ def _need_package() -> None:
         return
     if os.getuid() != 0:
         raise SystemExit(f"bench: {_PACKED} is missing: apt-get install {_PACKAGE} (as root)")
-    _say(f"installing {_PACKAGE}")
+    say(f"installing {_PACKAGE}")
     subprocess.run(["apt-get", "install", "-y", "-q", "--no-install-recommends", _PACKAGE], check=True)
 
 
-def _say(words: str) -> None:
+def say(words: str) -> None:
     print(f"bench: {words}", file=sys.stderr)

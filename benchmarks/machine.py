@@ -1,4 +1,4 @@
-"""On what the figures were measured."""
+"""On what the figures were measured, and when."""
 
 from __future__ import annotations
 
@@ -10,17 +10,22 @@ from datetime import UTC, datetime
 from benchmarks.corpus import BUILD, package_version
 
 
-def machine() -> list[str]:
-    """Return lines of Markdown: when, on what, with what."""
+def machine() -> str:
+    """Return in a line of text: when, of which commit, on what, beside what."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return [
-        f"- {datetime.now(UTC):%Y-%m-%d %H:%M} UTC, commit {_first('git', 'rev-parse', '--short', 'HEAD')}",
-        f"- {_processor()}, {os.cpu_count()} cores, {memory / 1e9:.0f} GB of memory",
-        f"- Linux {platform.release()}, {_first('findmnt', '-no', 'FSTYPE', '-T', str(BUILD))},"
-        f" Python {platform.python_version()}",
-        f"- corpus: Debian's linux-source-6.1 {package_version()}, unpacked, .gitignore files removed",
-        f"- peers: {_first('restic', 'version').split(' compiled')[0]}, {_first('git', '--version')}",
-    ]
+    return ", ".join(
+        [
+            f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+            f"commit {_first('git', 'rev-parse', '--short', 'HEAD')}",
+            f"{_processor()} with {os.cpu_count()} cores and {memory / 1e9:.0f} GB",
+            f"Linux {platform.release()}",
+            _first("findmnt", "-no", "FSTYPE", "-T", str(BUILD)),
+            f"Python {platform.python_version()}",
+            f"linux-source-6.1 {package_version()}",
+            _first("restic", "version").split(" compiled")[0],
+            _first("git", "--version").replace(" version", ""),
+        ]
+    )
 
 
 def _first(*command: str) -> str:

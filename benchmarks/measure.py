@@ -15,18 +15,59 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 Word = str | os.PathLike[str]
 
 
+class Timed(Protocol):
+    """What can be run in turns: a command (`Case`), or an expression in a running process (`running.Asked`)."""
+
+    @property
+    def name(self) -> str:
+        """How it is called in the talk."""
+
+    def prepare(self) -> object:
+        """Make what must be made before each run; not timed."""
+
+    def run(self) -> tuple[float, int]:
+        """Run it once and return the seconds it took and its peak of memory in bytes."""
+
+
 @dataclass(frozen=True)
 class Case:
-    """A command, what must be made before each run, and how it is called in the table."""
+    """A command, what must be made before each run, and what of it is read from stdin."""
 
     name: str
     command: Sequence[Word]
-    prepare: Callable[[], object] = lambda: None
+    before: Callable[[], object] = lambda: None
     environment: Mapping[str, str] = field(default_factory=dict)
+    reads: Path = Path(os.devnull)
+
+    def prepare(self) -> object:
+        """See `Timed`."""
+        return self.before()
+
+    def run(self) -> tuple[float, int]:
+        """Run the command, whole; what it says is shown if it fails."""
+        with tempfile.TemporaryFile("w+") as talk, self.reads.open("rb") as read:
+            began = time.perf_counter()
+            process = subprocess.Popen(
+                self.command,
+                env={**os.environ, **self.environment},
+                stdin=read,
+                stdout=subprocess.DEVNULL,
+                stderr=talk,
+            )
+            _, status, usage = os.wait4(process.pid, 0)
+            spent = time.perf_counter() - began
+            process.returncode = os.waitstatus_to_exitcode(status)
+            if process.returncode:
+                talk.seek(0)
+                raise SystemExit(
+                    f"bench: {' '.join(map(str, self.command))}: ended with code {process.returncode}: {talk.read()}"
+                )
+        return spent, usage.ru_maxrss * 1024
 
 
 @dataclass(frozen=True)
@@ -47,22 +88,22 @@ class Times:
 
 @dataclass(frozen=True)
 class Figure:
-    """One row: what is claimed, both sides as text, the value that is held against the bound, and its unit."""
+    """One row: what is claimed, both sides as text, the value and its unit, the bound it is held against, if any."""
 
     claim: str
     ours: str
     peer: str
     value: float
-    bound: float
+    bound: float | None
     unit: str = ""
 
     @property
     def holds(self) -> bool:
         """Whether the value is within the bound."""
-        return self.value <= self.bound
+        return self.bound is None or self.value <= self.bound
 
 
-def in_turns(cases: Sequence[Case], rounds: int) -> list[Times]:
+def in_turns(cases: Sequence[Timed], rounds: int) -> list[Times]:
     """Run each case `rounds` times and return its times, in the order of the cases."""
     seconds: list[list[float]] = [[] for _ in cases]
     peaks = [0 for _ in cases]
@@ -71,38 +112,27 @@ def in_turns(cases: Sequence[Case], rounds: int) -> list[Times]:
             which = (turn + step) % len(cases)
             case = cases[which]
             case.prepare()
-            spent, peak = once(case)
+            spent, peak = case.run()
             seconds[which].append(spent)
             peaks[which] = max(peaks[which], peak)
             print(f"  {case.name}: {_time(spent)}", file=sys.stderr)
     return [Times(tuple(spent), peak) for spent, peak in zip(seconds, peaks, strict=True)]
 
 
-def once(case: Case) -> tuple[float, int]:
-    """Run a case once and return its seconds and its peak of memory in bytes; what it says is shown if it fails."""
-    with tempfile.TemporaryFile("w+") as talk:
-        began = time.perf_counter()
-        process = subprocess.Popen(
-            case.command,
-            env={**os.environ, **case.environment},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=talk,
-        )
-        _, status, usage = os.wait4(process.pid, 0)
-        spent = time.perf_counter() - began
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode:
-            talk.seek(0)
-            raise SystemExit(
-                f"bench: {' '.join(map(str, case.command))}: ended with code {process.returncode}: {talk.read()}"
-            )
-    return spent, usage.ru_maxrss * 1024
-
-
-def ratio(claim: str, ours: Times, peer: Times, bound: float) -> Figure:
+def ratio(claim: str, ours: Times, peer: Times, bound: float | None) -> Figure:
     """Return the row of a claim about a ratio of medians."""
     return Figure(claim, str(ours), str(peer), ours.median / peer.median, bound)
+
+
+def at_most(claim: str, ours: Times, peer: Times | None, milliseconds: float) -> Figure:
+    """Return the row of a claim about a median itself."""
+    beside = "" if peer is None else str(peer)
+    return Figure(claim, str(ours), beside, ours.median * 1000, milliseconds, "ms")
+
+
+def memory(claim: str, peak: float, bound: float) -> Figure:
+    """Return the row of a claim about a peak of memory in bytes; `bound` is in MB."""
+    return Figure(claim, f"{peak / 1e6:.0f} MB", "", peak / 1e6, bound, "MB")
 
 
 def stored_bytes(place: Path) -> int:
@@ -111,4 +141,6 @@ def stored_bytes(place: Path) -> int:
 
 
 def _time(seconds: float) -> str:
+    if seconds < 0.01:
+        return f"{seconds * 1000:.1f} ms"
     return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.2f} s"

@@ -28,3 +28,9 @@ def clear(*paths: Path) -> None:
 def with_cache(cache: Path) -> dict[str, str]:
     """Return the environment of a sapwood whose state lies in `cache`."""
     return {"SAPWOOD_CACHE": str(cache)}
+
+
+def index_file(cache: Path) -> Path:
+    """Return the one index in `cache`."""
+    [found] = cache.glob("index/*.index")
+    return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import count
 
 from benchmarks.corpus import corpus
-from benchmarks.measure import Case, Figure, in_turns, once
+from benchmarks.measure import Case, Figure, in_turns
 from benchmarks.sapwood import SAPWOOD, clear, place, with_cache
 
 COMMANDS = "`sapwood push CORPUS STORE#main` after a line was added to kernel/fork.c"
@@ -25,7 +25,7 @@ def figures(rounds: int) -> list[Figure]:
         with_cache(cache),
     )
     try:
-        once(push)
+        push.run()
         (pushed,) = in_turns([push], rounds)
     finally:
         edited.write_bytes(before)

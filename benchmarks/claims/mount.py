@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 
 from benchmarks.corpus import corpus
-from benchmarks.measure import Case, Figure, in_turns, once, ratio
+from benchmarks.measure import Case, Figure, in_turns, ratio
 from benchmarks.sapwood import SAPWOOD, clear, place, with_cache
 
 COMMANDS = "`find DIR -type f -size +0`, `tar -c DIR | cat`, `grep -r TEXT DIR` on the mount : on the native directory"
@@ -30,7 +30,7 @@ def figures(rounds: int) -> list[Figure]:
     mounted.mkdir()
     state = with_cache(cache)
     environment = {**os.environ, **state}
-    once(Case("push", [SAPWOOD, "push", tree, f"{store}#main"], environment=state))
+    Case("push", [SAPWOOD, "push", tree, f"{store}#main"], environment=state).run()
     shown = subprocess.run(
         [SAPWOOD, "mount", "--json", f"{store}#main", mounted], env=environment, check=True, stdout=subprocess.PIPE
     )
@@ -39,8 +39,8 @@ def figures(rounds: int) -> list[Figure]:
         for name, script in _WALKS.items():
             ours = Case(f"{name}, mount", ["sh", "-c", script, "sh", mounted])
             peer = Case(f"{name}, native", ["sh", "-c", script, "sh", tree])
-            once(ours)
-            once(peer)
+            ours.run()
+            peer.run()
             mount_times, native_times = in_turns([ours, peer], rounds)
             rows.append(ratio(f"warm mount, {name} : native", mount_times, native_times, 1.3))
         peak = _peak(json.loads(shown.stdout)["pid"])

@@ -1,18 +1,31 @@
-"""How long `sapwood --version` takes as a whole process."""
+"""How long a start takes, as a whole process."""
 
 from __future__ import annotations
 
 import sys
 
-from benchmarks.measure import Case, Figure, in_turns
+from benchmarks.measure import Case, Figure, at_most, in_turns
 from benchmarks.sapwood import SAPWOOD
 
-COMMANDS = "`sapwood --version` : `python -c pass`"
+COMMANDS = (
+    "`sapwood --version`, `python -c 'import sapwood'` and `python -c 'from sapwood import Index'`, which loads the"
+    " core : `python -c pass`"
+)
 
 
 def figures(rounds: int) -> list[Figure]:
     """Measure."""
-    ours = Case("version", [SAPWOOD, "--version"])
-    peer = Case("python", [sys.executable, "-c", "pass"])
-    version, python = in_turns([ours, peer], 4 * rounds)
-    return [Figure("start-up", str(version), str(python), version.median * 1000, 60, "ms")]
+    version, imported, loaded, python = in_turns(
+        [
+            Case("version", [SAPWOOD, "--version"]),
+            Case("import", [sys.executable, "-c", "import sapwood"]),
+            Case("import Index", [sys.executable, "-c", "from sapwood import Index"]),
+            Case("python", [sys.executable, "-c", "pass"]),
+        ],
+        4 * rounds,
+    )
+    return [
+        at_most("start-up", version, python, 60),
+        at_most("`import sapwood`", imported, python, 30),
+        at_most("`from sapwood import Index`", loaded, python, 30),
+    ]

@@ -1,0 +1,82 @@
+"""The page of figures keeps what was not measured this time, and shows what misses its bound."""
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks import page
+from benchmarks.generated import MILLION, TEN_MILLION, Shape, edited_twin, generated
+from benchmarks.measure import Figure
+
+GROUPS = {"Index": ["cold", "unchanged"], "Push": ["push"]}
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project with an empty page and a README that has a place for figures."""
+    monkeypatch.setattr(page, "_ROOT", tmp_path)
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "benchmarks.md").touch()
+    (tmp_path / "README.md").write_text("# x\n\n<!-- figures -->\nold\n<!-- end of figures -->\n\nmore\n")
+    return tmp_path
+
+
+def section(name: str, value: float = 0.5) -> page.Section:
+    figure = Figure(f"{name} : git", "1 s", "2 s", value, 0.6)
+    return page.Section(f"What {name} is.", "`sapwood`", f"on the day of {name}", ("sapwood", "peer"), [figure])
+
+
+def written(root: Path) -> str:
+    return (root / "docs" / "benchmarks.md").read_text()
+
+
+def test_a_section_that_was_not_measured_stays_with_its_own_date(root: Path) -> None:
+    for name in ("push", "unchanged"):
+        page.write({name: section(name)}, GROUPS, [])
+    page.write({"unchanged": section("unchanged", 0.25), "cold": section("cold")}, GROUPS, [])
+    text = written(root)
+    assert "| push : git | 1 s | 2 s | 0.50 | 0.6 |\n\nMeasured on the day of push.\n" in text
+    assert "| unchanged : git | 1 s | 2 s | 0.25 | 0.6 |" in text
+    assert text.count("### unchanged") == 1
+    places = [text.index(line) for line in ("## Index", "### cold", "### unchanged", "## Push", "### push")]
+    assert places == sorted(places)
+
+
+def test_writing_the_same_again_changes_nothing(root: Path) -> None:
+    page.write({name: section(name) for name in ("push", "cold")}, GROUPS, ["push"])
+    before = written(root), (root / "README.md").read_text()
+    page.write({"cold": section("cold")}, GROUPS, ["push"])
+    assert (written(root), (root / "README.md").read_text()) == before
+
+
+def test_the_readme_shows_the_rows_of_chosen_claims_only(root: Path) -> None:
+    page.write({name: section(name) for name in ("push", "cold")}, GROUPS, ["push"])
+    text = (root / "README.md").read_text()
+    assert "| push : git |" in text
+    assert "cold" not in text
+    assert "old" not in text
+    assert text.endswith("<!-- end of figures -->\n\nmore\n")
+
+
+def test_a_missed_bound_is_shown() -> None:
+    [*_, row] = page.table([Figure("a", "1 s", "1 s", 1.0, 0.6)], ("sapwood", "peer"))
+    assert row == "| a | 1 s | 1 s | **1.00**, missed | 0.6 |"
+
+
+def test_generated_trees_have_the_files_they_say_and_twins_differ_in_ten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("benchmarks.generated.BUILD", tmp_path)
+    shape = Shape(3, 2, 2, 5, filled=2)
+    tree, twin = generated("tree", shape), edited_twin("twin", shape)
+    files = sorted(path.relative_to(tree) for path in tree.rglob("*.txt"))
+    assert len(files) == shape.all_files == 60
+    assert sum(1 for _ in tree.rglob("*")) + 1 == shape.entries
+    contents = [(tree / path).read_bytes() for path in files]
+    assert contents.count(b"") == 30
+    assert len(set(contents)) == 31
+    assert sum((tree / path).read_bytes() != (twin / path).read_bytes() for path in files) == 10
+
+
+def test_the_large_trees_are_as_large_as_the_claims_say() -> None:
+    assert (MILLION.all_files, TEN_MILLION.all_files) == (1_000_000, 10_000_000)
