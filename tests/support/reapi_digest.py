@@ -4,26 +4,31 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 
 
 def tree_digest(root: str | os.PathLike[str]) -> str:
-    """Return the digest of the root's Directory message."""
-    return "sha256:" + hashlib.sha256(_directory(os.fsencode(root))).hexdigest()
+    """Return the digest of the root's Directory message. No path is too long."""
+    return "sha256:" + hashlib.sha256(_directory(os.open(root, os.O_RDONLY | os.O_DIRECTORY))).hexdigest()
 
 
-def _directory(path: bytes) -> bytes:
+def _directory(handle: int) -> bytes:
+    """Of an open directory, which is closed."""
     files, folders, links = [], [], []
-    for name in sorted(os.listdir(path)):
-        entry = os.path.join(path, name)
-        if os.path.islink(entry):
-            links.append(_field(3, _field(1, name) + _field(2, os.readlink(entry))))
-        elif os.path.isdir(entry):
-            folders.append(_field(2, _field(1, name) + _field(2, _digest(_directory(entry)))))
-        elif os.path.isfile(entry):
-            with open(entry, "rb") as file:
-                node = _field(1, name) + _field(2, _digest(file.read()))
-            executable = os.stat(entry).st_mode & 0o100
-            files.append(_field(1, node + (b"\x20\x01" if executable else b"")))
+    try:
+        for name in sorted(os.fsencode(name) for name in os.listdir(handle)):
+            mode = os.stat(name, dir_fd=handle, follow_symlinks=False).st_mode
+            if stat.S_ISLNK(mode):
+                links.append(_field(3, _field(1, name) + _field(2, os.readlink(name, dir_fd=handle))))
+            elif stat.S_ISDIR(mode):
+                below = os.open(name, os.O_RDONLY | os.O_DIRECTORY, dir_fd=handle)
+                folders.append(_field(2, _field(1, name) + _field(2, _digest(_directory(below)))))
+            elif stat.S_ISREG(mode):
+                with open(os.open(name, os.O_RDONLY, dir_fd=handle), "rb") as file:
+                    node = _field(1, name) + _field(2, _digest(file.read()))
+                files.append(_field(1, node + (b"\x20\x01" if mode & 0o100 else b"")))
+    finally:
+        os.close(handle)
     return b"".join(files + folders + links)
 
 

@@ -39,8 +39,8 @@ pub fn adopt(root: &Path, index: &Path, given: Vec<Given>, options: &Options, jo
     let before = State::read(index, options.threads, job)?;
     let mut state = State::of_given(given, options)?;
     state.began = Time::now();
-    state.find_plain(&root, before.as_ref(), job)?;
-    state.read_plain(&root, options, job)?;
+    let unknown = state.find_plain(&root, before.as_ref(), job)?;
+    state.read_plain(&root, &unknown, options, job)?;
     state.seal();
     state.write(index)
 }
@@ -105,9 +105,9 @@ impl State {
         }
     }
 
-    /// Stat each entry; the files to be read are pending, the others' records are as they should be.
-    fn find_plain(&mut self, root: &Root, before: Option<&State>, job: &Job) -> Result<()> {
-        let mut absent = Vec::new();
+    /// Stat each entry. Returns the files to be read, with their records as they are; the others' are as they should be.
+    fn find_plain(&mut self, root: &Root, before: Option<&State>, job: &Job) -> Result<Vec<(u32, Record)>> {
+        let (mut absent, mut unknown) = (Vec::new(), Vec::new());
         for directory in 0..self.len() {
             if self.kind(directory) != Kind::Directory {
                 continue;
@@ -121,7 +121,7 @@ impl State {
             };
             if directory == 0 {
                 let stat = dir.own_stat().map_err(Error::io("stat", root.path()))?;
-                self.records[0].restat(&present(&dir, b".", &stat));
+                self.compare_plain(0, &dir, b".", &stat, None);
             }
             for entry in self.entries(directory) {
                 let name = self.name(entry).to_vec();
@@ -133,16 +133,25 @@ impl State {
                     absent.push(root.show(&self.path_of(entry)));
                     continue;
                 }
-                self.compare_plain(entry, &dir, &name, &stat, before);
+                let unread = self.compare_plain(entry, &dir, &name, &stat, before);
+                unknown.extend(unread.map(|now| (entry, now)));
             }
         }
-        if absent.is_empty() { Ok(()) } else { Err(Error::Absent { paths: absent }) }
+        if absent.is_empty() { Ok(unknown) } else { Err(Error::Absent { paths: absent }) }
     }
 
-    fn compare_plain(&mut self, entry: u32, dir: &Dir, name: &[u8], stat: &Stat, before: Option<&State>) {
-        let mut now = present(dir, name, stat);
+    /// The record as it is of a file that must be read.
+    fn compare_plain(
+        &mut self,
+        entry: u32,
+        dir: &Dir,
+        name: &[u8],
+        stat: &Stat,
+        before: Option<&State>,
+    ) -> Option<Record> {
+        let now = present(dir, name, stat);
         if self.mode(entry) != stat.mode {
-            return;
+            return None;
         }
         match stat.kind() {
             Kind::File if self.record(entry).size() != stat.size => {}
@@ -154,7 +163,7 @@ impl State {
                         self.records[entry as usize].restat(&now);
                     }
                     Some(_) => {}
-                    None => self.pending.push(entry),
+                    None => return Some(now),
                 }
             }
             Kind::Symlink => {
@@ -162,21 +171,19 @@ impl State {
                     self.records[entry as usize].restat(&now);
                 }
             }
-            Kind::Directory => {
-                // There may be more in it than the tree has: the next look lists it.
-                now.set(RACY, true);
-                self.records[entry as usize].restat(&now);
-            }
             _ => self.records[entry as usize].restat(&now),
         }
+        None
     }
 
-    fn read_plain(&mut self, root: &Root, options: &Options, job: &Job) -> Result<()> {
-        let files = std::mem::take(&mut self.pending);
+    fn read_plain(&mut self, root: &Root, unknown: &[(u32, Record)], options: &Options, job: &Job) -> Result<()> {
+        let files: Vec<u32> = unknown.iter().map(|(file, _)| *file).collect();
         let readings = self.read_files(root, &files, options.threads, job)?;
-        for (file, reading) in files.into_iter().zip(readings) {
+        for ((file, now), reading) in unknown.iter().zip(readings) {
+            let file = *file;
             match reading {
                 Reading::Read(digest, stat) if self.digest(file) == Some(digest) && self.mode(file) == stat.mode => {
+                    self.records[file as usize].restat(now);
                     self.set_digest(file, digest, &stat);
                 }
                 Reading::Read(..) => {}
@@ -208,6 +215,7 @@ fn record_of(given: &Given) -> Record {
 fn present(dir: &Dir, name: &[u8], stat: &Stat) -> Record {
     let mut record = Record::of_stat(stat);
     record.set(HAS_XATTRS, dir.has_xattrs(name).unwrap_or(false));
-    record.set(RACY, stat.kind() != Kind::File || name == b".");
+    // There may be more in a directory than the tree has: the next look lists it.
+    record.set(RACY, stat.kind() != Kind::File);
     record
 }

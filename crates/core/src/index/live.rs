@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use super::record::HAS_DIGEST;
+use super::record::{HAS_DIGEST, HAS_XATTRS, RACY, Record};
 use super::{Options, STALE, Scope, State};
 use crate::error::{Error, Result};
 use crate::job::Job;
@@ -109,6 +109,7 @@ impl Live {
             let entries = state.find(path).map_or(0..0, |directory| state.entries(directory));
             let pending = std::mem::take(&mut state.pending);
             (state.pending, later) = pending.into_iter().partition(|file| entries.contains(file));
+            state.restat_directories(&self.root, path);
         }
         state.read_pending(&self.root, &self.options, &mut unreadable, job)?;
         state.pending = later;
@@ -137,6 +138,22 @@ impl State {
             }
         }
         (0..self.len()).all(|entry| self.is_whole(entry))
+    }
+
+    /// What is said of the directories in the directory `path` is what they are now; each that is another than recorded
+    /// is to be listed when it is looked at itself.
+    fn restat_directories(&mut self, root: &Root, path: &[u8]) {
+        let Some((directory, dir)) = self.find(path).zip(root.open_dir(path).ok()) else { return };
+        for entry in self.entries(directory) {
+            let Ok(stat) = dir.stat(self.name(entry)) else { continue };
+            let is_directory = stat.kind() == Kind::Directory && self.kind(entry) == Kind::Directory;
+            if is_directory && !self.record(entry).has_stat(&stat, true) {
+                let mut present = Record::of_stat(&stat);
+                present.set(HAS_XATTRS, dir.has_xattrs(self.name(entry)).unwrap_or(false));
+                present.set(RACY, true);
+                self.renew(entry, &present);
+            }
+        }
     }
 
     /// Whether the directory's digest is of its entries as they stand in the state.

@@ -269,7 +269,7 @@ impl State {
     }
 
     /// An entry is another than recorded: its digest is to be taken.
-    fn renew(&mut self, entry: u32, present: &Record) {
+    pub(super) fn renew(&mut self, entry: u32, present: &Record) {
         let record = self.touch(entry);
         record.restat(present);
         if present.kind() == Kind::File {

@@ -174,11 +174,13 @@ impl State {
     pub fn set_digest(&mut self, entry: u32, digest: Digest, stat: &Stat) {
         let (began, trust_ctime) = (self.began, self.trust_ctime);
         let record = self.touch(entry);
+        // What took the place of the file that was looked at may have other attributes.
+        let is_another = !record.has_stat(stat, true);
         record.set_stat(stat);
         record.set_sha256(&digest.sha256);
         record.set(HAS_DIGEST, true);
         // The reading began later than the look: what is not racy by the look's clock is not by the reading's.
-        record.set(RACY, stat.is_racy(began, trust_ctime));
+        record.set(RACY, is_another || stat.is_racy(began, trust_ctime));
     }
 
     /// Leave an entry and all below it out: it is gone or may not be read. The directory that held it is listed anew by

@@ -2,6 +2,8 @@
 
 use std::sync::Mutex;
 
+use rustix::fs::{XattrFlags, lsetxattr};
+
 use super::*;
 use crate::scan::Root;
 
@@ -59,6 +61,44 @@ fn what_is_not_in_scope_is_left_as_recorded() {
     assert_eq!(state.digest(state.find(b"b/c").unwrap()), Some(Digest::of(b"TWO")));
     let state = look(&place, state, Scope::All);
     assert_eq!(state.root_digest(), Some(independent(&place.root)));
+}
+
+/// Of what is in the directory only the directory's own times tell, and those are read before.
+#[test]
+fn what_took_a_files_place_after_the_look_is_looked_at_again() {
+    let place = Place::new();
+    place.write("other/e", "three");
+    lsetxattr(place.path("other/e"), "user.sapwood", b"x", XattrFlags::empty()).unwrap();
+    fs::rename(place.path("other"), place.root.with_file_name("other")).unwrap();
+    place.hash();
+    place.write("b/d/e", "to be read");
+    settle();
+    let root = Root::open(&place.root).unwrap();
+    let before = State::read(&place.index, 2, &Job::default()).unwrap();
+    let mut state = State::look(&root, before, Scope::All, &options(2, false), None, &Job::default()).unwrap().0;
+    fs::rename(place.path("b/d"), place.root.with_file_name("d")).unwrap();
+    fs::rename(place.root.with_file_name("other"), place.path("b/d")).unwrap();
+    state.read_pending(&root, &options(2, false), &mut Vec::new(), &Job::default()).unwrap();
+    state.seal();
+    state.write(&place.index).unwrap();
+    settle();
+    place.hash();
+    let (state, ..) = place.try_hash().unwrap();
+    assert!(state.has_xattrs(state.find(b"b/d/e").unwrap()));
+}
+
+#[test]
+fn a_directory_in_a_listing_is_what_it_is_now() {
+    let place = Place::new();
+    place.hash();
+    fs::set_permissions(place.path("b/d"), fs::Permissions::from_mode(0o700)).unwrap();
+    place.write("b/d/new", "new");
+    settle();
+    let live = Live::open(&place.root, Some(place.index.clone()), options(2, false), &Job::default()).unwrap();
+    let mode = live.list(b"b", &Job::default(), |state, _| state.mode(state.find(b"b/d").unwrap())).unwrap();
+    assert_eq!(mode & 0o7777, 0o700);
+    // That its stat is known does not mean that its names are.
+    place.hash();
 }
 
 #[test]

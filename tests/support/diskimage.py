@@ -1,0 +1,58 @@
+"""A file system of our own in a file, whose times can be set as no system call can; for root.
+
+Promise: it keeps its device number from mount to mount.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_SIZE = 16 << 20
+
+
+class DiskImage:
+    """An ext4 file system on a loop device; `coarse` keeps times in whole seconds."""
+
+    def __init__(self, device: str, place: Path) -> None:
+        self._device = device
+        self._place = place
+
+    @contextmanager
+    def mounted(self) -> Iterator[Path]:
+        """Mount it until the end of the context."""
+        subprocess.run(["mount", self._device, self._place], check=True)
+        try:
+            yield self._place
+        finally:
+            subprocess.run(["umount", self._place], check=True)
+
+    def set_times(self, name: str, seconds: int) -> None:
+        """Set mtime and ctime of an entry at the top, which must not be mounted now, to so many seconds since 1970."""
+        fields = [
+            (f"{time}{part}", value) for time in "mc" for part, value in (("time", f"@{seconds}"), ("time_extra", 0))
+        ]
+        for field, value in fields:
+            command = f"set_inode_field {name} {field} {value}"
+            done = subprocess.run(["debugfs", "-w", "-R", command, self._device], capture_output=True, text=True)
+            assert done.returncode == 0, done.stderr
+
+
+@contextmanager
+def disk_image(home: Path, *, coarse: bool = False) -> Iterator[DiskImage]:
+    """Make one in `home`, to be mounted at `home/disk`."""
+    image, place = home / "image", home / "disk"
+    place.mkdir()
+    with image.open("wb") as file:
+        file.truncate(_SIZE)
+    inode_size = 128 if coarse else 256
+    subprocess.run(["mkfs.ext4", "-q", "-I", str(inode_size), image], check=True, capture_output=True)
+    device = subprocess.run(
+        ["losetup", "-f", "--show", image], check=True, capture_output=True, text=True
+    ).stdout.strip()
+    try:
+        yield DiskImage(device, place)
+    finally:
+        subprocess.run(["losetup", "-d", device], check=True)
