@@ -260,9 +260,9 @@ impl State {
     pub(super) fn doubt_listings(&mut self) {
         for (record, mark) in self.records.iter_mut().zip(&mut self.marks) {
             // One that is not whole is doubted anyway, and must not look whole now.
-            if record.kind() == Kind::Directory && record.is_sealed() {
+            if record.kind() == Kind::Directory && record.is_sealed(b"") {
                 record.set(RACY, true);
-                record.seal();
+                record.seal(b"");
                 *mark |= RESEAL;
             }
         }

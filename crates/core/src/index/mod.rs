@@ -208,7 +208,7 @@ impl State {
 
     /// Whether the record is what was written once.
     fn is_whole(&self, entry: u32) -> bool {
-        self.record(entry).is_sealed()
+        self.record(entry).is_sealed(self.target(entry))
     }
 }
 

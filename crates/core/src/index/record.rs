@@ -1,6 +1,6 @@
 //! One record of the index: its bytes and their meaning (docs/format.md, "Index").
 //!
-//! Invariant: `sum` covers all other bytes; whoever changes a record seals it again.
+//! Invariant: `sum` covers all other bytes and a symlink's target; whoever changes a record seals it again.
 
 use crate::scan::{Kind, Stat, Time};
 
@@ -192,18 +192,22 @@ impl Record {
         field!(u32, self, 0)
     }
 
-    pub fn is_sealed(&self) -> bool {
-        self.sum() == checksum(self)
+    pub fn is_sealed(&self, target: &[u8]) -> bool {
+        self.sum() == checksum(self, target)
     }
 
-    pub fn seal(&mut self) {
-        let sum = checksum(self);
+    pub fn seal(&mut self, target: &[u8]) {
+        let sum = checksum(self, target);
         put(self, 0, &sum.to_le_bytes());
     }
 }
 
-fn checksum(record: &Record) -> u32 {
-    crc32fast::hash(&record.0[4..])
+/// A name needs no proof but the whole's: it leads to the inode of the record's stat or it does not. A target is content.
+fn checksum(record: &Record, target: &[u8]) -> u32 {
+    let mut sum = crc32fast::Hasher::new();
+    sum.update(&record.0[4..]);
+    sum.update(target);
+    sum.finalize()
 }
 
 /// What entry number `position` of a directory adds to its `entries_sum`.

@@ -33,7 +33,9 @@ impl State {
             let mark = self.marks[entry as usize];
             self.marks[entry as usize] = mark & RESEAL;
             if mark & RESEAL != 0 {
-                self.records[entry as usize].seal();
+                let mut record = *self.record(entry);
+                record.seal(self.target(entry));
+                self.records[entry as usize] = record;
                 let parent = self.parent(entry) as usize;
                 self.marks[parent] |= if mark & OTHER != 0 { RESUM | STALE } else { RESUM };
             }

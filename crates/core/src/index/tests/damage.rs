@@ -71,6 +71,22 @@ fn a_half_written_update_is_harmless() {
     }
 }
 
+#[test]
+fn a_record_does_not_hold_with_another_target() {
+    let place = Place::new();
+    place.hash();
+    let mut stored = fs::read(&place.index).unwrap();
+    let at = stored.windows(7).position(|window| window == b"linkb/c").unwrap();
+    stored[at + 6] = b'g';
+    let names = stored.len() - 64 - 12 * record::SIZE;
+    let sum = crc32fast::hash(&stored[stored.len() - names..]);
+    stored[32..36].copy_from_slice(&sum.to_le_bytes());
+    let sum = crc32fast::hash(&stored[..60]);
+    stored[60..64].copy_from_slice(&sum.to_le_bytes());
+    fs::write(&place.index, &stored).unwrap();
+    assert_eq!(place.hash(), 0);
+}
+
 /// The rule behind it: entries and directories written at different times do not fit together.
 #[test]
 fn a_directorys_digest_needs_the_entries_it_was_taken_of() {
