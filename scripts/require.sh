@@ -50,6 +50,7 @@ tests() {
     need git git
     need patch patch
     need strace strace
+    [ "$(id -u)" != 0 ] || need mkfs.ext4 e2fsprogs
 }
 
 bench() {

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from sapwood.errors import UnavailableError
+from sapwood.errors import NotFoundError, UnavailableError
 from sapwood.tree import Index
 from tests.support.clock import settle
 from tests.support.editing import editing
@@ -25,13 +27,21 @@ def index(tmp_path: Path) -> Index:
     return Index(tmp_path / "root", tmp_path / "index")
 
 
-def try_to_hash(index: Index) -> None:
-    """Hash a tree that is being edited: all that may go wrong is that a file never comes to rest."""
+def try_to(look: Callable[[Index], object], index: Index) -> None:
+    """Look at a tree that is being edited: all that may go wrong is that a file never comes to rest."""
     try:
-        index.hash()
+        look(index)
     except UnavailableError as error:
         if error.kind != "file-changing":
             raise
+
+
+def expand(index: Index) -> None:
+    """Look at directories one by one, as far as they stay."""
+    with suppress(NotFoundError):
+        for path in (b"", b"a", b"b/a"):
+            if tree := Index.read(index.path, index.root).find_tree(path):
+                tree.list_immediate()
 
 
 def told(index: Index) -> Changes:
@@ -40,12 +50,15 @@ def told(index: Index) -> Changes:
     return {"added": found.added, "changed": found.changed, "removed": found.removed}
 
 
+ALL: list[Callable[[Index], object]] = [Index.hash, expand, Index.hash]
+
+
 @pytest.mark.parametrize("hashers", [1, 3])
 @pytest.mark.parametrize("seed", [1, 2])
 def test_what_was_hashed_beside_an_editor_does_not_show_once_it_rests(index: Index, seed: int, hashers: int) -> None:
     with editing(index.root, seed) as editor:
         for _ in range(ROUNDS):
-            race(hashers, lambda _: [try_to_hash(index) for _ in range(HASHES)])
+            race(hashers, lambda number: [try_to(ALL[number], index) for _ in range(HASHES)])
             editor.pause()
             assert index.hash().digest == tree_digest(index.root)
             settle()
@@ -54,7 +67,7 @@ def test_what_was_hashed_beside_an_editor_does_not_show_once_it_rests(index: Ind
             before = facts(index.root)
             assert told(index) == changes(before, before)
             editor.resume()
-            race(hashers, lambda _: [index.status() for _ in range(HASHES)])
+            race(hashers, lambda _: [try_to(Index.status, index) for _ in range(HASHES)])
             editor.pause()
             assert told(index) == changes(before, facts(index.root))
             editor.resume()

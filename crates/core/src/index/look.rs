@@ -351,10 +351,14 @@ impl Look<'_> {
         Ok(record)
     }
 
-    /// Whether the record of `entry` is whole, not racy, and has the stat.
+    /// Whether the record of `entry` is whole, has the stat, and was racy neither when it was made nor, since the clock
+    /// may have been set back, is now.
     pub fn holds(&self, state: &State, entry: u32, stat: &Stat) -> bool {
-        let record = state.record(entry);
-        record.has_stat(stat, self.options.trust_ctime) && !record.has(RACY) && state.is_whole(entry)
+        let (record, trust_ctime) = (state.record(entry), self.options.trust_ctime);
+        record.has_stat(stat, trust_ctime)
+            && !record.has(RACY)
+            && !stat.is_racy(self.began, trust_ctime)
+            && state.is_whole(entry)
     }
 }
 

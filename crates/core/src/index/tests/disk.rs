@@ -190,6 +190,20 @@ fn a_tree_that_is_rearranged_meanwhile_is_no_error_and_right_afterwards() {
 }
 
 #[test]
+fn after_the_clock_was_set_back_what_seems_to_come_from_the_future_is_not_believed() {
+    let place = Place::new();
+    place.hash();
+    let (root, options, job) = (crate::scan::Root::open(&place.root).unwrap(), options(2, false), Job::default());
+    let state = State::read(&place.index, 2, &job).unwrap().unwrap();
+    let mut look = super::super::look::Look::new(&root, &options, None, &job).unwrap();
+    assert!(look.findings(&state, Scope::All).unwrap().is_empty());
+    look.began.sec -= 3600;
+    let found: Vec<u32> = look.findings(&state, Scope::All).unwrap().iter().map(|finding| finding.directory).collect();
+    let directories: Vec<u32> = (0..state.len()).filter(|&entry| state.kind(entry) == Kind::Directory).collect();
+    assert_eq!(found, directories);
+}
+
+#[test]
 fn a_stop_is_an_error_and_stores_nothing() {
     let place = Place::new();
     let job = Job::default();
