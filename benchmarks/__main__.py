@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import fcntl
 import sys
 
 from benchmarks import page
@@ -50,6 +51,12 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
     BUILD.mkdir(parents=True, exist_ok=True)
+    lock = (BUILD / "lock").open("w", encoding="utf-8")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        # Two would disturb each other's times, and share the places that `place` clears.
+        raise SystemExit(f"bench: another measurement is under way: {lock.name} is locked") from None
     chosen = arguments.claims or [name for name in _CLAIMS if name not in _ONLY_WHEN_NAMED]
     holds = True
     for name in chosen:
