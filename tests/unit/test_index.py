@@ -90,6 +90,17 @@ def test_a_lazy_tree_stays_what_it_was_when_it_was_looked_at(tmp_path: Path, tre
     assert changed.value.kind == "file-changing"
 
 
+def test_a_lazy_tree_tells_of_a_symlink_that_points_elsewhere_since(tmp_path: Path, tree: Path) -> None:
+    lazy = Index.read(tmp_path / "i", tree)
+    assert lazy.lookup(b"link").target == b"b/c"
+    (tree / "link").unlink()
+    (tree / "link").symlink_to("b/d")
+    with pytest.raises(UnavailableError) as changed:
+        _ = lazy.digest
+    assert changed.value.kind == "file-changing"
+    assert lazy.lookup(b"link").target == b"b/c"
+
+
 def test_a_damaged_record_is_never_believed_by_a_partial_look(tmp_path: Path, tree: Path) -> None:
     index = read(tmp_path, tree)
     index.hash()
@@ -193,6 +204,22 @@ def test_show_explains_a_record_and_whether_it_holds(tmp_path: Path, tree: Path)
     assert (said.code, "no record of absent" in said.err) == (3, True)
     assert run("index", "show", "/").code == 3
     assert run("index", "verify", "--index", "i").code == 2
+
+
+def test_show_explains_a_damaged_record_too(tmp_path: Path, tree: Path) -> None:
+    run = Sapwood(tmp_path)
+    index = read(tmp_path, tree)
+    index.hash()
+    whole = index.path.read_bytes()
+    one = 64 + index.describe(b"a")["record"] * 128
+    # The highest bits of the seconds of mtime, and of what makes a regular file of a mode.
+    for at, bit, told in [(39, 0x40, "modified  @46116860"), (39, 0x80, "modified  @-"), (5, 0x40, "kind      socket")]:
+        damaged = bytearray(whole)
+        damaged[one + at] ^= bit
+        index.path.write_bytes(damaged)
+        said = run.good("index", "show", "--root", tree, "--index", index.path, tree / "a").out
+        assert told in said
+        assert "wrong: it is read again" in said
 
 
 def test_a_path_outside_the_named_root_is_refused(tmp_path: Path, tree: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import stat
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +22,8 @@ _KINDS = {
     "char": "character device",
     "block": "block device",
     "fifo": "FIFO",
+    # Never of what was hashed: what a damaged record may say.
+    "socket": "socket",
 }
 
 
@@ -110,8 +111,8 @@ def _explained(record: dict[str, Any]) -> list[tuple[str, str | bytes]]:
         ("kind", f"{_KINDS[record['kind']]}, {mode}, owner {record['uid']}:{record['gid']}"),
         ("size", show.exact(record["size"])),
         ("inode", f"{record['ino']} of device {record['dev']}"),
-        ("modified", _time(record["mtime_ns"])),
-        ("changed", f"{_time(record['ctime_ns'])} (ctime)"),
+        ("modified", show.time(record["mtime_ns"])),
+        ("changed", f"{show.time(record['ctime_ns'])} (ctime)"),
     ]
     if record["kind"] in ("reg", "dir"):
         lines.append(("digest", record["digest"] or "not known: not read since it was listed"))
@@ -147,11 +148,6 @@ def _verdict(record: dict[str, Any]) -> str:
         if record["racy"]
         else "the same: the next hash does not read it"
     )
-
-
-def _time(nanoseconds: int) -> str:
-    seconds, rest = divmod(nanoseconds, 10**9)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S}.{rest:09} UTC"
 
 
 COMMANDS = {

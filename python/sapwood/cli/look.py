@@ -6,7 +6,6 @@ import argparse
 import os
 import stat
 import sys
-from datetime import UTC, datetime
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -75,17 +74,8 @@ def _long(item: Item) -> str:
     about = item.resolved()
     mode = stat.filemode(_KINDS[item.kind] | about.mode)
     size = f"{about.size:,}" if about.device is None else "{}, {}".format(*about.device)
-    when = _time(about.mtime_ns or 0)[:19]
+    when = show.time(about.mtime_ns or 0)[:19]
     return f"{mode} {about.links:>2} {about.uid:>5} {about.gid:>5} {size:>13} {when}Z  "
-
-
-def _time(ns: int) -> str:
-    whole, fraction = divmod(ns, 1_000_000_000)
-    try:
-        moment = datetime.fromtimestamp(whole, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-    except (OverflowError, ValueError, OSError):  # a year that datetime does not know
-        moment = f"@{whole}"
-    return f"{moment}.{fraction:09d}Z"
 
 
 def _record(path: bytes, entry: Item) -> dict[str, object]:

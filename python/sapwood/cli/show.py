@@ -94,6 +94,18 @@ def seconds(duration: float) -> str:
     return f"{minutes} min {rest} s"
 
 
+def time(ns: int) -> str:
+    """Return nanoseconds since 1970 as `2024-02-29T12:00:00.000000000Z`; of an unheard-of year `@` and seconds."""
+    from datetime import UTC, datetime
+
+    whole, fraction = divmod(ns, 1_000_000_000)
+    try:
+        moment = datetime.fromtimestamp(whole, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    except (OverflowError, ValueError, OSError):  # a year that datetime does not know
+        moment = f"@{whole}"
+    return f"{moment}.{fraction:09d}Z"
+
+
 def unreadable(paths: Iterable[bytes]) -> None:
     """Name on stderr what was left out because it could not be read."""
     for path in paths:

@@ -105,7 +105,8 @@ class _Unfolding:
         self.name = name
         self.tree = tree
         self.items: dict[bytes, Item] = dict(tree.items)
-        self.todo: Iterator[tuple[bytes, Item]] = iter(tree.items.items())
+        # Its values are replaced as they have been passed, which a dictionary allows.
+        self.todo: Iterator[tuple[bytes, Item]] = iter(self.items.items())
         self.changed = False
 
 

@@ -8,7 +8,7 @@ Not here: the look itself (the core), hashing a directory whole (`index`).
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from sapwood._core.filemap import Entry
 from sapwood._core.index import Live
@@ -26,7 +26,7 @@ class LiveDirectory:
     def __init__(self, root: str | os.PathLike[str], live: Live) -> None:
         self._root = os.fsencode(root)
         self._live = live
-        self._listed: dict[bytes, list[Entry]] = {}
+        self._listed: dict[bytes, dict[bytes, Entry]] = {}
         self._digest: TreeDigest | None = None
 
     @property
@@ -45,7 +45,7 @@ class LiveDirectory:
                 raise InternalError("a tree that was hashed has no digest", kind="internal")
             for path, listed in self._listed.items():
                 now = self._live.recorded(path)
-                if now is None or not _are_same(listed, now):
+                if now is None or not _are_same(listed.values(), now):
                     raise UnavailableError(
                         f"{shown(path)} changed since it was looked at",
                         kind="file-changing",
@@ -61,19 +61,12 @@ class LiveDirectory:
             return self._live.root()
         above, _, name = path.rpartition(b"/")
         try:
-            entries = self.list(above)
+            return self._folder(above).get(name)
         except NotFoundError:
             return None
-        return next((entry for entry in entries if entry.name == name), None)
 
-    def list(self, path: bytes) -> list[Entry]:
-        entries = self._listed.get(path)
-        if entries is None:
-            found = self._live.list(path) if self._digest is None else self._live.recorded(path)
-            if found is None:
-                raise NotFoundError(f"{shown(path)} is gone", kind="path-missing", path=path)
-            entries = self._listed[path] = found
-        return entries
+    def list(self, path: bytes) -> Sequence[Entry]:
+        return [*self._folder(path).values()]
 
     def read(self, entry: Entry) -> Iterator[bytes]:
         return read_proved(self._root, entry.path, digest=entry.digest)
@@ -81,10 +74,22 @@ class LiveDirectory:
     def listing(self, path: bytes) -> None:  # noqa: ARG002
         return None
 
+    def _folder(self, path: bytes) -> dict[bytes, Entry]:
+        entries = self._listed.get(path)
+        if entries is None:
+            found = self._live.list(path) if self._digest is None else self._live.recorded(path)
+            if found is None:
+                raise NotFoundError(f"{shown(path)} is gone", kind="path-missing", path=path)
+            entries = self._listed[path] = {entry.name: entry for entry in found}
+        return entries
 
-def _are_same(old: list[Entry], new: list[Entry]) -> bool:
+
+def _are_same(old: Iterable[Entry], new: Iterable[Entry]) -> bool:
     """Whether two listings of one directory tell the same; a digest that was not known then tells nothing."""
-    return len(old) == len(new) and all(
-        a.name == b.name and a.kind == b.kind and a.mode == b.mode and (a.digest is None or a.digest == b.digest)
-        for a, b in zip(old, new, strict=True)
+    return [*map(_told, old)] == [*map(_told, new)] and all(
+        a.digest is None or a.digest == b.digest for a, b in zip(old, new, strict=True)
     )
+
+
+def _told(entry: Entry) -> tuple[object, ...]:
+    return entry.name, entry.kind, entry.mode, entry.target, entry.device
