@@ -48,7 +48,7 @@ def _after_an_edit(tree: Path, edited: Path, before: bytes, rounds: int) -> list
 
     state = with_cache(cache)
     command: list[str | Path] = [SAPWOOD, "hash", tree]
-    unchanged = Case("nothing changed", command, environment=state)
+    unchanged = Case("nothing changed", command, _settle, state)
     rewritten = Case("one file rewritten", command, in_place, state)
     unchanged.run()  # takes the state in
     nothing, one, renamed = in_turns(
@@ -105,7 +105,10 @@ def _more(claim: str, ours: Times, nothing: Times) -> Figure:
 
 
 def _settle() -> None:
-    """Let an edit grow older than the clock's grain; else it is racy, and hashed a second time by the next run."""
+    """Let an edit grow older than the clock's grain, else it is racy and hashed again by the next run.
+
+    What an edit is compared with waits too.
+    """
     time.sleep(0.05)
 
 
