@@ -20,7 +20,7 @@ struct Live(index::Live);
 impl Live {
     #[new]
     fn new(py: Python<'_>, root: PathBuf, index: Option<PathBuf>, options: Options) -> PyResult<Live> {
-        enter(py, None, |job| index::Live::open(&root, index, options.to_core(), job)).map(Live)
+        enter(py, None, |job| index::Live::open(&root, index, options.to_core()?, job)).map(Live)
     }
 
     fn root(&self, py: Python<'_>) -> PyResult<Entry> {
@@ -74,7 +74,7 @@ fn adopt(py: Python<'_>, root: PathBuf, path: PathBuf, given: Vec<Given>, option
             Ok(index::Given { path, mode, digest, target })
         });
         let given = given.collect::<sapwood_core::error::Result<Vec<_>>>()?;
-        index::adopt(&root, &path, given, &options.to_core(), job)
+        index::adopt(&root, &path, given, &options.to_core()?, job)
     })
 }
 

@@ -52,7 +52,7 @@ impl Push {
         let (sender, packs) = bounded(WAITING);
         let job = Arc::new(Job::default());
         let thread = {
-            let (job, options) = (job.clone(), options.to_core());
+            let (job, options) = (job.clone(), direct(py, options.to_core())?);
             std::thread::spawn(move || {
                 let (root, index) = (root.as_path(), index.as_deref());
                 push(Request { root, index, known: &known, pending, options: &options }, &sender, &job)

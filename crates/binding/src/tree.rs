@@ -54,7 +54,7 @@ fn hash<'py>(
     progress: Option<Bound<'py, PyAny>>,
 ) -> PyResult<(State, Numbers, Vec<Bound<'py, PyBytes>>)> {
     let (state, summary, unreadable) =
-        enter(py, progress.as_ref(), |job| index::hash(&root, index.as_deref(), &options.to_core(), job))?;
+        enter(py, progress.as_ref(), |job| index::hash(&root, index.as_deref(), &options.to_core()?, job))?;
     let index::Summary { files, directories, symlinks, bytes, files_hashed, bytes_hashed, .. } = summary;
     let numbers = (files, directories, symlinks, bytes, files_hashed, bytes_hashed);
     Ok((State(state), numbers, paths(py, &unreadable)))
@@ -74,7 +74,7 @@ fn status<'py>(
     options: Options,
     progress: Option<Bound<'py, PyAny>>,
 ) -> PyResult<Differences<'py>> {
-    let status = enter(py, progress.as_ref(), |job| index::status(&root, &index, &options.to_core(), job))?;
+    let status = enter(py, progress.as_ref(), |job| index::status(&root, &index, &options.to_core()?, job))?;
     let bytes = |paths: &[Vec<u8>]| paths.iter().map(|path| PyBytes::new(py, path)).collect();
     Ok((
         bytes(&status.added),

@@ -8,6 +8,7 @@ use sapwood_core::digest::{Digest, hex, parse_hex};
 use sapwood_core::error::{Error, Result};
 use sapwood_core::filemap::{self, FrameAt, Kind};
 use sapwood_core::index;
+use sapwood_core::select::Selection;
 
 pub fn digest_text(digest: &Digest) -> String {
     format!("sha256:{}", digest.hex())
@@ -26,12 +27,17 @@ pub struct Options {
     skip_unreadable: bool,
     one_file_system: bool,
     trust_ctime: bool,
+    exclude: Vec<Vec<u8>>,
+    gitignore: bool,
 }
 
 impl Options {
-    pub fn to_core(&self) -> index::Options {
-        let &Options { threads, skip_unreadable, one_file_system, trust_ctime } = self;
-        index::Options { threads, skip_unreadable, one_file_system, trust_ctime }
+    /// # Errors
+    /// `Invalid` naming a pattern that is none.
+    pub fn to_core(&self) -> Result<index::Options> {
+        let &Options { threads, skip_unreadable, one_file_system, trust_ctime, ref exclude, gitignore } = self;
+        let selection = Selection::new(exclude.clone(), gitignore)?;
+        Ok(index::Options { threads, skip_unreadable, one_file_system, trust_ctime, selection })
     }
 }
 

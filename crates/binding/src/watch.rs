@@ -8,7 +8,7 @@ use pyo3::types::PyBytes;
 use sapwood_core::index::Summary;
 use sapwood_core::watch;
 
-use crate::enter::enter;
+use crate::enter::{direct, enter};
 use crate::values::{Options, digest_text, paths};
 
 #[pyclass(frozen, module = "sapwood._core.watch")]
@@ -31,7 +31,7 @@ impl Watcher {
         options: Options,
         progress: Option<Bound<'_, PyAny>>,
     ) -> PyResult<Watcher> {
-        let options = options.to_core();
+        let options = direct(py, options.to_core())?;
         let watcher = enter(py, progress.as_ref(), |job| watch::Watcher::start(&root, &index, &private, options, job))?;
         Ok(Watcher(watcher))
     }

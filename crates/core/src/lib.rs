@@ -7,6 +7,8 @@ pub mod job;
 pub mod directory;
 pub mod scan;
 
+pub mod select;
+
 pub mod chunk;
 pub mod index;
 

@@ -31,6 +31,13 @@ def add_skip_unreadable(parser: argparse.ArgumentParser) -> None:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Let the user say how to look at the directory."""
     parser.add_argument(
+        "--exclude",
+        metavar="PATTERN",
+        action="append",
+        help="leave out what matches, as a line of .sapwoodignore would; can be given again",
+    )
+    parser.add_argument("--gitignore", action="store_true", help="leave out what .gitignore files say, and .git")
+    parser.add_argument(
         "--one-file-system", action="store_true", help="take directories on other file systems to be empty"
     )
     parser.add_argument(
@@ -49,6 +56,8 @@ def options_of(arguments: argparse.Namespace) -> Options:
         skip_unreadable=getattr(arguments, "skip_unreadable", False),
         one_file_system=arguments.one_file_system,
         trust_ctime=arguments.trust_ctime,
+        exclude=arguments.exclude or (),
+        gitignore=arguments.gitignore,
     )
 
 

@@ -73,7 +73,7 @@ impl State {
             pending: Vec::new(),
             began: Time::default(),
             trust_ctime: true,
-            selection: options.selection(),
+            selection: options.fingerprint(),
             file: None,
         };
         let mut directory = 0;

@@ -13,6 +13,7 @@ use super::record::Record;
 use super::share::share;
 use crate::error::{Error, Result, show};
 use crate::scan::{Dir, Kind, is_gone};
+use crate::select::InForce;
 
 /// For an entry that is another thing each time we look.
 const TRIES: u32 = 5;
@@ -22,6 +23,8 @@ pub(super) struct Listing {
     pub entries: Vec<Listed>,
     /// Of the new ones, a target after its name.
     pub names: Vec<u8>,
+    /// The directory has a rule file that is left out.
+    pub hides_rules: bool,
 }
 
 pub(super) enum Listed {
@@ -62,6 +65,15 @@ impl Listing {
         });
         let mut kept = kept.peekable();
         state.entries(directory).filter(|entry| kept.next_if_eq(entry).is_none()).collect()
+    }
+
+    /// The entry `name`.
+    pub fn find(&self, state: &State, name: &[u8]) -> Option<&Listed> {
+        let name_of = |listed: &Listed| match listed {
+            Listed::Kept(old) => state.name(*old),
+            Listed::New { record, .. } => self.name(record),
+        };
+        self.entries.binary_search_by(|listed| name_of(listed).cmp(name)).ok().map(|at| &self.entries[at])
     }
 
     pub fn name(&self, record: &Record) -> &[u8] {
@@ -109,20 +121,30 @@ impl Look<'_> {
         names.sort_unstable();
         let runs: Vec<&[&[u8]]> = names.chunks(SPLIT).collect();
         let threads = if runs.len() > 1 { self.options.threads } else { 1 };
-        let runs = share(threads, runs.len(), || (), |(), run| self.entries_of(dir, path, runs[run], before))?;
+        let rules = self.rules.of(path, &names)?;
+        let listed = |run: usize| self.entries_of(dir, path, runs[run], &rules, before);
+        let listed = share(threads, runs.len(), || (), |(), run| listed(run))?;
         let mut listing = Listing::default();
-        runs.into_iter().try_for_each(|run| listing.append(run))?;
+        listed.into_iter().try_for_each(|run| listing.append(run))?;
+        listing.hides_rules = rules.hides_rules;
         Ok(listing)
     }
 
-    fn entries_of(&self, dir: &Dir, path: &[u8], names: &[&[u8]], before: Option<(&State, u32)>) -> Result<Listing> {
-        let mut listing = Listing { entries: Vec::with_capacity(names.len()), names: Vec::new() };
+    fn entries_of(
+        &self,
+        dir: &Dir,
+        path: &[u8],
+        names: &[&[u8]],
+        rules: &InForce,
+        before: Option<(&State, u32)>,
+    ) -> Result<Listing> {
+        let mut listing = Listing { entries: Vec::with_capacity(names.len()), ..Listing::default() };
         for (number, &name) in names.iter().enumerate() {
             if number.is_multiple_of(STRIDE) {
                 self.job.step(0)?;
             }
             let old = before.and_then(|(state, directory)| Some((state, state.find_in(directory, name)?)));
-            listing.entries.extend(match self.entry(dir, path, name, old)? {
+            listing.entries.extend(match self.entry(dir, path, name, rules, old)? {
                 None => None,
                 Some(Entry::Kept(old)) => Some(Listed::Kept(old)),
                 Some(Entry::New(Present { mut record, target, old })) => {
@@ -138,8 +160,15 @@ impl Look<'_> {
         Ok(listing)
     }
 
-    /// What an entry is; `None` when it is gone or a socket.
-    fn entry(&self, dir: &Dir, path: &[u8], name: &[u8], old: Option<(&State, u32)>) -> Result<Option<Entry>> {
+    /// What an entry is; `None` when it is gone, a socket, or left out.
+    fn entry(
+        &self,
+        dir: &Dir,
+        path: &[u8],
+        name: &[u8],
+        rules: &InForce,
+        old: Option<(&State, u32)>,
+    ) -> Result<Option<Entry>> {
         let show = || self.root.show(path).join(OsStr::from_bytes(name));
         for _ in 0..TRIES {
             let stat = match dir.stat(name) {
@@ -148,7 +177,7 @@ impl Look<'_> {
                 stat => stat.map_err(Error::io("stat", self.root.show(path)))?,
             };
             let kind = stat.kind();
-            if kind == Kind::Socket {
+            if kind == Kind::Socket || self.rules.leave_out(rules, path, name, kind == Kind::Directory) {
                 return Ok(None);
             }
             let old = old.filter(|(state, old)| state.kind(*old) == kind);

@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use super::record::{HAS_DIGEST, HAS_XATTRS, RACY, Record};
+use super::record::{HAS_DIGEST, HAS_XATTRS, HIDES_RULES, RACY, Record};
 use super::{Options, STALE, Scope, State};
 use crate::error::{Error, Result};
 use crate::job::Job;
@@ -38,7 +38,7 @@ impl Live {
             None => None,
         };
         if let Some(mut state) = stored
-            && state.selection == self.options.selection()
+            && state.selection == self.options.fingerprint()
             && state.prove()
         {
             return Ok(state);
@@ -151,6 +151,7 @@ impl State {
                 let mut present = Record::of_stat(&stat);
                 present.set(HAS_XATTRS, dir.has_xattrs(self.name(entry)).unwrap_or(false));
                 present.set(RACY, true);
+                present.set(HIDES_RULES, self.record(entry).has(HIDES_RULES));
                 self.renew(entry, &present);
             }
         }

@@ -13,7 +13,8 @@ use super::{GONE, State};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::job::Job;
-use crate::scan::{Dir, Kind, Root, Stat, Time, is_denied, is_gone};
+use crate::scan::{Dir, Kind, Root, Stat, Time, is_denied, is_gone, parent_and_name};
+use crate::select::{Rules, Selection, may_rule};
 
 /// How to look at a tree.
 #[derive(Clone)]
@@ -25,21 +26,27 @@ pub struct Options {
     pub one_file_system: bool,
     /// Whether a changed file has another ctime: not so on some network file systems.
     pub trust_ctime: bool,
+    pub selection: Selection,
 }
 
 impl Options {
     pub fn new(threads: usize) -> Options {
-        Options { threads, skip_unreadable: false, one_file_system: false, trust_ctime: true }
+        let selection = Selection::default();
+        Options { threads, skip_unreadable: false, one_file_system: false, trust_ctime: true, selection }
     }
 
-    /// Of what decides which entries a tree has: zero unless something is left out. An index of another selection
+    /// Of what decides which entries a tree has, but for rule files: zero by default. An index with another fingerprint
     /// lists all directories anew.
-    pub fn selection(&self) -> [u8; 16] {
-        let mut selection = [0; 16];
+    pub fn fingerprint(&self) -> [u8; 16] {
+        let mut said = self.selection.said();
         if self.one_file_system {
-            selection.copy_from_slice(&Digest::of(b"one file system").sha256[..16]);
+            said.insert(0, b"one file system".to_vec());
         }
-        selection
+        let mut fingerprint = [0; 16];
+        if !said.is_empty() {
+            fingerprint.copy_from_slice(&Digest::of(&said.join(&0)).sha256[..16]);
+        }
+        fingerprint
     }
 }
 
@@ -102,6 +109,7 @@ pub(super) struct Look<'a> {
     pub began: Time,
     /// That the root is on.
     device: u64,
+    pub rules: Rules<'a>,
     pub job: &'a Job,
 }
 
@@ -113,7 +121,8 @@ impl<'a> Look<'a> {
             true => Error::Unreadable { paths: vec![root.path().to_path_buf()] },
             false => Error::io("open", root.path())(e),
         })?;
-        Ok(Look { root, options, hook, began: Time::now(), device: stat.dev, job })
+        let rules = Rules::new(root, &options.selection);
+        Ok(Look { root, options, hook, began: Time::now(), device: stat.dev, rules, job })
     }
 
     /// Tell that a directory will be looked at, unless it is taken to be empty: then true.
@@ -133,6 +142,7 @@ impl Look<'_> {
     /// By directory, those above before those below; nothing of directories that are no longer in the tree.
     pub fn findings(&self, state: &State, scope: Scope<'_>) -> Result<Vec<Finding>> {
         let mut findings = self.all_findings(state, scope)?;
+        self.follow_rules(state, scope, &mut findings)?;
         findings.sort_by_key(|finding| finding.directory);
         let mut dropped = HashSet::new();
         findings.retain(|finding| {
@@ -177,7 +187,7 @@ impl Look<'_> {
                 Ok(found.into_iter().flatten().collect())
             }
             Scope::Directory(path) => match state.find(path).filter(|&entry| state.kind(entry) == Kind::Directory) {
-                Some(directory) => Ok(self.directory(state, directory, false)?.into_iter().collect()),
+                Some(directory) => self.one(state, directory),
                 None => Ok(Vec::new()),
             },
             Scope::Only(dirty) => self.only(state, dirty),
@@ -194,6 +204,10 @@ impl Look<'_> {
             }
         }
         directories.extend(dirty.directories.iter().filter_map(|path| state.find(path)).filter(is_directory));
+        for (above, _) in dirty.entries.iter().map(|path| parent_and_name(path)).filter(|(_, name)| may_rule(name)) {
+            // It may be left out itself.
+            directories.extend(state.find(above).filter(is_directory));
+        }
         let entries: Vec<u32> = dirty.entries.iter().filter_map(|path| state.find(path)).collect();
         let mut findings = Vec::new();
         // The entries of one directory follow each other.
@@ -237,7 +251,7 @@ impl Look<'_> {
         Ok(Some(changed))
     }
 
-    fn directory(&self, state: &State, directory: u32, is_dirty: bool) -> Result<Option<Finding>> {
+    pub(super) fn directory(&self, state: &State, directory: u32, is_dirty: bool) -> Result<Option<Finding>> {
         self.job.step(0)?;
         if state.marks[directory as usize] & GONE != 0 {
             return Ok(None);
@@ -268,14 +282,18 @@ impl Look<'_> {
                 Same::List => {}
             }
         }
-        let own = match settled {
-            true => None,
-            false => Some(self.fresh(&dir, b"", &stat).map_err(Error::io("read", self.root.show(path)))?),
-        };
         let listing = match is_beyond {
             true => Listing::default(),
             false => self.list(&dir, path, Some((state, directory)))?,
         };
+        let mut own = None;
+        if !settled || listing.hides_rules {
+            let mut record = self.fresh(&dir, b"", &stat).map_err(Error::io("read", self.root.show(path)))?;
+            if listing.hides_rules {
+                record.hide_rules();
+            }
+            own = Some(record);
+        }
         let what = match listing.as_entries(state, directory) {
             Some(changed) => What::Entries(changed),
             None => What::Listing(listing),

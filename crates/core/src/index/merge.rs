@@ -100,7 +100,7 @@ impl State {
         let mut state = match before {
             None => look.start(&mut unreadable)?,
             Some(mut before) => {
-                if before.selection != options.selection() {
+                if before.selection != options.fingerprint() {
                     before.doubt_listings();
                 }
                 let findings = look.findings(&before, scope)?;
@@ -108,6 +108,7 @@ impl State {
             }
         };
         state.drop_gone();
+        look.doubt_rules(&mut state);
         Ok((state, unreadable))
     }
 }
@@ -126,7 +127,7 @@ impl Look<'_> {
             pending: Vec::new(),
             began: self.began,
             trust_ctime: self.options.trust_ctime,
-            selection: self.options.selection(),
+            selection: self.options.fingerprint(),
             file: None,
         };
         self.grow(&mut state, None, HashMap::new(), unreadable)?;
@@ -143,9 +144,9 @@ impl Look<'_> {
     fn take_over(&self, mut state: State, findings: Vec<Finding>, unreadable: &mut Vec<PathBuf>) -> Result<State> {
         state.began = self.began;
         state.trust_ctime = self.options.trust_ctime;
-        if state.selection != self.options.selection() {
+        if state.selection != self.options.fingerprint() {
             // It is in the header, which only a new file has.
-            state.selection = self.options.selection();
+            state.selection = self.options.fingerprint();
             state.file = None;
         }
         let mut listings = HashMap::new();
@@ -182,7 +183,7 @@ impl Look<'_> {
             pending: Vec::new(),
             began: self.began,
             trust_ctime: self.options.trust_ctime,
-            selection: self.options.selection(),
+            selection: self.options.fingerprint(),
             file: None,
         };
         grown.records.push(state.records[0]);
@@ -215,7 +216,12 @@ impl Look<'_> {
             for task in batch {
                 let Some((old, was)) = old.as_mut().zip(task.old) else {
                     match visits.next() {
-                        Some(Visit::Listed(listing)) => state.append(task.record, listing, None, &mut queue)?,
+                        Some(Visit::Listed(listing)) => {
+                            if listing.hides_rules {
+                                state.records[task.record as usize].hide_rules();
+                            }
+                            state.append(task.record, listing, None, &mut queue)?;
+                        }
                         Some(Visit::Unreadable) if task.record == 0 => {
                             return Err(self.refused(rustix::io::Errno::ACCESS.into()));
                         }
@@ -230,7 +236,7 @@ impl Look<'_> {
                 let listing = match listings.remove(&was.directory) {
                     Some(listing) => listing,
                     None if state.marks[task.record as usize] & GONE != 0 => Listing::default(),
-                    None => Listing { entries: was.entries.map(Listed::Kept).collect(), names: Vec::new() },
+                    None => Listing { entries: was.entries.map(Listed::Kept).collect(), ..Listing::default() },
                 };
                 state.append(task.record, listing, Some(old), &mut queue)?;
             }

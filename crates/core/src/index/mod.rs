@@ -17,6 +17,7 @@ mod live;
 mod look;
 mod merge;
 mod record;
+mod rules;
 mod seal;
 mod share;
 mod sound;
@@ -34,6 +35,7 @@ pub use status::{Status, status};
 
 use crate::digest::Digest;
 use crate::scan::{Kind, Stat, Time};
+use crate::select::may_rule;
 use record::{HAS_DIGEST, HAS_LINKS, HAS_XATTRS, RACY, Record, SPARSE};
 
 /// All entries of a directory tree, numbered: 0 is the root, the entries of one directory stand together, sorted by
@@ -173,6 +175,8 @@ impl State {
     /// Note the digest of a regular file: `stat` is what `read_stable` gave with these bytes.
     pub fn set_digest(&mut self, entry: u32, digest: Digest, stat: &Stat) {
         let (began, trust_ctime) = (self.began, self.trust_ctime);
+        // A rule file that was racy when its rules were applied may have said something else: `Look::doubt_rules`.
+        let is_unapplied = may_rule(self.name(entry)) && self.record(entry).has(RACY);
         let record = self.touch(entry);
         // What took the place of the file that was looked at may have other attributes.
         let is_another = !record.has_stat(stat, true);
@@ -180,7 +184,7 @@ impl State {
         record.set_sha256(&digest.sha256);
         record.set(HAS_DIGEST, true);
         // The reading began later than the look: what is not racy by the look's clock is not by the reading's.
-        record.set(RACY, is_another || stat.is_racy(began, trust_ctime));
+        record.set(RACY, is_another || is_unapplied || stat.is_racy(began, trust_ctime));
     }
 
     /// Leave an entry and all below it out: it is gone or may not be read. The directory that held it is listed anew by
@@ -188,7 +192,13 @@ impl State {
     pub fn remove(&mut self, entry: u32) {
         let parent = self.parent(entry);
         self.marks[entry as usize] |= GONE;
-        self.touch(parent).set(RACY, true);
+        let ruled = may_rule(self.name(entry));
+        let holder = self.touch(parent);
+        holder.set(RACY, true);
+        if ruled {
+            // It may have been obeyed, and leaves no record that could change.
+            holder.hide_rules();
+        }
         self.marks[parent as usize] |= STALE;
     }
 

@@ -16,6 +16,8 @@ pub const RACY: u8 = 2;
 pub const HAS_XATTRS: u8 = 4;
 pub const HAS_LINKS: u8 = 8;
 pub const SPARSE: u8 = 16;
+/// Of a directory: a rule file in it is itself left out, so no record tells of its changes.
+pub const HIDES_RULES: u8 = 32;
 /// What `stat` says of it beside the stat's own place.
 const OF_STAT: u8 = HAS_LINKS | SPARSE;
 
@@ -102,8 +104,14 @@ impl Record {
         if matches!(present.kind(), Kind::CharDevice | Kind::BlockDevice) {
             self.0[CONTENT].copy_from_slice(&present.0[CONTENT]);
         }
-        const TAKEN: u8 = OF_STAT | HAS_XATTRS | RACY;
+        const TAKEN: u8 = OF_STAT | HAS_XATTRS | RACY | HIDES_RULES;
         self.0[FLAGS] = self.0[FLAGS] & !TAKEN | present.0[FLAGS] & TAKEN;
+    }
+
+    /// The directory has a rule file that is left out: what it says can have changed whenever we look.
+    pub fn hide_rules(&mut self) {
+        self.set(HIDES_RULES, true);
+        self.set(RACY, true);
     }
 
     pub fn kind(&self) -> Kind {

@@ -18,7 +18,9 @@ struct Place {
     _home: tempfile::TempDir,
 }
 
-const OPTIONS: Options = Options { threads: 2, skip_unreadable: false, one_file_system: false, trust_ctime: true };
+fn options() -> Options {
+    Options::new(2)
+}
 
 impl Place {
     fn new() -> Place {
@@ -44,7 +46,7 @@ impl Place {
     }
 
     fn watch(&self) -> Watcher {
-        Watcher::start(&self.root, &self.index, &self.private, OPTIONS, &Job::default()).unwrap()
+        Watcher::start(&self.root, &self.index, &self.private, options(), &Job::default()).unwrap()
     }
 
     fn path(&self, rel: &str) -> PathBuf {
@@ -58,23 +60,23 @@ impl Place {
     }
 
     fn scan(&self) -> Digest {
-        let (state, ..) = index::hash(&self.root, Some(&self.index), &OPTIONS, &Job::default()).unwrap();
+        let (state, ..) = index::hash(&self.root, Some(&self.index), &options(), &Job::default()).unwrap();
         state.root_digest().unwrap()
     }
 
     /// How many files the watcher read; its answers are those of a scan.
     #[track_caller]
     fn check(&self, watcher: &Watcher) -> u64 {
-        let scanned = index::status(&self.root, &self.index, &OPTIONS, &Job::default()).unwrap();
+        let scanned = index::status(&self.root, &self.index, &options(), &Job::default()).unwrap();
         assert_eq!(watcher.status(&Job::default()).unwrap(), Some(scanned));
         let hashed = watcher.hash(false, &Job::default()).unwrap();
-        let (state, summary, _) = index::hash(&self.root, None, &OPTIONS, &Job::default()).unwrap();
+        let (state, summary, _) = index::hash(&self.root, None, &options(), &Job::default()).unwrap();
         assert_eq!(Some(hashed.digest), state.root_digest());
         let Summary { files_hashed, .. } = hashed.summary;
         let expected = Summary { files_hashed, bytes_hashed: hashed.summary.bytes_hashed, ..summary };
         assert_eq!(hashed.summary, expected);
         let nothing = Status::default();
-        assert_eq!(index::status(&self.root, &self.index, &OPTIONS, &Job::default()).unwrap(), nothing);
+        assert_eq!(index::status(&self.root, &self.index, &options(), &Job::default()).unwrap(), nothing);
         files_hashed
     }
 }
@@ -263,7 +265,8 @@ fn a_root_that_moves_ends_it() {
 #[test]
 fn a_file_system_that_others_change_is_refused() {
     let place = Place::new();
-    let refused = Watcher::start(&PathBuf::from("/proc/self"), &place.index, &place.private, OPTIONS, &Job::default());
+    let refused =
+        Watcher::start(&PathBuf::from("/proc/self"), &place.index, &place.private, options(), &Job::default());
     let Err(error) = refused else { panic!("/proc is watched") };
     assert!(matches!(error, Error::Unwatchable { .. }), "{error}");
 }
@@ -299,6 +302,31 @@ fn whatever_is_done_the_answers_are_those_of_a_scan() {
             _ => fs::write(&one, format!("{step}")),
         };
         if random(3) == 0 && fs::metadata(&place.root).is_ok_and(|meta| meta.mode() != 0) {
+            place.check(&watcher);
+        }
+    }
+}
+
+#[test]
+fn rules_that_change_are_obeyed_where_nothing_else_did() {
+    let (place, watcher) = Place::watched();
+    let (rules, hidden) = ("b/.sapwoodignore", "g/.sapwoodignore");
+    let edits: [&dyn Fn(); 9] = [
+        &|| place.write(rules, "e\n"),
+        &|| place.write(rules, "f\n"),
+        &|| place.write(".sapwoodignore", "h\n"),
+        &|| place.write(hidden, "!h\n.*\n"),
+        &|| place.write(hidden, "h\n.*\n"),
+        &|| place.write("g/deep/h", "below hidden rules"),
+        &|| place.write(hidden, "!h\n.*\n"),
+        &|| fs::remove_file(place.path(hidden)).unwrap(),
+        &|| fs::rename(place.path("b"), place.path("g/b")).unwrap(),
+    ];
+    for (number, edit) in edits.iter().enumerate() {
+        edit();
+        place.check(&watcher);
+        if number % 2 == 0 {
+            settle();
             place.check(&watcher);
         }
     }
