@@ -92,8 +92,8 @@ def is_directory(what: str) -> bool:
     return "#" not in what and os.path.isdir(what)
 
 
-def open_tree(what: str) -> Tree:
-    """Return the tree of a directory, hashed now, or of an address.
+def open_tree(what: str, options: Options | None = None) -> Tree:
+    """Return the tree of a directory, looked at with `options` and hashed now, or of an address.
 
     Raises:
         NotFoundError, CorruptError, FormatError, InvalidInputError: as `Address.open` and `Index.tree`.
@@ -101,7 +101,7 @@ def open_tree(what: str) -> Tree:
     if is_directory(what):
         from sapwood.tree.index import Index
 
-        return Index(what).tree()
+        return Index(what, options=options).tree()
     store, _, snapshot = Address.parse(what).open()
     return tree_of(store, snapshot)
 

@@ -51,7 +51,7 @@ def test_a_tree_is_that_of_a_copy_of_what_is_left(tmp_path: Path, tree: Path) ->
     assert found.files == 5
 
 
-def test_hash_status_and_push_take_the_same_selection(tmp_path: Path, tree: Path) -> None:
+def test_every_command_that_looks_at_a_directory_takes_the_same_selection(tmp_path: Path, tree: Path) -> None:
     run = Sapwood(tmp_path)
     (tree / ".gitignore").write_text("*.o\n")
     (tree / ".git").mkdir()
@@ -64,6 +64,9 @@ def test_hash_status_and_push_take_the_same_selection(tmp_path: Path, tree: Path
     pushed = run.good("push", "--json", *words, tree, "main").document
     assert pushed["tree"] == run.good("hash", *words, tree).out.strip()
     assert run.good("ls", "-R", "main").out.split() == [".gitignore", "d", "d/new", "f"]
+    assert run.good("ls", "-R", *words, tree).out == run.good("ls", "-R", "main").out
+    assert run.good("diff", *words, tree, "main").out == ""
+    assert run("diff", tree, "main", "f").out == "D f/a.o\n"
 
 
 def test_a_changed_rule_file_changes_what_is_below_it_and_nothing_is_read_again(tmp_path: Path, tree: Path) -> None:

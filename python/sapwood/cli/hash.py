@@ -29,7 +29,7 @@ def add_skip_unreadable(parser: argparse.ArgumentParser) -> None:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Let the user say how to look at the directory."""
+    """Let the user say how to look at directories."""
     parser.add_argument(
         "--exclude",
         metavar="PATTERN",
@@ -147,6 +147,7 @@ COMMANDS = {
         """
         sapwood hash .                     prints sha256:…; the second time only what changed is read
         sapwood hash --json . | jq .bytes
+        sapwood hash --gitignore --exclude '*.o' .
         """,
     ),
     "status": Command(

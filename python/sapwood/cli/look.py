@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from sapwood.cli import show
 from sapwood.cli.command import Command, add_json
+from sapwood.cli.hash import add_options, options_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -35,13 +36,14 @@ def _configure_ls(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", metavar="PATH", nargs="?", default="", help="a directory in it (default: its root)")
     parser.add_argument("-l", "--long", action="store_true", help="with mode, links, owner, size, time and target")
     parser.add_argument("-R", "--recursive", action="store_true", help="everything below, each with its whole path")
+    add_options(parser)
     add_json(parser)
 
 
 def _ls(arguments: argparse.Namespace) -> int:
     from sapwood.open import open_tree
 
-    tree = open_tree(arguments.tree)
+    tree = open_tree(arguments.tree, options_of(arguments))
     entries = _asked(tree, os.fsencode(arguments.path).strip(b"/"), recursive=arguments.recursive)
     if arguments.json:
         show.document([_record(path, item) for path, item in entries])
@@ -114,6 +116,7 @@ def _configure_diff(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("a", metavar="A", help=f"the one tree: {_TREE}")
     parser.add_argument("b", metavar="B", help="the other")
     parser.add_argument("paths", metavar="PATH", nargs="*", help="compare only what is there (default: everything)")
+    add_options(parser)
     form = parser.add_mutually_exclusive_group()
     form.add_argument("-u", "--unified", action="store_true", help="as text that `patch -p1` and `git apply` take")
     form.add_argument("-z", dest="nul", action="store_true", help="end each line with a NUL, names as they are")
@@ -123,7 +126,8 @@ def _configure_diff(parser: argparse.ArgumentParser) -> None:
 def _diff(arguments: argparse.Namespace) -> int:
     from sapwood.open import open_tree
 
-    a, b = open_tree(arguments.a), open_tree(arguments.b)
+    options = options_of(arguments)
+    a, b = open_tree(arguments.a, options), open_tree(arguments.b, options)
     if arguments.paths:
         a, b = _only(a, b, [os.fsencode(path).strip(b"/") for path in arguments.paths])
     if arguments.unified:
