@@ -72,7 +72,7 @@ impl State {
             marks: vec![RESEAL | OTHER | STALE],
             pending: Vec::new(),
             began: Time::default(),
-            trust_ctime: true,
+            trust_ctime: options.trust_ctime,
             selection: options.fingerprint(),
             file: None,
         };

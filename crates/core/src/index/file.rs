@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
-use super::State;
 use super::record::SIZE;
+use super::{State, union};
 use crate::error::{Error, Result, show};
 use crate::job::Job;
 use crate::scan::{Stat, Time};
@@ -70,7 +70,7 @@ impl State {
     /// # Errors
     /// `Io` when the place cannot be written.
     pub fn write(&mut self, path: &Path) -> Result<()> {
-        if self.file.is_some() && self.marks.iter().all(|&mark| mark == 0) {
+        if self.file.is_some() && union(&self.marks) == 0 {
             return Ok(());
         }
         if let Some(parent) = path.parent() {
@@ -98,8 +98,7 @@ impl State {
 
     fn update(&self, file: &File) -> io::Result<()> {
         let mut at = 0;
-        while let Some(skipped) = self.marks[at..].iter().position(|&mark| mark != 0) {
-            let start = at + skipped;
+        while let Some(start) = self.next_marked(at) {
             let changed = self.marks[start..].iter().take_while(|&&mark| mark != 0).count();
             at = start + changed;
             file.write_all_at(bytemuck::cast_slice(&self.records[start..at]), (HEADER + start * SIZE) as u64)?;

@@ -3,6 +3,7 @@
 //! Invariant: after `list` a directory's entries are as they were on disk then, its files with their digests; whatever
 //! was not looked at stays as recorded, and no digest is claimed of it. The index is brought up to date on the way.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -104,15 +105,15 @@ impl Live {
     /// Look, read what is pending in scope, store.
     fn refresh(&self, state: State, scope: Scope<'_>, job: &Job) -> Result<State> {
         let (mut state, mut unreadable) = State::look(&self.root, Some(state), scope, &self.options, None, job)?;
-        let mut later = Vec::new();
+        let mut later = None;
         if let Scope::Directory(path) = scope {
             let entries = state.find(path).map_or(0..0, |directory| state.entries(directory));
-            let pending = std::mem::take(&mut state.pending);
-            (state.pending, later) = pending.into_iter().partition(|file| entries.contains(file));
+            let now = state.take_pending(entries);
+            later = Some(std::mem::replace(&mut state.pending, now));
             state.restat_directories(&self.root, path);
         }
         state.read_pending(&self.root, &self.options, &mut unreadable, job)?;
-        state.pending = later;
+        state.pending = later.unwrap_or_default();
         state.seal();
         if let Some(index) = &self.index {
             state.write(index)?;
@@ -138,6 +139,18 @@ impl State {
             }
         }
         (0..self.len()).all(|entry| self.is_whole(entry))
+    }
+
+    /// Take those of `entries` out of what is pending: in order, but for what the look at them put behind.
+    fn take_pending(&mut self, entries: Range<u32>) -> Vec<u32> {
+        let mut taken = Vec::new();
+        while let Some(file) = self.pending.pop_if(|file| entries.contains(file)) {
+            taken.push(file);
+        }
+        let place = |limit| self.pending.partition_point(|&file| file < limit);
+        let within = place(entries.start)..place(entries.end);
+        taken.extend(self.pending.drain(within));
+        taken
     }
 
     /// What is said of the directories in the directory `path` is what they are now; each that is another than recorded

@@ -13,7 +13,7 @@ use super::look::{Finding, Hook, Look, Options, Scope, What};
 use super::record::{HAS_DIGEST, RACY, Record};
 use super::share::share;
 use super::sound::text_end;
-use super::{GONE, OTHER, RESEAL, STALE, State};
+use super::{GONE, OTHER, RESEAL, STALE, State, union};
 use crate::error::{Error, Result};
 use crate::job::Job;
 use crate::scan::{Kind, Root, is_denied, is_gone};
@@ -278,7 +278,8 @@ impl State {
     pub(super) fn renew(&mut self, entry: u32, present: &Record) {
         let record = self.touch(entry);
         record.restat(present);
-        if present.kind() == Kind::File {
+        // A file without a digest is pending already.
+        if present.kind() == Kind::File && record.has(HAS_DIGEST) {
             record.set(HAS_DIGEST, false);
             self.pending.push(entry);
         }
@@ -331,7 +332,7 @@ impl State {
 
     /// Renumber without what was removed.
     pub(super) fn drop_gone(&mut self) {
-        if !self.marks.iter().any(|mark| mark & GONE != 0) {
+        if union(&self.marks) & GONE == 0 {
             return;
         }
         const NOWHERE: u32 = u32::MAX;

@@ -212,6 +212,13 @@ impl State {
         &mut self.records[entry as usize]
     }
 
+    /// The first record from `from` on with something to be done.
+    fn next_marked(&self, from: usize) -> Option<usize> {
+        let clear = self.marks[from..].chunks(RUN).take_while(|run| union(run) == 0).count() * RUN;
+        let rest = self.marks.get(from + clear..)?;
+        rest.iter().position(|&mark| mark != 0).map(|skipped| from + clear + skipped)
+    }
+
     fn is_settled(&self, entry: u32) -> bool {
         !self.record(entry).has(RACY) && self.is_whole(entry)
     }
@@ -220,6 +227,14 @@ impl State {
     fn is_whole(&self, entry: u32) -> bool {
         self.record(entry).is_sealed(self.target(entry))
     }
+}
+
+/// Marks passed over at a time where nothing is to be done: a partial look of a state of millions touches a few.
+const RUN: usize = 256;
+
+/// All that is to be done about some records.
+fn union(marks: &[u8]) -> u8 {
+    marks.iter().fold(0, |all, mark| all | mark)
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 //! the digest of an entry is not known, its own is not.
 
 use super::record::{HAS_DIGEST, entry_term};
-use super::{OTHER, RESEAL, RESUM, STALE, State};
+use super::{OTHER, RESEAL, RESUM, RUN, STALE, State, union};
 use crate::digest::Digest;
 use crate::directory::Directory;
 use crate::scan::Kind;
@@ -17,31 +17,38 @@ impl State {
     /// if that of every file is known.
     pub fn seal(&mut self) -> Option<Digest> {
         self.drop_gone();
-        for entry in (0..self.len()).rev() {
-            // Entries come after their directory, so what they left here is complete.
-            let left = self.marks[entry as usize];
-            if left == 0 {
-                continue;
-            }
-            if self.kind(entry) == Kind::Directory {
-                if left & STALE != 0 {
-                    self.take_digest(entry);
-                } else if left & RESUM != 0 {
-                    self.resum(entry);
-                }
-            }
-            let mark = self.marks[entry as usize];
-            self.marks[entry as usize] = mark & RESEAL;
-            if mark & RESEAL != 0 {
-                let mut record = *self.record(entry);
-                record.seal(self.target(entry));
-                self.records[entry as usize] = record;
-                let parent = self.parent(entry) as usize;
-                self.marks[parent] |= if mark & OTHER != 0 { RESUM | STALE } else { RESUM };
+        // Entries come after their directory, so what they left there is complete when it is come to.
+        for start in (0..self.records.len()).step_by(RUN).rev() {
+            let run = start..self.records.len().min(start + RUN);
+            if union(&self.marks[run.clone()]) != 0 {
+                run.rev().for_each(|entry| self.seal_entry(entry as u32));
             }
         }
         self.marks[0] &= RESEAL;
         self.root_digest()
+    }
+
+    fn seal_entry(&mut self, entry: u32) {
+        let left = self.marks[entry as usize];
+        if left == 0 {
+            return;
+        }
+        if self.kind(entry) == Kind::Directory {
+            if left & STALE != 0 {
+                self.take_digest(entry);
+            } else if left & RESUM != 0 {
+                self.resum(entry);
+            }
+        }
+        let mark = self.marks[entry as usize];
+        self.marks[entry as usize] = mark & RESEAL;
+        if mark & RESEAL != 0 {
+            let mut record = *self.record(entry);
+            record.seal(self.target(entry));
+            self.records[entry as usize] = record;
+            let parent = self.parent(entry) as usize;
+            self.marks[parent] |= if mark & OTHER != 0 { RESUM | STALE } else { RESUM };
+        }
     }
 
     fn take_digest(&mut self, directory: u32) {

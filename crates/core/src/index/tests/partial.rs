@@ -101,6 +101,39 @@ fn a_directory_in_a_listing_is_what_it_is_now() {
     place.hash();
 }
 
+/// A state is kept that holds many files without a digest, which are pending already when they are found to differ.
+#[test]
+fn a_file_that_was_never_read_and_changed_since_is_read_once() {
+    let place = Place::new();
+    let live = Live::open(&place.root, Some(place.index.clone()), options(2, false), &Job::default()).unwrap();
+    live.list(b"", &Job::default(), |_, _| ()).unwrap();
+    place.write("b/d/e", "edited");
+    place.write("b/g/h", "edited too");
+    settle();
+    assert_eq!(place.hash(), 4);
+}
+
+#[test]
+fn directories_looked_at_in_any_order_have_all_their_files_read() {
+    let place = Place::empty();
+    for number in 0..1000 {
+        place.write(&format!("{}/{number}", number % 7), "content");
+    }
+    settle();
+    let live = Live::open(&place.root, Some(place.index.clone()), options(2, false), &Job::default()).unwrap();
+    for directory in ["3", "0", "6", "", "1", "5"] {
+        let unread = |state: &State, found: Option<u32>| {
+            let mut entries = state.entries(found.unwrap());
+            entries.any(|entry| state.kind(entry) == Kind::File && state.digest(entry).is_none())
+        };
+        place.write(&format!("{directory}/edited"), "since it was listed");
+        assert!(!live.list(directory.as_bytes(), &Job::default(), unread).unwrap(), "{directory}");
+    }
+    settle();
+    place.hash();
+    assert_eq!(live.all(&Job::default(), |state| state.root_digest()).unwrap(), Some(independent(&place.root)));
+}
+
 #[test]
 fn each_directory_is_announced_before_its_entries_are_looked_at() {
     let place = Place::new();
