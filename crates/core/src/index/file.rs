@@ -90,8 +90,16 @@ impl State {
         Ok(())
     }
 
-    /// What `stat` says of the file that this state was read from or written to.
+    /// Whether the names and kinds are those of the file that this state was read from or written to.
+    pub fn is_in_place(&self) -> bool {
+        self.file.is_some()
+    }
+
+    /// What `stat` says of the file that this state was read from or written to; none when that is not all stored.
     pub fn file_stat(&self) -> Option<Stat> {
+        if self.marks.iter().any(|&mark| mark != 0) {
+            return None;
+        }
         let stat = rustix::fs::fstat(self.file.as_ref()?).ok()?;
         Some(stat.into())
     }
