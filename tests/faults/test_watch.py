@@ -204,6 +204,15 @@ class TestWhatIsNotTold:
                 check(root)
             check(root)
 
+    def test_a_mapping_that_was_there_before_the_watcher_is_looked_at_too(self, root: Path) -> None:
+        with open(root / "b/d/e", "r+b") as file, mmap.mmap(file.fileno(), 0) as mapped:
+            file.close()
+            with watching(root):
+                for byte in b"xyz":
+                    mapped[0] = byte
+                    mapped.flush()
+                    check(root)
+
     def test_a_link_made_within_the_tree_binds_its_names(self, root: Path) -> None:
         with watching(root):
             os.link(root / "a", root / "b/d/second")

@@ -1,7 +1,7 @@
 //! What is not as recorded, as paths: for whoever keeps a state and is told of changes (`watch`).
 
-use super::State;
 use super::look::{Dirty, Finding, Hook, Look, Options, Scope, What};
+use super::{OTHER, State};
 use crate::error::Result;
 use crate::job::Job;
 use crate::scan::Root;
@@ -24,6 +24,11 @@ impl Dirty {
 }
 
 impl State {
+    /// Entries that are not as when this state was read or sealed. Those that were numbered anew may be missing.
+    pub fn changed(&self) -> impl Iterator<Item = u32> {
+        self.marks.iter().enumerate().filter(|(_, mark)| *mark & OTHER != 0).map(|(entry, _)| entry as u32)
+    }
+
     /// All of the tree that is not as in this state. New directories are told of by the one that holds them.
     ///
     /// # Errors

@@ -142,6 +142,11 @@ impl Book {
         self.forget_watches(|watched| watched.look < look)
     }
 
+    /// These files are open, whether or not there was a notice.
+    pub fn found_open(&mut self, paths: BTreeSet<Vec<u8>>) {
+        self.opened.found(paths);
+    }
+
     /// The directory `path` is watched by `watch`.
     pub fn watch(&mut self, watch: i32, path: &[u8]) {
         let before = self.watched.insert(watch, Watched { path: path.into(), look: self.look });

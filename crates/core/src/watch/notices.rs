@@ -18,6 +18,7 @@ use rustix::io::Errno;
 
 use super::book::{Book, Notice, Taken};
 use super::places::{self, Mounts};
+use super::processes;
 use crate::error::{Error, Result};
 use crate::scan::{Dir, Root};
 
@@ -44,6 +45,8 @@ pub(super) struct Notices {
     inotify: OwnedFd,
     book: Mutex<Held>,
     cookies: Cookies,
+    /// The root's path without symbolic links.
+    real: PathBuf,
     /// Readable when the pump is to end.
     stop: OwnedFd,
     /// Readable when the root is not where it was.
@@ -92,6 +95,7 @@ impl Notices {
                 awaited: None,
             }),
             cookies: Cookies { place: private.to_path_buf(), watch },
+            real,
             stop: event()?,
             over: event()?,
         })
@@ -140,9 +144,12 @@ impl Notices {
         self.hold().book.begin_look();
     }
 
-    /// It has: what it did not come by needs no watch.
+    /// It has: what it did not come by needs no watch. Of what is opened from now on there are notices; of what was
+    /// before, or while they were lost, there were none.
     pub fn end_look(&self) {
+        let open = processes::open_below(&self.real);
         let mut held = self.hold();
+        held.book.found_open(open);
         let gone = held.book.end_look();
         self.remove(&gone);
     }

@@ -3,7 +3,7 @@
 //! Invariant: a file of which more openings than closings were told is among `paths`, under the name it has now.
 //! Why: a write through a mapping gives no notice before the file is closed (inotify(7)).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::book::{MOST, is_below};
 
@@ -31,6 +31,11 @@ impl Opened {
         } else if self.times.len() < MOST {
             self.times.insert(path.to_vec(), 1);
         }
+    }
+
+    /// Files that are open, whether or not that was told: rather once too often than to be taken for closed.
+    pub fn found(&mut self, paths: BTreeSet<Vec<u8>>) {
+        paths.iter().for_each(|path| self.open(path));
     }
 
     pub fn close(&mut self, path: &[u8]) {

@@ -85,6 +85,11 @@ impl Touched {
         Touched { bytes: bytes(state, &entries), entries }
     }
 
+    /// Whether it counts `entry`, as far as that matters.
+    pub fn has(&self, state: &State, entry: u32) -> bool {
+        state.kind(entry) == Kind::Directory || self.entries.contains(&entry)
+    }
+
     /// Before a further look, of the same names.
     pub fn also(&mut self, state: &State, more: Touched) {
         let new: BTreeSet<u32> = more.entries.difference(&self.entries).copied().collect();

@@ -242,6 +242,29 @@ fn a_file_that_is_open_is_looked_at_and_follows_its_name() {
 }
 
 #[test]
+fn a_file_that_was_open_before_the_start_or_while_notices_were_lost_is_looked_at() {
+    let (place, watcher) = Place::watched();
+    drop(watcher);
+    let open = |rel| fs::OpenOptions::new().read(true).write(true).open(place.path(rel)).unwrap();
+    let (before, _reading) = (open("b/d/e"), fs::File::open(place.path("a")).unwrap());
+    let watcher = place.watch();
+    let suspects = || {
+        let mut dirty = Dirty::default();
+        watcher.settle(&mut watcher.known(), &Job::default()).unwrap();
+        watcher.notices.hold().book.add_suspects(&mut dirty);
+        dirty.entries.into_iter().collect::<Vec<_>>()
+    };
+    assert_eq!(suspects(), [b"b/d/e".to_vec()]);
+    drop(before);
+    assert!(suspects().is_empty());
+    let _meanwhile = open("b/c");
+    watcher.settle(&mut watcher.known(), &Job::default()).unwrap();
+    watcher.known().is_lost = true;
+    place.check(&watcher);
+    assert_eq!(suspects(), [b"b/c".to_vec()]);
+}
+
+#[test]
 fn lost_notices_cost_a_look_at_everything_once() {
     let (place, watcher) = Place::watched();
     place.write("a", "lost");
@@ -289,7 +312,7 @@ fn whatever_is_done_the_answers_are_those_of_a_scan() {
         };
         let (one, other) = (path(3), path(3));
         // What cannot be done is not.
-        let _ = match random(11) {
+        let _ = match random(12) {
             0 => fs::create_dir_all(&one),
             1 => fs::remove_dir_all(&one),
             2 => fs::remove_file(&one),
@@ -299,6 +322,7 @@ fn whatever_is_done_the_answers_are_those_of_a_scan() {
             7 => fs::set_permissions(&one, fs::Permissions::from_mode(0o700 + random(64) as u32)),
             8 => fs::OpenOptions::new().write(true).open(&one).map(|file| held.push(file)),
             9 => held.pop().map_or(Ok(()), |mut file| file.write_all(b"late")),
+            10 => fs::write(one.with_file_name(".sapwoodignore"), ["a", "b/", "!a", "*", ".*"][random(5)]),
             _ => fs::write(&one, format!("{step}")),
         };
         if random(3) == 0 && fs::metadata(&place.root).is_ok_and(|meta| meta.mode() != 0) {
