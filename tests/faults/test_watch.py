@@ -20,6 +20,7 @@ from sapwood.tree import watched
 from sapwood.tree.index import Index, default_index_path, watcher_name
 from sapwood.tree.options import Options
 from sapwood.watch import start, stop, watchers
+from tests.support.clock import settle
 from tests.support.nobody import as_nobody, nobodys_directory
 from tests.support.reapi_digest import tree_digest
 from tests.support.smalldisk import small_disk
@@ -177,6 +178,18 @@ class TestLostNotices:
             (root / "b/c").write_text("changed too")
             check(root)
 
+    def test_an_index_of_another_selection_is_not_believed(self, root: Path, tmp_path: Path) -> None:
+        index, without = tmp_path / "shared.index", Options(exclude=["h"])
+        settle()
+        hash_tree(root, index=index, options=without)
+        with watching(root, index), answers() as counted:
+            assert status(root, index=index).added == (b"g/h",)
+            assert hash_tree(root, index=index).digest == tree_digest(root)
+            hash_tree(root, index=index, options=without)  # it does not answer this
+            assert status(root, index=index).added == (b"g/h",)
+            assert hash_tree(root, index=index).digest == tree_digest(root)
+            assert (counted.given, counted.refused) == (4, 0)
+
     def test_a_push_and_a_partial_look_beside_it_leave_it_right(self, root: Path, tmp_path: Path) -> None:
         store = open_store(str(tmp_path / "store"), create=True)
         with watching(root):
@@ -252,7 +265,10 @@ assert os.read(reading, 1) == b""
 check(root)
 (root / "closed").chmod(0)
 skipped = hash_tree(root, options=Options(skip_unreadable=True))
-assert [os.path.basename(path) for path in skipped.unreadable] == [b"closed"], skipped.unreadable
+assert skipped.unreadable == (os.fsencode(root / "closed"),), skipped.unreadable
+os.chdir(root.parent)
+# As a scan names it: by the name of the directory that was given.
+assert hash_tree("tree", options=Options(skip_unreadable=True)).unreadable == (b"tree/closed",)
 (root / "closed").chmod(0o700)
 check(root)
 (root / "closed/f").write_text("y")
@@ -264,7 +280,24 @@ stop(root)
         assert said.code == 0, said
 
 
+class TestWhereItIsStarted:
+    def test_what_lies_there_is_not_run(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        for name in ("pickle.py", "select.py", "sapwood.py"):
+            (root / name).write_text("raise SystemExit('run')")
+        monkeypatch.chdir(root)
+        with watching(root):
+            check(root)
+
+
 class TestTheTreeItself:
+    def test_a_link_that_led_to_it_may_lead_elsewhere_later(self, root: Path, tmp_path: Path) -> None:
+        link = tmp_path / "link"
+        link.symlink_to(root)
+        with watching(link):
+            link.unlink()
+            link.symlink_to(tmp_path)
+            check(root)
+
     def test_removing_it_ends_the_watcher(self, root: Path) -> None:
         with watching(root):
             shutil.rmtree(root)

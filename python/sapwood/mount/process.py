@@ -98,7 +98,8 @@ def start(
     with open(reading, "rb") as messages, open(log, "wb") as output:
         try:
             process = subprocess.Popen(
-                [sys.executable, "-m", "sapwood.mount", *map(str, passed), call],
+                # Not what lies about where we are: that may be a tree that is not ours.
+                [sys.executable, "-P", "-m", "sapwood.mount", *map(str, passed), call],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

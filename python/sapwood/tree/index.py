@@ -160,24 +160,19 @@ class Index:
                 bytes=total,
                 files_hashed=files_hashed,
                 bytes_hashed=bytes_hashed,
-                unreadable=_paths(unreadable),
+                unreadable=self._below(unreadable),
             )
         return self._hash(progress)[1]
 
     def status(self, *, progress: OnProgress | None = None) -> Status:
         """Say what changed since the last hash or push, and leave the state as it is; errors as `hash`."""
         if answer := self._ask("status", progress):
-            names = ("added", "changed", "removed", "unreadable")
-            return Status(**dict(zip(names, map(_paths, answer), strict=True)), fresh=False)
-        found = core.status(self._root, self._path, self.options, _counter(progress))
-        added, changed, removed, unreadable, fresh = found
-        return Status(
-            added=tuple(added),
-            changed=tuple(changed),
-            removed=tuple(removed),
-            unreadable=tuple(unreadable),
-            fresh=fresh,
-        )
+            added, changed, removed = map(_paths, answer[:3])
+            unreadable = self._below(answer[3])
+            return Status(added=added, changed=changed, removed=removed, unreadable=unreadable, fresh=False)
+        *lists, fresh = core.status(self._root, self._path, self.options, _counter(progress))
+        added, changed, removed, unreadable = map(tuple, lists)
+        return Status(added=added, changed=changed, removed=removed, unreadable=unreadable, fresh=fresh)
 
     @classmethod
     def read(cls, path: str | os.PathLike[str], root: str | os.PathLike[str], options: Options | None = None) -> Tree:
@@ -261,6 +256,10 @@ class Index:
         from sapwood.tree.working import WorkingDirectory
 
         return Tree.from_source(WorkingDirectory(self._root, state, hashed.digest))
+
+    def _below(self, texts: list[str]) -> tuple[bytes, ...]:
+        """Return the watcher's relative paths as a scan names them."""
+        return tuple(os.path.join(os.fsencode(self._root), path) for path in _paths(texts))
 
     def _ask(self, what: str, progress: OnProgress | None) -> list[Any] | None:
         """Ask the watcher, if there is one; None: look for yourself."""

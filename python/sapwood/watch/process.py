@@ -51,7 +51,8 @@ def start(
         try:
             # It forks and its parent ends; a Ctrl-C in the terminal, or the terminal's end, is no business of its.
             subprocess.run(
-                [sys.executable, "-m", "sapwood.watch", str(writing), call],
+                # Not what lies about where we are: that may be the tree, and not ours.
+                [sys.executable, "-P", "-m", "sapwood.watch", str(writing), call],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

@@ -70,8 +70,10 @@ def serve(
     place, name = own_folder(), watcher_name(root, options)
     with _locked(place / f"{name}.lock", root), _private(place / f"{name}.cookies") as cookies:
         index_path = os.path.abspath(index or default_index_path(root, options))
-        watcher = Watcher(root, index_path, cookies, options)
-        server = _Server(watcher, os.path.realpath(root), index_path, watched.meaning(options))
+        # Not by way of a link, which may lead elsewhere later.
+        real = os.path.realpath(root)
+        watcher = Watcher(real, index_path, cookies, options)
+        server = _Server(watcher, real, index_path, watched.meaning(options))
         with _listening(place, name) as listener:
             return server.run(listener, ready)
 
@@ -184,11 +186,18 @@ class _Server:
 
     def _hash(self, request: dict[str, Any], signs: _Signs) -> dict[str, Any]:
         digest, size, have, done, unreadable = self._watcher.hash(request["skipUnreadable"], signs.sign)
-        return {"hash": [digest, size, *have, *done, _texts(unreadable)]}
+        return {"hash": [digest, size, *have, *done, _texts(self._below(unreadable))]}
 
     def _status(self, signs: _Signs) -> dict[str, Any]:
         found = self._watcher.status(signs.sign)
-        return {"no": "never hashed"} if found is None else {"status": [_texts(paths) for paths in found]}
+        if found is None:
+            return {"no": "never hashed"}
+        *differing, unreadable = found
+        return {"status": [_texts(paths) for paths in (*differing, self._below(unreadable))]}
+
+    def _below(self, paths: list[bytes]) -> list[bytes]:
+        """Name them by their way from the directory: the asker may call that by another name."""
+        return [os.path.relpath(path, os.fsencode(self._root)) for path in paths]
 
 
 class _GoneError(Exception):

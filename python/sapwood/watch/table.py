@@ -76,7 +76,9 @@ def _ask_to_end(socket: Path) -> int:
     except ConnectionError:
         pass
     except TimeoutError:
-        os.kill(pid, signal.SIGKILL)
+        if pid:  # of another container it has none for us, and 0 would be we ourselves
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
     finally:
         connection.close()
     return pid

@@ -100,9 +100,7 @@ impl State {
         let mut state = match before {
             None => look.start(&mut unreadable)?,
             Some(mut before) => {
-                if before.selection != options.fingerprint() {
-                    before.doubt_listings();
-                }
+                before.doubt_other_selection(options);
                 let findings = look.findings(&before, scope)?;
                 look.take_over(before, findings, &mut unreadable)?
             }
@@ -262,8 +260,11 @@ impl Look<'_> {
 }
 
 impl State {
-    /// Let every directory be listed anew.
-    pub(super) fn doubt_listings(&mut self) {
+    /// Let every directory be listed anew if `options` leave out other entries than those that this was made with.
+    pub fn doubt_other_selection(&mut self, options: &Options) {
+        if self.selection == options.fingerprint() {
+            return;
+        }
         for (record, mark) in self.records.iter_mut().zip(&mut self.marks) {
             // One that is not whole is doubted anyway, and must not look whole now.
             if record.kind() == Kind::Directory && record.is_sealed(b"") {

@@ -35,9 +35,7 @@ pub fn status(root: &Path, index: &Path, options: &Options, job: &Job) -> Result
     let root = Root::open(root)?;
     match State::read(index, options.threads, job)? {
         Some(mut before) => {
-            if before.selection != options.fingerprint() {
-                before.doubt_listings();
-            }
+            before.doubt_other_selection(options);
             before.status(&root, Scope::All, options, None, job)
         }
         None => {

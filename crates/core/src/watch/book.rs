@@ -91,12 +91,18 @@ impl Book {
         const CONTENT: ReadFlags = ReadFlags::MODIFY.union(ReadFlags::ATTRIB).union(ReadFlags::CLOSE_WRITE);
         let path = join(&directory, notice.name);
         let what = notice.what;
+        if what.intersects(CONTENT) && !is_directory && self.opened.is_ghost(&path) {
+            self.lose();
+        }
+        if what.intersects(ReadFlags::MOVED_FROM.union(ReadFlags::DELETE)) {
+            self.forget_entries(&path);
+        }
         if what.contains(ReadFlags::MOVED_FROM) {
             self.opened.leave(&path, notice.pair);
         } else if what.contains(ReadFlags::MOVED_TO) {
             self.opened.arrive(&path, notice.pair);
         } else if what.contains(ReadFlags::DELETE) {
-            self.opened.forget(&path);
+            self.opened.lose_name(&path, is_directory);
         } else if what.contains(ReadFlags::OPEN) && !is_directory {
             self.opened.open(&path);
         } else if what.intersects(ReadFlags::CLOSE_WRITE | ReadFlags::CLOSE_NOWRITE) && !is_directory {
@@ -113,6 +119,15 @@ impl Book {
         } else if what.intersects(CONTENT) {
             let dirty = if is_directory { &mut self.dirty.directories } else { &mut self.dirty.entries };
             dirty.insert(path);
+        }
+    }
+
+    /// What is dirty at and below a name that is gone: from here on such a notice is that of a file without this name.
+    fn forget_entries(&mut self, path: &[u8]) {
+        let from = self.dirty.entries.range(path.to_vec()..).take_while(|other| other.starts_with(path));
+        let gone: Vec<Vec<u8>> = from.filter(|other| is_below(other, path)).cloned().collect();
+        for path in &gone {
+            self.dirty.entries.remove(path);
         }
     }
 

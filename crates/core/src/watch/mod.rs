@@ -20,7 +20,7 @@ use crate::digest::Digest;
 use crate::error::{Error, Result, show};
 use crate::index::{Dirty, Options, Scope, State, Status, Summary};
 use crate::job::Job;
-use crate::scan::{Dir, Root, Stat};
+use crate::scan::{Dir, Root, Stat, is_gone};
 use book::MOST;
 use notices::Notices;
 use tally::{Tally, Touched};
@@ -73,7 +73,7 @@ impl Watcher {
         let (path, id) = (path.to_path_buf(), id_of(&root)?);
         let watcher = Watcher { path, id, index, options, notices, known: Mutex::new(known), pump: Some(pump) };
         let mut known = watcher.known();
-        watcher.settle(&mut known, job)?;
+        watcher.settle(&root, &mut known, job)?;
         watcher.find_dirty(&root, &mut known, job)?;
         drop(known);
         Ok(watcher)
@@ -86,7 +86,7 @@ impl Watcher {
     pub fn hash(&self, skip_unreadable: bool, job: &Job) -> Result<Hashed> {
         let mut known = self.known();
         let root = self.root()?;
-        self.settle(&mut known, job)?;
+        self.settle(&root, &mut known, job)?;
         let dirty = self.dirty_now(&known);
         if !known.is_lost
             && dirty.is_empty()
@@ -146,7 +146,7 @@ impl Watcher {
     pub fn status(&self, job: &Job) -> Result<Option<Status>> {
         let mut known = self.known();
         let root = self.root()?;
-        self.settle(&mut known, job)?;
+        self.settle(&root, &mut known, job)?;
         if known.state.is_some() && known.is_lost {
             self.find_dirty(&root, &mut known, job)?;
         }
@@ -183,8 +183,11 @@ impl Watcher {
     }
 
     /// Take the notices in, and see that the state is that of the index file.
-    fn settle(&self, known: &mut Known, job: &Job) -> Result<()> {
+    fn settle(&self, root: &Root, known: &mut Known, job: &Job) -> Result<()> {
         let taken = self.notices.settle()?;
+        // Written to since its name was gone (docs/watch.md): whatever other name it has is dirty.
+        let is_nameless = |path: &Vec<u8>| root.stat(path).is_err_and(|error| is_gone(&error));
+        known.is_lost |= taken.dirty.entries.iter().any(is_nameless);
         known.dirty.extend(taken.dirty);
         known.is_lost |= taken.is_lost || known.dirty.len() > MOST;
         let file = match rustix::fs::stat(&self.index) {
@@ -196,9 +199,11 @@ impl Watcher {
             && known.file.as_ref().zip(file.as_ref()).is_some_and(|(known, file)| known.agrees(file));
         if !is_ours {
             known.state = State::read(&self.index, self.options.threads, job)?;
-            known.file = known.state.as_ref().and_then(State::file_stat);
+            // Of before the reading: what another process writes meanwhile makes a difference to it.
+            known.file = file.filter(|_| known.state.is_some());
             known.is_lost = true;
-            if let Some(state) = &known.state {
+            if let Some(state) = &mut known.state {
+                state.doubt_other_selection(&self.options);
                 known.tally = Tally::of(state);
             }
         }

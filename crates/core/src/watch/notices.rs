@@ -31,9 +31,8 @@ const WHAT: WatchFlags = WatchFlags::MODIFY
     .union(WatchFlags::MOVE)
     .union(WatchFlags::DELETE_SELF)
     .union(WatchFlags::MOVE_SELF)
-    .union(WatchFlags::ONLYDIR)
-    // Else the closing of a removed file would be taken for that of a new one of its name.
-    .union(WatchFlags::EXCL_UNLINK);
+    // Also of names that are gone (no `EXCL_UNLINK`): whoever opened a file by one may still write to it.
+    .union(WatchFlags::ONLYDIR);
 
 /// Notices that come one by one are read in lots: the kernel keeps 16,384 for us.
 const NAP: Duration = Duration::from_millis(2);

@@ -2,6 +2,8 @@
 //!
 //! Invariant: a file of which more openings than closings were told is among `paths`, under the name it has now.
 //! Why: a write through a mapping gives no notice before the file is closed (inotify(7)).
+//! A file that was open when it lost a name is a *ghost* there until all openings of that name are closed: what is
+//! written to it is told of the old name, which another file may have by then, while it may live on under another.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,6 +15,8 @@ const UNDER_WAY: usize = 64;
 #[derive(Default)]
 pub(super) struct Opened {
     times: BTreeMap<Vec<u8>, u32>,
+    /// Names, all among `times`, that an open file lost.
+    ghosts: BTreeSet<Vec<u8>>,
     /// Renames whose second half has not come.
     leaving: Vec<Leaving>,
 }
@@ -43,12 +47,23 @@ impl Opened {
             *times -= 1;
             if *times == 0 {
                 self.times.remove(path);
+                self.ghosts.remove(path);
             }
         }
     }
 
-    pub fn forget(&mut self, path: &[u8]) {
-        self.times.remove(path);
+    /// The name `path` is gone; with a directory also whoever would tell of closings below it.
+    pub fn lose_name(&mut self, path: &[u8], is_directory: bool) {
+        if is_directory {
+            self.take_below(path);
+        } else if self.times.contains_key(path) {
+            self.ghosts.insert(path.to_vec());
+        }
+    }
+
+    /// Whether a notice of `path` may be of a file that has lost that name.
+    pub fn is_ghost(&self, path: &[u8]) -> bool {
+        self.ghosts.contains(path)
     }
 
     /// A file or directory is renamed away from `path`.
@@ -65,13 +80,14 @@ impl Opened {
 
     /// Whatever left as `pair` is now at `path`, in the place of what was there.
     pub fn arrive(&mut self, path: &[u8], pair: u32) {
-        self.take_below(path);
+        self.lose_name(path, false);
         let Some(at) = self.leaving.iter().position(|leaving| leaving.pair == pair) else { return };
         let Leaving { from, open, .. } = self.leaving.remove(at);
         for (was, times) in open {
             let mut now = path.to_vec();
             now.extend_from_slice(&was[from.len()..]);
-            self.times.insert(now, times);
+            let all = self.times.entry(now).or_default();
+            *all = all.saturating_add(times);
         }
     }
 
@@ -84,6 +100,9 @@ impl Opened {
         let from = self.times.range(path.to_vec()..).take_while(|(other, _)| other.starts_with(path));
         let below: Vec<Vec<u8>> =
             from.filter(|(other, _)| is_below(other, path)).map(|(other, _)| other.clone()).collect();
+        for path in &below {
+            self.ghosts.remove(path);
+        }
         below.into_iter().filter_map(|path| self.times.remove_entry(&path)).collect()
     }
 }

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 use super::*;
 use crate::index;
+use crate::select::Selection;
 
 /// A directory that is watched, with an index outside it.
 struct Place {
@@ -219,13 +220,46 @@ fn a_write_through_another_name_is_found() {
 }
 
 #[test]
+fn a_write_to_a_file_that_lost_the_name_it_was_opened_by_is_found() {
+    let (place, watcher) = Place::watched();
+    let mut file = fs::OpenOptions::new().append(true).open(place.path("a")).unwrap();
+    fs::hard_link(place.path("a"), place.path("g/other")).unwrap();
+    fs::remove_file(place.path("a")).unwrap();
+    place.check(&watcher);
+    settle();
+    place.check(&watcher);
+    file.write_all(b"late").unwrap();
+    assert_eq!(watcher.status(&Job::default()).unwrap().unwrap().changed, [b"g/other"]);
+    place.check(&watcher);
+    // And another file has that name.
+    place.write("a", "another");
+    fs::hard_link(place.path("b/c"), place.path("g/third")).unwrap();
+    let mut file = fs::OpenOptions::new().append(true).open(place.path("b/c")).unwrap();
+    fs::rename(place.path("a"), place.path("b/c")).unwrap();
+    place.check(&watcher);
+    settle();
+    place.check(&watcher);
+    file.write_all(b"late").unwrap();
+    place.check(&watcher);
+}
+
+#[test]
+fn an_index_of_another_selection_is_listed_anew() {
+    let (place, watcher) = Place::watched();
+    let other = Options { selection: Selection::new(vec![b"h".to_vec()], false).unwrap(), ..options() };
+    index::hash(&place.root, Some(&place.index), &other, &Job::default()).unwrap();
+    assert_eq!(watcher.status(&Job::default()).unwrap().unwrap().added, [b"g/h"]);
+    place.check(&watcher);
+}
+
+#[test]
 fn a_file_that_is_open_is_looked_at_and_follows_its_name() {
     let (place, watcher) = Place::watched();
     let file = fs::OpenOptions::new().read(true).write(true).open(place.path("b/d/e")).unwrap();
     // A mapping's write gives no notice, and neither does this, for a watcher that was told only of the opening.
     let open = || {
         let mut dirty = Dirty::default();
-        watcher.settle(&mut watcher.known(), &Job::default()).unwrap();
+        watcher.settle(&watcher.root().unwrap(), &mut watcher.known(), &Job::default()).unwrap();
         watcher.notices.hold().book.add_suspects(&mut dirty);
         dirty.entries.into_iter().collect::<Vec<_>>()
     };

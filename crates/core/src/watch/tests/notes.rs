@@ -120,8 +120,44 @@ fn an_open_file_is_a_suspect_until_as_many_closings_as_openings() {
     assert!(suspects(&book).is_empty());
     close(&mut book, ReadFlags::CLOSE_NOWRITE);
     open(&mut book);
-    note(&mut book, 2, ReadFlags::DELETE, 0, "f");
+    note(&mut book, 2, ReadFlags::DELETE | ReadFlags::ISDIR, 0, "f");
     assert!(suspects(&book).is_empty());
+}
+
+#[test]
+fn a_write_to_an_open_file_that_lost_its_name_may_be_one_to_any_file() {
+    let mut book = book();
+    let is_lost = |book: &mut Book| {
+        note(book, 2, ReadFlags::MODIFY, 0, "f");
+        book.take().is_lost
+    };
+    note(&mut book, 2, ReadFlags::OPEN, 0, "f");
+    assert!(!is_lost(&mut book));
+    note(&mut book, 2, ReadFlags::DELETE, 0, "f");
+    assert!(is_lost(&mut book));
+    // Another file has the name: whose writing is told, and whose closing?
+    note(&mut book, 2, ReadFlags::CREATE, 0, "f");
+    note(&mut book, 2, ReadFlags::OPEN, 0, "f");
+    note(&mut book, 2, ReadFlags::CLOSE_NOWRITE, 0, "f");
+    assert!(is_lost(&mut book));
+    assert_eq!(suspects(&book).entries, paths(["a/f"]));
+    note(&mut book, 2, ReadFlags::CLOSE_NOWRITE, 0, "f");
+    assert!(!is_lost(&mut book));
+    // Renamed over.
+    note(&mut book, 2, ReadFlags::OPEN, 0, "f");
+    note(&mut book, 2, ReadFlags::MOVED_TO, 9, "f");
+    assert!(is_lost(&mut book));
+}
+
+#[test]
+fn what_was_dirty_under_a_name_that_is_gone_is_not() {
+    let mut book = book();
+    for (watch, name) in [(2, "f"), (2, "f-other"), (3, "g")] {
+        note(&mut book, watch, ReadFlags::MODIFY, 0, name);
+    }
+    note(&mut book, 2, ReadFlags::DELETE, 0, "f");
+    note(&mut book, 2, ReadFlags::MOVED_FROM | ReadFlags::ISDIR, 1, "b");
+    assert_eq!(book.take().dirty.entries, paths(["a/f-other"]));
 }
 
 #[test]
