@@ -284,7 +284,7 @@ fn a_file_that_was_open_before_the_start_or_while_notices_were_lost_is_looked_at
     let watcher = place.watch();
     let suspects = || {
         let mut dirty = Dirty::default();
-        watcher.settle(&mut watcher.known(), &Job::default()).unwrap();
+        watcher.settle(&Root::open(&watcher.path).unwrap(), &mut watcher.known(), &Job::default()).unwrap();
         watcher.notices.hold().book.add_suspects(&mut dirty);
         dirty.entries.into_iter().collect::<Vec<_>>()
     };
@@ -292,7 +292,7 @@ fn a_file_that_was_open_before_the_start_or_while_notices_were_lost_is_looked_at
     drop(before);
     assert!(suspects().is_empty());
     let _meanwhile = open("b/c");
-    watcher.settle(&mut watcher.known(), &Job::default()).unwrap();
+    watcher.settle(&Root::open(&watcher.path).unwrap(), &mut watcher.known(), &Job::default()).unwrap();
     watcher.known().is_lost = true;
     place.check(&watcher);
     assert_eq!(suspects(), [b"b/c".to_vec()]);
