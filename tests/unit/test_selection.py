@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import tempfile
+import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -12,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sapwood import Index, Options, hash_tree, status
-from sapwood.errors import InvalidInputError
+from sapwood.errors import InvalidInputError, UnavailableError
 from tests.support.cli import Sapwood
 from tests.support.clock import settle
 from tests.support.nobody import nobodys_directory, sapwood_as_nobody
@@ -230,3 +233,32 @@ def test_whatever_rules_and_tree_become_the_digest_is_that_of_a_hash_from_nothin
                 found = tree.find(os.fsencode(words[0]))
                 if found is not None and found.kind == "dir":
                     found.list_immediate()  # type: ignore[union-attr]
+
+
+def test_rules_that_change_beside_the_hash_leave_nothing_wrong_behind(tmp_path: Path, tree: Path) -> None:
+    def rewrite(texts: itertools.cycle[str]) -> None:
+        while not is_over.is_set():
+            for folder in (tree, tree / "d"):
+                (folder / ".sapwoodignore").write_text(next(texts))
+                (folder / ".new").write_text(next(texts))
+                (folder / ".new").replace(folder / ".sapwoodignore")
+            (tree / ".sapwoodignore").unlink()
+
+    index = Index(tree, tmp_path / "i")
+    for number in range(30):
+        is_over = threading.Event()
+        texts = itertools.cycle(["a.o\n", "b.c\n", "e/\n", "!a.o\n", ".*\n"][number % 4 :])
+        writer = threading.Thread(target=rewrite, args=(texts,))
+        writer.start()
+        try:
+            for _ in range(3):
+                # A rule file that changes each time it is read is an error.
+                with suppress(UnavailableError):
+                    index.hash()
+        finally:
+            is_over.set()
+            writer.join()
+        for _ in range(2):
+            fresh = hash_tree(tree, index=tmp_path / f"fresh-{number}")
+            assert index.hash().digest == fresh.digest
+        (tmp_path / f"fresh-{number}").unlink()

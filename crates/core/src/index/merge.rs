@@ -214,12 +214,7 @@ impl Look<'_> {
             for task in batch {
                 let Some((old, was)) = old.as_mut().zip(task.old) else {
                     match visits.next() {
-                        Some(Visit::Listed(listing)) => {
-                            if listing.hides_rules {
-                                state.records[task.record as usize].hide_rules();
-                            }
-                            state.append(task.record, listing, None, &mut queue)?;
-                        }
+                        Some(Visit::Listed(listing)) => state.append(task.record, listing, None, &mut queue)?,
                         Some(Visit::Unreadable) if task.record == 0 => {
                             return Err(self.refused(rustix::io::Errno::ACCESS.into()));
                         }

@@ -12,7 +12,7 @@ use super::record::{HIDES_RULES, RACY};
 use super::share::share;
 use super::{RESEAL, State};
 use crate::error::Result;
-use crate::scan::Kind;
+use crate::scan::{Kind, parent_and_name};
 
 impl Look<'_> {
     /// Where rules changed, look again at all that is below; in the scope of one directory, let it be listed when
@@ -97,11 +97,24 @@ impl Look<'_> {
         state.record(directory).has(HIDES_RULES) || self.rules.selection().rule_names().iter().any(is_other)
     }
 
-    /// Believe no record of a rule file that may be of other bytes than those that were applied.
+    /// Believe no record of a rule file that may be of other bytes than those that were applied, and note where rules
+    /// were applied that no record tells of.
     pub fn doubt_rules(self, state: &mut State) {
         let (began, trust_ctime) = (self.began, self.options.trust_ctime);
         for (path, applied) in self.rules.readings() {
-            let Some(entry) = state.find(&path).filter(|&entry| state.kind(entry) == Kind::File) else { continue };
+            let (above, name) = parent_and_name(&path);
+            let Some(directory) = state.find(above).filter(|&above| state.kind(above) == Kind::Directory) else {
+                continue;
+            };
+            let entry = state.find_in(directory, name).filter(|&entry| state.kind(entry) == Kind::File);
+            let Some(entry) = entry else {
+                if applied.is_some() && !state.record(directory).has(HIDES_RULES) {
+                    // It was gone when its directory was listed, or is left out.
+                    state.records[directory as usize].hide_rules();
+                    state.marks[directory as usize] |= RESEAL;
+                }
+                continue;
+            };
             let record = &mut state.records[entry as usize];
             let is_sure = |stat| record.has_stat(&stat, trust_ctime) && !stat.is_racy(began, trust_ctime);
             if !record.has(RACY) && !applied.is_some_and(is_sure) {
