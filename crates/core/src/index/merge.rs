@@ -148,6 +148,7 @@ impl Look<'_> {
             state.file = None;
         }
         let mut listings = HashMap::new();
+        let is_one = findings.len() <= 1;
         for Finding { directory, own, what } in findings {
             if let Some(own) = own {
                 state.touch(directory).restat(&own);
@@ -170,6 +171,10 @@ impl Look<'_> {
                 }
                 What::Gone => state.remove(directory),
             }
+        }
+        if !is_one {
+            // The files of one directory may stand behind the others; those of several have their place.
+            state.pending.sort_unstable();
         }
         if listings.is_empty() {
             return Ok(state);

@@ -191,3 +191,23 @@ fn a_directory_of_very_many_entries_is_shared_among_the_threads_and_gives_the_sa
     settle();
     assert_eq!(place.hash(), 1);
 }
+
+#[test]
+fn where_rules_changed_above_the_files_that_wait_to_be_read_are_found_again() {
+    let place = Place::new();
+    place.write(".sapwoodignore", "none\n");
+    place.write("b/.sapwoodignore", "none\n");
+    settle();
+    let live = Live::open(&place.root, Some(place.index.clone()), options(2, false), &Job::default()).unwrap();
+    live.list(b"", &Job::default(), |_, _| ()).unwrap();
+    place.write(".sapwoodignore", "nobody\n");
+    place.write("b/.sapwoodignore", "nobody\n");
+    for path in [&b"b/d"[..], b"b", b"", b"b/d"] {
+        let all_known = live.list(path, &Job::default(), |state, found| {
+            let mut files = state.entries(found.unwrap()).filter(|&entry| state.kind(entry) == Kind::File);
+            files.all(|file| state.digest(file).is_some())
+        });
+        assert!(all_known.unwrap(), "{path:?}");
+    }
+    place.hash();
+}
