@@ -195,13 +195,16 @@ fn a_directory_of_very_many_entries_is_shared_among_the_threads_and_gives_the_sa
 #[test]
 fn where_rules_changed_above_the_files_that_wait_to_be_read_are_found_again() {
     let place = Place::new();
-    place.write(".sapwoodignore", "none\n");
-    place.write("b/.sapwoodignore", "none\n");
+    let write = |text: &str| {
+        (0..20).for_each(|number| place.write(&format!("file-{number}"), text));
+        place.write(".sapwoodignore", text);
+    };
+    write("none");
     settle();
     let live = Live::open(&place.root, Some(place.index.clone()), options(2, false), &Job::default()).unwrap();
     live.list(b"", &Job::default(), |_, _| ()).unwrap();
-    place.write(".sapwoodignore", "nobody\n");
-    place.write("b/.sapwoodignore", "nobody\n");
+    // All at the root are looked at again, and stand behind those that wait below.
+    write("nobody");
     for path in [&b"b/d"[..], b"b", b"", b"b/d"] {
         let all_known = live.list(path, &Job::default(), |state, found| {
             let mut files = state.entries(found.unwrap()).filter(|&entry| state.kind(entry) == Kind::File);
