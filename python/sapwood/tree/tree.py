@@ -270,8 +270,8 @@ class Tree:
     def filter(self, predicate: Callable[[bytes, Item], bool]) -> Tree:
         """Return what `predicate(path, item)` keeps; it is not asked about what lies in a directory that it drops.
 
-        Lazy: asked when the result unfolds, each time, so it must always answer the same. What it drops is not hashed
-        and not loaded.
+        Lazy: asked when the result unfolds, each time, so it must always answer the same. Directories it drops are
+        not looked into; a lazy index hashes all outdated files of a directory that is looked at, dropped ones too.
         """
         from sapwood.tree.derive import filtered
 
