@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from sapwood.errors import ConflictError, CorruptError, InvalidInputError, NotFoundError, SapwoodError
-from sapwood.store.base import ReadObjects, Version, WriteObjects
+from sapwood.store.base import CollectObjects, ReadObjects, Version, WriteObjects
 from sapwood.store.objects import open_objects
 from tests.support.racing import race
 from tests.support.storeplaces import Place
@@ -183,6 +185,59 @@ class WriteObjectsContract(ReadObjectsContract):
         assert len(winners) == 1
         assert {(type(loss), loss.kind) for loss in losses} == {(ConflictError, "object-changed")}
         assert places[0].get("refs/main.ref") == b"%d" % winners[0]
+
+    def test_a_listing_tells_size_and_time_by_one_clock(self, place: Place, writer: WriteObjects) -> None:
+        collector = self.collecting(place)
+        writer.put("packs/a/b", DATA)
+        writer.put("packs/c", b"")
+        place.overwrite("other/d", b"")
+        listed = collector.listed("packs")
+        assert [(entry.key, entry.size) for entry in listed] == [("packs/a/b", len(DATA)), ("packs/c", 0)]
+        # Any clock, but one that moves with ours, and counts nanoseconds since 1970.
+        assert all(abs(entry.modified_ns - time.time_ns()) < 3600e9 for entry in listed)
+        assert collector.listed("nothing") == []
+
+    def test_what_is_put_again_is_as_new_in_listings(self, place: Place, writer: WriteObjects) -> None:
+        collector = self.collecting(place)
+        writer.put("leases/one", DATA)
+        first = collector.listed("leases")[0].modified_ns
+
+        def put_again() -> int:
+            writer.put("leases/one", DATA)
+            return collector.listed("leases")[0].modified_ns
+
+        assert next(modified for modified in iter(put_again, None) if modified > first)
+
+    def test_what_was_deleted_is_gone(self, place: Place, writer: WriteObjects) -> None:
+        writer.put("packs/one", DATA)
+        writer.put("packs/one-more", DATA)
+        self.collecting(place).delete("packs/one")
+        assert not writer.exists("packs/one")
+        assert writer.list("packs") == ["packs/one-more"]
+
+    def test_deleting_what_is_absent_is_fine(self, place: Place, writer: WriteObjects) -> None:
+        writer.put("packs/one", DATA)
+        for key in ("packs/one", "packs/one", "packs/two", "nothing/three"):
+            self.collecting(place).delete(key)
+        assert writer.list("packs") == []
+
+    def test_requests_are_counted_by_verb(self, place: Place) -> None:
+        collector = self.collecting(place)
+        assert collector.requests.so_far() == dict.fromkeys(("get", "put", "list", "head", "delete"), 0)
+        collector.put("packs/one", DATA)
+        collector.swap("refs/main.ref", DATA, None)
+        collector.get_ranges("packs/one", [(0, 10), (20, 10)])
+        collector.exists("packs/one")
+        collector.list("packs")
+        collector.listed("packs")
+        collector.delete("packs/one")
+        assert collector.requests.so_far() == {"get": 1, "put": 2, "list": 2, "head": 1, "delete": 1}
+
+    @staticmethod
+    def collecting(place: Place) -> CollectObjects:
+        collector = open_objects(place.url)[2]
+        assert collector is not None
+        return collector
 
     @staticmethod
     def writing(place: Place) -> WriteObjects:

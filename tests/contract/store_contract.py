@@ -74,7 +74,9 @@ class StoreContract:
     @pytest.mark.parametrize(
         "identity",
         [b"", b"{}", b"[1]", b'{"format":1}', b'{"format":0,"id":"00"}', b'{"format":"1"}', b"[" * 100_000, b"\xff",
-         encode({"id": "../../../../etc"}), encode({"id": "0" * 32, "more": 1})],
+         encode({"id": "../../../../etc"}), encode({"id": "0" * 32, "more": 1}), encode({"id": "0" * 32}, 2),
+         encode({"id": "0" * 32, "grace": -1, "refs": "swap"}, 2),
+         encode({"id": "0" * 32, "grace": 1, "refs": "any"}, 2)],
     )  # fmt: skip
     def test_a_damaged_identity_is_named(self, place: Place, store: Store, identity: bytes) -> None:
         place.overwrite("sapwood.json", identity)
@@ -82,9 +84,13 @@ class StoreContract:
             open_store(place.read_url)
         assert damaged.value.kind == "store-corrupt"
 
+    def test_a_store_of_the_first_format_is_read(self, place: Place, store: Store) -> None:
+        place.overwrite("sapwood.json", encode({"id": store.id}))
+        assert (open_store(place.read_url).id, open_store(place.read_url).grace_s) == (store.id, 86_400)
+
     def test_a_newer_store_is_refused(self, place: Place, store: Store) -> None:
-        place.overwrite("sapwood.json", b'{"format":2,"id":"' + store.id.encode() + b'","colour":"green"}')
-        with pytest.raises(FormatError, match="format 2") as newer:
+        place.overwrite("sapwood.json", b'{"format":3,"id":"' + store.id.encode() + b'","colour":"green"}')
+        with pytest.raises(FormatError, match="format 3") as newer:
             open_store(place.read_url)
         assert newer.value.kind == "format-newer"
 

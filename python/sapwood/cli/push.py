@@ -62,6 +62,8 @@ def _push(arguments: argparse.Namespace) -> int:
                 "chunkBytesSent": pushed.chunk_bytes_sent,
                 "bytesStored": pushed.bytes_stored,
                 "packsSent": pushed.packs_sent,
+                "requests": sum(store.requests().values()),
+                "requestsByVerb": store.requests(),
                 "unreadable": [show.text(path) for path in pushed.unreadable],
                 "seconds": round(pushed.seconds, 6),
             }
@@ -100,7 +102,8 @@ def _pull(arguments: argparse.Namespace) -> int:
                 "files": pulled.files,
                 "bytes": pulled.bytes,
                 "bytesFetched": pulled.bytes_fetched,
-                "requests": pulled.requests,
+                "requests": sum(store.requests().values()),
+                "requestsByVerb": store.requests(),
                 "notes": list(pulled.notes),
                 "seconds": round(pulled.seconds, 6),
             }

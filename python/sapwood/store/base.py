@@ -2,14 +2,18 @@
 
 Invariant: an object is complete or absent, never partial; apart from those moved by `swap`, an object never changes.
 Every method raises only `SapwoodError`s, which name `url` and the key. All are safe to call from several threads.
-Not here: what the objects mean (`store.py`), and their deletion, which HTTP and most writers must not be asked for.
+Three interfaces: a web server can only be read, and a pusher must not be asked to delete. Not here: what the objects
+mean (`store.py`).
 """
 
 from __future__ import annotations
 
-from typing import NewType, Protocol
+import builtins
+from typing import NamedTuple, NewType, Protocol
 
-__all__ = ["LARGEST_OBJECT", "ReadObjects", "Version", "WriteObjects"]
+from sapwood.store.requests import Requests
+
+__all__ = ["LARGEST_OBJECT", "CollectObjects", "Listed", "ReadObjects", "Version", "WriteObjects"]
 
 Version = NewType("Version", str)
 """What `swap` compares: equal for equal bytes at least, so what is swapped must never repeat its bytes."""
@@ -18,12 +22,25 @@ LARGEST_OBJECT = 256 * 1024 * 1024
 """No object that sapwood reads whole is larger, so one that is must not be taken into memory."""
 
 
+class Listed(NamedTuple):
+    """An object as a listing shows it; `modified_ns`, when it was put last, is told by the clock of the place."""
+
+    key: str
+    size: int
+    modified_ns: int
+
+
 class ReadObjects(Protocol):
     """A place to read objects from."""
 
     @property
     def url(self) -> str:
         """Where it is, as messages show it; opening this URL opens the same place."""
+        ...
+
+    @property
+    def requests(self) -> Requests:
+        """What this place has been asked for so far."""
         ...
 
     def get(self, key: str) -> bytes:
@@ -76,7 +93,7 @@ class WriteObjects(ReadObjects, Protocol):
     def put(self, key: str, data: bytes | memoryview) -> None:
         """Store an object that never changes; durable when this returns.
 
-        Putting it again is harmless. A put that is killed leaves no object.
+        Putting it again is harmless and makes it as new in listings. A put that is killed leaves no object.
 
         Raises:
             UnavailableError: `disk-full`, or the place does not answer.
@@ -98,4 +115,21 @@ class WriteObjects(ReadObjects, Protocol):
 
     def is_empty(self) -> bool:
         """Say whether there is nothing at all, not even something that is not ours."""
+        ...
+
+
+class CollectObjects(WriteObjects, Protocol):
+    """A place from which objects are taken away, too."""
+
+    def delete(self, key: str) -> None:
+        """Take an object away; that it is absent is fine.
+
+        Raises:
+            UnavailableError: it is not known whether it is still there.
+            DeniedError: it may not be taken away.
+        """
+        ...
+
+    def listed(self, prefix: str) -> builtins.list[Listed]:
+        """Return all objects below the folder `prefix`, sorted by key; errors as `list`."""
         ...

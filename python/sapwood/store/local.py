@@ -7,6 +7,7 @@ Killed at any moment, a writer leaves at most a file in `tmp/`, which a later wr
 
 from __future__ import annotations
 
+import builtins
 import contextlib
 import fcntl
 import hashlib
@@ -18,9 +19,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from sapwood.errors import UnavailableError
+from sapwood.errors import NotFoundError, UnavailableError
 from sapwood.store import faults
-from sapwood.store.base import LARGEST_OBJECT, Version
+from sapwood.store.base import LARGEST_OBJECT, Listed, Version
+from sapwood.store.requests import Requests
 
 __all__ = ["LocalObjects"]
 
@@ -32,9 +34,10 @@ _STALE_S = 24 * 3600.0
 
 
 class LocalObjects:
-    """Objects as files below `root`; see `base.WriteObjects` for each method's promise."""
+    """Objects as files below `root`; see `base.CollectObjects` for each method's promise."""
 
     def __init__(self, root: Path) -> None:
+        self.requests = Requests()
         self._root = Path(os.path.abspath(root))
         # Folders whose own names this process knows to be durable: synced once, not with every object.
         self._rooted: set[Path] = set()
@@ -73,13 +76,29 @@ class LocalObjects:
             if not isinstance(error, FileNotFoundError):
                 raise faults.from_os_error(error, self.url, prefix)
 
+        self.requests.count("list")
         keys = []
         for folder, _, names in os.walk(self._root / prefix, onerror=refuse):
             below = Path(folder).relative_to(self._root).as_posix()
             keys += [f"{below}/{name}" for name in names]
         return sorted(keys)
 
+    def listed(self, prefix: str) -> builtins.list[Listed]:
+        found = []
+        for key in self.list(prefix):
+            with contextlib.suppress(NotFoundError), self._naming(key):  # deleted since it was listed
+                seen = os.stat(self._root / key)
+                found.append(Listed(key, seen.st_size, seen.st_mtime_ns))
+        return found
+
+    def delete(self, key: str) -> None:
+        self.requests.count("delete")
+        # Not synced: what returns with the power is deleted again by the next collection.
+        with contextlib.suppress(NotFoundError), self._naming(key):
+            os.unlink(self._root / key)
+
     def exists(self, key: str) -> bool:
+        self.requests.count("head")
         try:
             return (self._root / key).is_file()
         except OSError as error:
@@ -90,17 +109,21 @@ class LocalObjects:
         return data, _version(data)
 
     def put(self, key: str, data: bytes | memoryview) -> None:
+        self.requests.count("put")
         with self._naming(key):
             final = self._root / key
             self._root_folder(final.parent)
             # A file of the right size is whole, for only whole ones get a name; any other size is damage, healed here.
-            with contextlib.suppress(FileNotFoundError):
+            # That it was put now must show: collection goes by it. Of somebody else's file it cannot; that is replaced.
+            with contextlib.suppress(FileNotFoundError, PermissionError):
                 if final.stat().st_size == len(data):
+                    os.utime(final)
                     _sync_folder(final.parent)
                     return
             self._place(final, data)
 
     def swap(self, key: str, data: bytes, expect: Version | None) -> Version:
+        self.requests.count("put")
         with self._naming(key):
             final = self._root / key
             self._root_folder(self._root)
@@ -116,6 +139,7 @@ class LocalObjects:
         return _version(data)
 
     def is_empty(self) -> bool:
+        self.requests.count("list")
         with self._naming("."):
             try:
                 names = set(os.listdir(self._root))
@@ -212,6 +236,7 @@ class LocalObjects:
 
     @contextlib.contextmanager
     def _opened(self, key: str) -> Iterator[int]:
+        self.requests.count("get")
         with self._naming(key):
             file = os.open(self._root / key, os.O_RDONLY | os.O_CLOEXEC)
             try:

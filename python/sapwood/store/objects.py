@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from sapwood.errors import InvalidInputError
-from sapwood.store.base import ReadObjects, WriteObjects
+from sapwood.store.base import CollectObjects, ReadObjects, WriteObjects
 from sapwood.store.http import HttpObjects
 from sapwood.store.local import LocalObjects
 from sapwood.store.s3 import S3Objects
@@ -21,8 +21,8 @@ _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}\Z")
 _KNOWN = "a store is a path, file:///path, s3://bucket/prefix, http://host/path or https://host/path"
 
 
-def open_objects(url: str) -> tuple[ReadObjects, WriteObjects | None]:
-    """Return the place that `url` names, to read and, where it can be, to write.
+def open_objects(url: str) -> tuple[ReadObjects, WriteObjects | None, CollectObjects | None]:
+    """Return the place that `url` names, to read and, where it can be, to write and to take objects away.
 
     Nothing is asked of it yet.
 
@@ -32,7 +32,7 @@ def open_objects(url: str) -> tuple[ReadObjects, WriteObjects | None]:
     if not url or "\0" in url:
         raise _bad(url, "it names no place")
     if "://" not in url:
-        return _both(LocalObjects(Path(url)))
+        return _all(LocalObjects(Path(url)))
     try:
         parts = urlsplit(url)
     except ValueError as error:
@@ -43,13 +43,13 @@ def open_objects(url: str) -> tuple[ReadObjects, WriteObjects | None]:
     if parts.query or parts.fragment:
         raise _bad(url, "a store's URL has no ? and no #")
     if parts.scheme == "file":
-        return _both(_open_file(url, parts))
+        return _all(_open_file(url, parts))
     if parts.scheme == "s3":
-        return _both(_open_s3(url, parts))
+        return _all(_open_s3(url, parts))
     if parts.scheme in ("http", "https"):
         if not parts.netloc:
             raise _bad(url, "it names no host")
-        return HttpObjects(url.rstrip("/")), None
+        return HttpObjects(url.rstrip("/")), None, None
     raise InvalidInputError(
         f"{url}: stores of the kind {parts.scheme}:// are not known", kind="store-kind-unknown", hint=_KNOWN, store=url
     )
@@ -70,8 +70,8 @@ def _open_s3(url: str, parts: SplitResult) -> S3Objects:
     return S3Objects(parts.netloc, prefix)
 
 
-def _both(place: LocalObjects | S3Objects) -> tuple[ReadObjects, WriteObjects]:
-    return place, place
+def _all(place: CollectObjects) -> tuple[ReadObjects, WriteObjects, CollectObjects]:
+    return place, place, place
 
 
 def _bad(url: str, why: str) -> InvalidInputError:

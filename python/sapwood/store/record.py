@@ -16,9 +16,9 @@ __all__ = ["FORMAT", "Record", "encode"]
 FORMAT = 1
 
 
-def encode(fields: dict[str, Any]) -> bytes:
+def encode(fields: dict[str, Any], version: int = FORMAT) -> bytes:
     """Spell a record. Bytes of names that are not UTF-8 become `\\udcNN`."""
-    text = json.dumps({"format": FORMAT, **fields}, ensure_ascii=False, separators=(",", ":"))
+    text = json.dumps({"format": version, **fields}, ensure_ascii=False, separators=(",", ":"))
     return text.encode("utf-8", "backslashreplace")
 
 
@@ -26,10 +26,12 @@ class Record:
     """Fields read from `data`, each checked for its type when asked for.
 
     `what` names the record in messages, `kind` is that of its `CorruptError`, `remedy` its hint, `context` goes into
-    each error.
+    each error. `version` is its format, from 1 to `newest`.
     """
 
-    def __init__(self, data: bytes, what: str, *, kind: str, remedy: str | None = None, **context: Any) -> None:
+    def __init__(
+        self, data: bytes, what: str, *, kind: str, newest: int = FORMAT, remedy: str | None = None, **context: Any
+    ) -> None:
         self._what = what
         self._kind = kind
         self._remedy = remedy
@@ -41,16 +43,16 @@ class Record:
         if not isinstance(fields, dict):
             raise self.damaged("it is not a JSON object")
         self._fields = fields
-        version = self.number("format")
-        if version > FORMAT:
+        self.version = self.number("format")
+        if self.version > newest:
             raise FormatError(
-                f"{what} has format {version}; this sapwood reads up to {FORMAT}",
+                f"{what} has format {self.version}; this sapwood reads up to {newest}",
                 kind="format-newer",
                 hint="pip install --upgrade sapwood",
                 **context,
             )
-        if version != FORMAT:
-            raise self.damaged(f"there is no format {version}")
+        if self.version < 1:
+            raise self.damaged(f"there is no format {self.version}")
 
     def text(self, name: str) -> str:
         """Return a string."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from sapwood.errors import CorruptError, NotFoundError
 from sapwood.store import faults, replies
 from sapwood.store.base import LARGEST_OBJECT
+from sapwood.store.requests import Requests
 from sapwood.store.waiting import interruptible
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ class RemoteObjects:
     def __init__(self, url: str, client: ObjectStore) -> None:
         self._url = url
         self._client = client
+        self.requests = Requests()
 
     @property
     def url(self) -> str:
@@ -78,6 +80,7 @@ class RemoteObjects:
 
         def fetch() -> list[bytes]:
             starts, lengths = [offset for offset, _ in wanted], [length for _, length in wanted]
+            self.requests.count("get", _joined(wanted))
             fetched = obstore.get_ranges(self._client, key, starts=starts, lengths=lengths, coalesce=_COALESCE)
             return [bytes(data) for data in fetched]
 
@@ -113,6 +116,7 @@ class RemoteObjects:
         import obstore
 
         def fetch() -> tuple[bytes | int, str]:
+            self.requests.count("get")
             reply = obstore.get(self._client, key)
             size = reply.meta["size"]
             if size > LARGEST_OBJECT:
@@ -128,6 +132,7 @@ class RemoteObjects:
     def _size(self, key: str) -> int:
         import obstore
 
+        self.requests.count("head")
         with self.naming(key):
             return interruptible(lambda: obstore.head(self._client, key))["size"]
 
@@ -138,3 +143,12 @@ class RemoteObjects:
             if offset + length > size:
                 return faults.too_short(self.url, key, size, offset, length)
         return None
+
+
+def _joined(ranges: list[tuple[int, int]]) -> int:
+    """Say how many requests these ranges take when those that nearly touch are fetched as one."""
+    number, reached = 0, -_COALESCE - 1
+    for offset, length in sorted(ranges):
+        number += offset - reached > _COALESCE
+        reached = max(reached, offset + length)
+    return number

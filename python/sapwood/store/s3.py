@@ -6,11 +6,14 @@ from the usual `AWS_...` variables; an unencrypted endpoint is used only where i
 
 from __future__ import annotations
 
+import builtins
+import contextlib
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from sapwood import places
-from sapwood.errors import ConflictError, SapwoodError, UnavailableError
-from sapwood.store.base import Version
+from sapwood.errors import ConflictError, NotFoundError, SapwoodError, UnavailableError
+from sapwood.store.base import Listed, Version
 from sapwood.store.remote import RemoteObjects, reading_options, retries, writing_options
 from sapwood.store.waiting import interruptible
 
@@ -19,9 +22,13 @@ if TYPE_CHECKING:
 
 __all__ = ["S3Objects"]
 
+# The keys of one reply to a listing.
+_PAGE = 1000
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
 
 class S3Objects(RemoteObjects):
-    """Objects below `s3://bucket/prefix`; see `base.WriteObjects` for each method's promise."""
+    """Objects below `s3://bucket/prefix`; see `base.CollectObjects` for each method's promise."""
 
     def __init__(self, bucket: str, prefix: str) -> None:
         url = f"s3://{bucket}/{prefix}" if prefix else f"s3://{bucket}"
@@ -31,14 +38,27 @@ class S3Objects(RemoteObjects):
         self._writer = _client(bucket, prefix, writing_options(allow_http=plain))
 
     def list(self, prefix: str) -> list[str]:
+        return [entry.key for entry in self.listed(prefix)]
+
+    def listed(self, prefix: str) -> builtins.list[Listed]:
         import obstore
 
         with self.naming(prefix):
-            return sorted(entry["path"] for entry in interruptible(obstore.list(self._client, prefix).collect))
+            entries = interruptible(obstore.list(self._client, prefix).collect)
+        self.requests.count("list", 1 + len(entries) // _PAGE)
+        return sorted(Listed(entry["path"], entry["size"], _ns(entry["last_modified"])) for entry in entries)
+
+    def delete(self, key: str) -> None:
+        import obstore
+
+        self.requests.count("delete")
+        with contextlib.suppress(NotFoundError), self.naming(key):
+            interruptible(lambda: obstore.delete(self._client, key))
 
     def is_empty(self) -> bool:
         import obstore
 
+        self.requests.count("list")
         with self.naming("."):
             return not interruptible(lambda: next(iter(obstore.list(self._client, chunk_size=1)), None))
 
@@ -49,6 +69,7 @@ class S3Objects(RemoteObjects):
     def put(self, key: str, data: bytes | memoryview) -> None:
         import obstore
 
+        self.requests.count("put")
         # In one request, so that it is there whole or not at all, and no parts of it stay behind when killed.
         with self.naming(key):
             interruptible(lambda: obstore.put(self._writer, key, data, use_multipart=False))
@@ -56,6 +77,7 @@ class S3Objects(RemoteObjects):
     def swap(self, key: str, data: bytes, expect: Version | None) -> Version:
         import obstore
 
+        self.requests.count("put")
         try:
             with self.naming(key):
                 done = interruptible(
@@ -77,7 +99,14 @@ class S3Objects(RemoteObjects):
         return version
 
 
+def _ns(when: datetime) -> int:
+    """Return a time in nanoseconds since 1970; a float would lose some."""
+    return (when - _EPOCH) // timedelta(microseconds=1) * 1000
+
+
 def _client(bucket: str, prefix: str, options: ClientConfig) -> S3Store:
     from obstore.store import S3Store
 
-    return S3Store(bucket, prefix=prefix or None, client_options=options, retry_config=retries())
+    return S3Store(
+        bucket, prefix=prefix or None, client_options=options, retry_config=retries(), disable_bulk_delete=True
+    )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import builtins
 import re
 from dataclasses import dataclass
+from typing import Any
 
 from sapwood.digests import (
     MapDigest,
@@ -78,7 +79,8 @@ class Snapshot:
             CorruptError: `snapshot-corrupt`: the bytes hash to something else, or are no snapshot.
             FormatError: `format-newer`.
         """
-        what, kind, context = f"{url}: snapshot {digest[:19]}", "snapshot-corrupt", {"store": url, "digest": digest}
+        what, kind = f"{url}: snapshot {digest[:19]}", "snapshot-corrupt"
+        context: dict[str, Any] = {"store": url, "digest": digest}
         got = digest_of(SnapshotDigest, data)
         if got != digest:
             raise CorruptError(f"{what} is damaged: its bytes hash to {got[:19]}", kind=kind, **context)

@@ -8,17 +8,17 @@ ref. Not here: what to send and fetch (`push`, `pull`, `mount`), bytes of packs 
 from __future__ import annotations
 
 import hashlib
-import re
 import secrets
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeVar
 
 from sapwood import places
 from sapwood.digests import MapDigest, PackName, SnapshotDigest
 from sapwood.errors import ConflictError, CorruptError, FormatError, InvalidInputError, NotFoundError
-from sapwood.store.base import ReadObjects, WriteObjects
+from sapwood.store.base import CollectObjects, ReadObjects, WriteObjects
 from sapwood.store.fragments import LocalState
+from sapwood.store.identity import Identity, read_identity
 from sapwood.store.keys import (
     IDENTITY,
     PACKS,
@@ -32,14 +32,13 @@ from sapwood.store.keys import (
     snapshot_key,
 )
 from sapwood.store.objects import open_objects
-from sapwood.store.record import Record, encode
 from sapwood.store.ref import Ref, check_ref_name, is_ref_name
 from sapwood.store.snapshot import Snapshot
 from sapwood.store.waiting import each
 
 __all__ = ["Store", "open_store"]
 
-_ID = re.compile(r"[0-9a-f]{32}\Z")
+_Writer = TypeVar("_Writer", bound=WriteObjects)
 
 
 def open_store(url: str, *, create: bool = False, cache_dir: Path | None = None) -> Store:
@@ -53,11 +52,19 @@ class Store:
     `url` opens it again, `id` is 32 hex digits that it keeps wherever it moves.
     """
 
-    def __init__(self, objects: ReadObjects, writer: WriteObjects | None, identity: str, local_state: Path) -> None:
+    def __init__(
+        self,
+        objects: ReadObjects,
+        writer: WriteObjects | None,
+        collector: CollectObjects | None,
+        identity: Identity,
+        cache_dir: Path | None,
+    ) -> None:
         self._objects = objects
         self._writer = writer
-        self._id = identity
-        self._local = LocalState(objects, local_state)
+        self._collector = collector
+        self._identity = identity
+        self._local = LocalState(objects, (cache_dir or places.cache_dir()) / "stores" / identity.id)
 
     @classmethod
     def open(cls, url: str, *, create: bool = False, cache_dir: Path | None = None) -> Self:
@@ -71,9 +78,9 @@ class Store:
             FormatError: `format-newer`.
             UnavailableError, DeniedError: the place does not answer, or refuses to.
         """
-        objects, writer = open_objects(url)
+        objects, writer, collector = open_objects(url)
         try:
-            identity = _read_id(objects)
+            identity = read_identity(objects)
         except NotFoundError as missing:
             if not create:
                 if missing.kind != "object-missing":
@@ -85,7 +92,7 @@ class Store:
                     store=objects.url,
                 ) from missing
             identity = _create(objects.url, writer)
-        return cls(objects, writer, identity, (cache_dir or places.cache_dir()) / "stores" / identity)
+        return cls(objects, writer, collector, identity, cache_dir)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.url!r})"
@@ -98,7 +105,16 @@ class Store:
     @property
     def id(self) -> str:
         """What it is known by, wherever it is."""
-        return self._id
+        return self._identity.id
+
+    @property
+    def grace_s(self) -> int:
+        """How long what nothing needs is kept before it is deleted, in seconds; the measure of all deadlines."""
+        return self._identity.grace_s
+
+    def requests(self) -> dict[str, int]:
+        """Return how many requests this store was sent so far, by verb: get, put, list, head, delete."""
+        return self._objects.requests.so_far()
 
     # Refs
 
@@ -285,38 +301,29 @@ class Store:
     def _writing(self) -> WriteObjects:
         return _writable(self.url, self._writer)
 
+    def _collecting(self) -> CollectObjects:
+        return _writable(self.url, self._collector)
 
-def _create(url: str, writer: WriteObjects | None) -> str:
-    """Make a store of an empty place and return its id; or that of whoever was faster."""
+
+def _create(url: str, writer: WriteObjects | None) -> Identity:
+    """Make a store of an empty place and return what it is known by; or that of whoever was faster."""
     objects = _writable(url, writer)
     if not objects.is_empty():
         try:
-            return _read_id(objects)  # somebody else has made it one since we looked
+            return read_identity(objects)  # somebody else has made it one since we looked
         except NotFoundError:
             raise InvalidInputError(
                 f"{url}: neither a store nor empty", kind="not-empty", hint="name an empty or a new place", store=url
             ) from None
-    identity = secrets.token_hex(16)
+    identity = Identity(secrets.token_hex(16))
     try:
-        objects.swap(IDENTITY, encode({"id": identity}), None)
+        objects.swap(IDENTITY, identity.encode(), None)
     except ConflictError:
-        return _read_id(objects)
+        return read_identity(objects)
     return identity
 
 
-def _read_id(objects: ReadObjects) -> str:
-    data = objects.get(IDENTITY)
-    record = Record(data, f"{objects.url}: {IDENTITY}", kind="store-corrupt", store=objects.url)
-    identity = record.text("id")
-    # It becomes part of a path on this machine.
-    if not _ID.match(identity):
-        raise record.damaged('"id" is not 32 hex digits')
-    if encode({"id": identity}) != data:
-        raise record.damaged("it is not spelt as sapwood spells it")
-    return identity
-
-
-def _writable(url: str, writer: WriteObjects | None) -> WriteObjects:
+def _writable(url: str, writer: _Writer | None) -> _Writer:
     if writer is None:
         raise InvalidInputError(
             f"{url}: can only be read", kind="read-only-store", hint="write to it by its path or s3:// URL", store=url
