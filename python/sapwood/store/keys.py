@@ -10,13 +10,18 @@ import re
 from sapwood.digests import MapDigest, PackName, SnapshotDigest, hex_of
 
 __all__ = [
+    "CONDEMNED",
     "FRAGMENTS",
     "IDENTITY",
     "PACKS",
     "REFS",
+    "condemned_key",
     "fragment_key",
     "fragment_name",
+    "is_condemned_key",
+    "lease_keys",
     "map_key",
+    "moved_name",
     "pack_key",
     "pack_name",
     "ref_key",
@@ -25,12 +30,15 @@ __all__ = [
 ]
 
 IDENTITY = "sapwood.json"
+CONDEMNED = "gc"
 FRAGMENTS = "index"
 PACKS = "packs"
 REFS = "refs"
 
 _FRAGMENT = re.compile(r"index/([0-9a-f]{64})\.frag\Z")
 _PACK = re.compile(r"packs/([0-9a-f]{64})\.tar\.zst\Z")
+_MOVED = re.compile(r"packs/([0-9a-f]{64})\.moved\Z")
+_CONDEMNED = re.compile(r"gc/[0-9a-f]{16}\.json\Z")
 _REF = re.compile(r"refs/(.+)\.ref\Z")
 
 
@@ -43,6 +51,27 @@ def pack_name(key: str) -> PackName | None:
     """Return the name of the pack that a listed key is, or None if it is none."""
     found = _PACK.match(key)
     return PackName(found.group(1)) if found else None
+
+
+def moved_name(key: str) -> PackName | None:
+    """Return the name of the pack whose redirect a listed key is, or None if it is none."""
+    found = _MOVED.match(key)
+    return PackName(found.group(1)) if found else None
+
+
+def condemned_key(nonce: str) -> str:
+    """Where a record of what is condemned is; `nonce` is 16 hex digits."""
+    return f"{CONDEMNED}/{nonce}.json"
+
+
+def is_condemned_key(key: str) -> bool:
+    """Say whether a listed key is that of a record of what is condemned."""
+    return _CONDEMNED.match(key) is not None
+
+
+def lease_keys(push: str) -> tuple[str, str]:
+    """Where the lease of a push is: what says when it began, and what says that it lives."""
+    return f"leases/{push}.began", f"leases/{push}.live"
 
 
 def map_key(digest: MapDigest) -> str:
