@@ -26,7 +26,7 @@ from sapwood.tree.index import default_index_path
 from sapwood.tree.options import Options
 
 if TYPE_CHECKING:
-    from sapwood.store.ref import Ref
+    from sapwood.store.ref import Ref, Removed
     from sapwood.store.store import Store
 
 __all__ = ["Pushed", "push", "require_directory"]
@@ -76,7 +76,7 @@ def push(
     """
     started = time.monotonic()
     _require_apart(store, root)
-    before = _current(store, check_ref_name(ref))
+    before = store.ref_state(check_ref_name(ref))
     # Now, for where a newer sapwood has written nothing is changed.
     previous = _snapshot(store, before)
     fragments, pending = store.fragments(), store.pending()
@@ -169,18 +169,9 @@ def require_directory(root: str | os.PathLike[str]) -> None:
         raise DeniedError(f"{os.fspath(root)}: {error.strerror}", kind="path-denied") from error
 
 
-def _current(store: Store, ref: str) -> Ref | None:
-    try:
-        return store.read_ref(ref)
-    except NotFoundError as error:
-        if error.kind != "ref-missing":
-            raise
-        return None
-
-
-def _snapshot(store: Store, ref: Ref | None) -> Snapshot | None:
+def _snapshot(store: Store, ref: Ref | Removed | None) -> Snapshot | None:
     """Return what the ref named; nothing when it is lost or damaged, for a push must be able to follow it even so."""
-    if ref is None:
+    if ref is None or ref.snapshot is None:
         return None
     try:
         return store.read_snapshot(ref.snapshot)
@@ -188,7 +179,7 @@ def _snapshot(store: Store, ref: Ref | None) -> Snapshot | None:
         return None
 
 
-def _snapshot_of(made: dict[str, Any], root: str | os.PathLike[str], before: Ref | None) -> Snapshot:
+def _snapshot_of(made: dict[str, Any], root: str | os.PathLike[str], before: Ref | Removed | None) -> Snapshot:
     return Snapshot(
         tree=TreeDigest(made["tree"]),
         tree_size=made["tree_size"],

@@ -174,6 +174,30 @@ class StoreContract:
         assert {loss.kind for loss in losses} == {"ref-moved"}
         assert reader.read_ref("main") == winners[0]
 
+    def test_a_ref_that_was_removed_counts_as_missing_and_can_be_moved_on(self, store: Store, reader: Store) -> None:
+        removed = store.remove_ref(store.move_ref("main", A, None))
+        with pytest.raises(NotFoundError) as missing:
+            reader.read_ref("main")
+        assert missing.value.kind == "ref-missing"
+        assert reader.ref_state("main") == removed
+        with pytest.raises(ConflictError, match="removed") as lost:
+            store.move_ref("main", B, None)
+        assert lost.value.found == removed
+        assert store.move_ref("main", B, removed).counter == 3
+        assert reader.read_ref("main").snapshot == B
+
+    def test_of_sixteen_racing_movers_and_removers_one_succeeds(self, store: Store, reader: Store) -> None:
+        old = store.move_ref("main", A, None)
+        calls = [
+            lambda: store.move_ref("main", B, old),
+            lambda: store.remove_ref(old),
+            lambda: store.cut_ref(old, [B]),
+        ]
+        outcomes = race(16, lambda number: calls[number % 3]())
+        losses = [outcome for outcome in outcomes if isinstance(outcome, SapwoodError)]
+        assert {loss.kind for loss in losses} == {"ref-moved"}
+        assert [outcome for outcome in outcomes if outcome not in losses] == [reader.ref_state("main")]
+
     @pytest.mark.parametrize("racers", [8])
     def test_no_move_is_lost_when_all_retry(self, store: Store, place: Place, reader: Store, racers: int) -> None:
         store.move_ref("main", A, None)
@@ -269,15 +293,40 @@ class StoreContract:
         first = make_snapshot(source="first")
         second = make_snapshot(source="second", parent=store.write_snapshot(first))
         ref = store.move_ref("main", store.write_snapshot(second), None)
+        assert list(reader.history(ref)) == [second, first]
         assert list(reader.history(reader.read_snapshot(ref.snapshot))) == [second, first]
 
     def test_a_history_that_breaks_off_says_where(self, store: Store, reader: Store) -> None:
         snapshot = make_snapshot(parent=A)
-        ref = store.move_ref("main", store.write_snapshot(snapshot), None)
-        history = reader.history(reader.read_snapshot(ref.snapshot))
+        history = reader.history(store.move_ref("main", store.write_snapshot(snapshot), None))
         assert next(history) == snapshot
         with pytest.raises(NotFoundError, match=A[:19]):
             next(history)
+
+    def test_what_was_before_a_snapshot_ends_where_it_was_collected(self, store: Store, reader: Store) -> None:
+        first = make_snapshot(parent=A)
+        second = make_snapshot(parent=store.write_snapshot(first))
+        assert list(reader.history(second)) == [second, first]
+
+    def test_a_history_that_was_cut_has_what_came_after_and_what_is_kept(self, store: Store, reader: Store) -> None:
+        line = [make_snapshot(source="0", parent=A)]
+        for number in range(1, 6):
+            line.append(make_snapshot(source=str(number), parent=store.write_snapshot(line[-1])))
+        ref = store.move_ref("main", store.write_snapshot(line[-1]), store.move_ref("main", A, None))
+        ref = store.cut_ref(ref, [line[3].digest, line[0].digest])
+        assert (ref.snapshot, ref.counter) == (line[5].digest, 3)
+        assert list(reader.history(reader.read_ref("main"))) == [line[5], line[3], line[0]]
+        newest = make_snapshot(source="new", parent=line[5].digest)
+        store.move_ref("main", store.write_snapshot(newest), ref)
+        assert list(reader.history(reader.read_ref("main"))) == [newest, line[5], line[3], line[0]]
+
+    def test_a_tag_has_no_history_but_its_snapshot(self, store: Store, reader: Store) -> None:
+        first = make_snapshot(parent=A)
+        ref = store.tag_ref("v1", store.write_snapshot(first), None)
+        assert list(reader.history(ref)) == [first]
+        second = make_snapshot(parent=first.digest)
+        store.move_ref("v1", store.write_snapshot(second), ref)
+        assert list(reader.history(reader.read_ref("v1"))) == [second, first]
 
     def test_an_address_leads_to_its_snapshot(self, store: Store, reader: Store) -> None:
         snapshot = make_snapshot()
@@ -327,6 +376,7 @@ class ListingStoreContract(StoreContract):
     def test_the_refs_are_listed_by_name(self, store: Store, reader: Store) -> None:
         assert reader.refs() == []
         moved = [store.move_ref(name, A, None) for name in ("a", "a/b", "b")]
+        store.remove_ref(store.move_ref("gone", A, None))
         assert reader.refs() == moved
 
     def test_what_is_no_ref_is_not_listed(self, place: Place, store: Store, reader: Store) -> None:
@@ -342,7 +392,7 @@ class ListingStoreContract(StoreContract):
     def test_a_damaged_ref_hides_no_other(self, place: Place, store: Store, reader: Store) -> None:
         moved = [store.move_ref(name, A, None) for name in ("a", "b", "c", "d")]
         place.overwrite("refs/b.ref", b"{")
-        place.overwrite("refs/d.ref", b'{"format":2}')
+        place.overwrite("refs/d.ref", b'{"format":3}')
         refs, wrong = reader.sound_refs()
         assert refs == [moved[0], moved[2]]
         assert [(error.kind, error.ref) for error in wrong] == [("ref-corrupt", "b"), ("format-newer", "d")]

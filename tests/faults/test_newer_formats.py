@@ -24,7 +24,7 @@ NEWEST = {
     "page": 1,
     "map": 1,
     "snapshot": 1,
-    "ref": 1,
+    "ref": 2,
     "identity": 2,
     "fragment": 1,
 }

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 from sapwood.digests import MapDigest, SnapshotDigest, TreeDigest, digest_of
+from sapwood.store.base import Version
 from sapwood.store.ref import Ref
 from sapwood.store.snapshot import Snapshot
 
@@ -27,6 +28,20 @@ def test_the_snapshot_shown_is_read_and_written_as_shown() -> None:
 
 def test_the_ref_shown_names_the_snapshot_shown() -> None:
     shown = example("text ref")
-    ref = Ref.decode("main", shown, "1", url="test")
+    ref = Ref.decode("main", shown, Version("1"), url="test")
     assert ref.snapshot == digest_of(SnapshotDigest, example("text snapshot"))
     assert (ref.counter, ref.encode()) == (1, shown)
+
+
+def test_the_ref_shown_that_was_cut_keeps_the_snapshot_shown() -> None:
+    shown = example("text ref-cut")
+    ref = Ref.decode("main", shown, Version("1"), url="test")
+    assert ref.snapshot == ref.base == digest_of(SnapshotDigest, example("text snapshot"))
+    assert (ref.counter, ref.kept, ref.encode()) == (2, (), shown)
+
+
+def test_the_ref_shown_that_was_removed_names_nothing() -> None:
+    shown = example("text ref-removed")
+    ref = Ref.decode("main", shown, Version("1"), url="test")
+    assert (ref.snapshot, ref.base, ref.kept) == (None, None, ())
+    assert (ref.counter, ref.encode()) == (3, shown)

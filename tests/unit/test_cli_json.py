@@ -33,6 +33,9 @@ ARGUMENTS = {
     "diff": ["tree", "main"],
     "refs": [],
     "log": ["main"],
+    "tag": ["main", "v1"],
+    "rm": ["main"],
+    "forget": ["--keep-last", "1"],
     "mount": ["main", "place"],
     "mounts": [],
 }

@@ -15,10 +15,10 @@ from sapwood.store import Ref, Snapshot
 from sapwood.store.base import Version
 from sapwood.store.keys import ref_key, ref_name
 from sapwood.store.record import Record, encode
-from sapwood.store.ref import check_ref_name, is_ref_name
+from sapwood.store.ref import Removed, check_ref_name, is_ref_name
 from tests.support.snapshots import digest, make_snapshot
 
-A = digest(SnapshotDigest, "A")
+A, B = digest(SnapshotDigest, "A"), digest(SnapshotDigest, "B")
 COUNTS = st.integers(0, (1 << 63) - 1)
 # What Python makes of any bytes in the environment or a path.
 TEXTS = st.binary(max_size=30).map(lambda raw: raw.decode("utf-8", "surrogateescape"))
@@ -69,6 +69,44 @@ def test_a_snapshot_is_read_as_it_was_written(snapshot: Snapshot) -> None:
 def test_a_ref_is_read_as_it_was_written(counter: int, nonce: str) -> None:
     ref = Ref("main", A, counter, nonce)
     assert Ref.decode("main", ref.encode(), Version("v"), url="x") == ref
+
+
+@given(COUNTS, st.none() | st.just(B), st.lists(st.sampled_from([A, B]), max_size=3))
+def test_a_ref_that_was_cut_is_read_as_it_was_written(
+    counter: int, base: SnapshotDigest | None, kept: list[SnapshotDigest]
+) -> None:
+    ref = Ref("main", A, counter, "0" * 16, base=base, kept=tuple(kept))
+    assert Ref.decode("main", ref.encode(), Version("v"), url="x") == ref
+    assert ref.encode().startswith(b'{"format":2' if base or kept else b'{"format":1,')
+
+
+def test_a_ref_that_was_removed_is_read_as_it_was_written() -> None:
+    removed = Removed.next(Ref("main", A, 7, "0" * 16, base=A, kept=(B,)))
+    assert removed.encode() == (
+        b'{"format":2,"snapshot":null,"counter":8,"nonce":"%s","base":null,"kept":[]}' % removed.nonce.encode()
+    )
+    assert Ref.decode("main", removed.encode(), Version("v"), url="x") == removed
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"base": None, "kept": []}, {"snapshot": None}, {"kept": None}, {"kept": [A[:-1]]}, {"base": "x"}, {"base": 1}],
+    ids=str,
+)
+def test_a_ref_that_was_cut_has_one_spelling(change: dict[str, object]) -> None:
+    fields = {"snapshot": A, "counter": 7, "nonce": "0" * 16, "base": A, "kept": [B]}
+    with pytest.raises(CorruptError) as damaged:
+        Ref.decode("main", encode({**fields, **change}, version=2), Version("v"), url="x")
+    assert damaged.value.kind == "ref-corrupt"
+
+
+def test_a_push_on_top_keeps_what_was_kept_and_after_a_removal_begins_anew() -> None:
+    cut = Ref("main", A, 7, "0" * 16).cut([B])
+    assert (cut.snapshot, cut.counter, cut.base, cut.kept) == (A, 8, A, (B,))
+    pushed = Ref.next("main", B, cut)
+    assert (pushed.snapshot, pushed.counter, pushed.base, pushed.kept) == (B, 9, A, (B,))
+    again = Ref.next("main", A, Removed.next(pushed))
+    assert (again.snapshot, again.counter, again.base, again.kept) == (A, 11, None, ())
 
 
 def test_no_two_states_of_a_ref_have_the_same_bytes() -> None:

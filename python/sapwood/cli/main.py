@@ -31,12 +31,17 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "diff": ("look", "compare two trees, each a directory or an address"),
         "refs": ("refs", "list the refs of a store"),
         "log": ("refs", "list the snapshots a ref has named"),
+        "tag": ("forget", "give a snapshot a name of its own"),
+        "rm": ("forget", "remove refs"),
     },
     "Trees before they have arrived": {
         "mount": ("mount", "show a tree at a directory, fetching what is read"),
         "umount": ("mount", "end a mount, also one whose server was killed"),
         "mounts": ("mount", "list the mounts of this user"),
         "run": ("run", "run a command on a mounted tree"),
+    },
+    "Upkeep of a store": {
+        "forget": ("forget", "cut the histories of refs to what rules keep"),
     },
     "Help": {
         "completion": ("completion", "print a script that completes commands in your shell"),

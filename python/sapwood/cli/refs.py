@@ -47,8 +47,8 @@ def _log(arguments: argparse.Namespace) -> int:
 
     if arguments.number is not None and arguments.number < 0:
         raise InvalidInputError(f"log: -n {arguments.number}: less than nothing", kind="bad-usage")
-    store, _, newest = Address.parse(arguments.address).open()
-    snapshots = islice(store.history(newest), arguments.number)
+    store, ref, newest = Address.parse(arguments.address).open()
+    snapshots = islice(store.history(ref or newest), arguments.number)
     if arguments.json:
         show.document([_record(found) for found in snapshots])
         return 0

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Self, TypeVar
 
 from sapwood import places
 from sapwood.digests import MapDigest, PackName, SnapshotDigest
 from sapwood.errors import ConflictError, CorruptError, FormatError, InvalidInputError, NotFoundError
+from sapwood.store import history
 from sapwood.store.base import CollectObjects, ReadObjects, WriteObjects
 from sapwood.store.fragments import LocalState
 from sapwood.store.identity import Identity, read_identity
@@ -32,12 +34,13 @@ from sapwood.store.keys import (
     snapshot_key,
 )
 from sapwood.store.objects import open_objects
-from sapwood.store.ref import Ref, check_ref_name, is_ref_name
+from sapwood.store.ref import Ref, Removed, check_ref_name, is_ref_name
 from sapwood.store.snapshot import Snapshot
 from sapwood.store.waiting import each
 
 __all__ = ["Store", "open_store"]
 
+_State = TypeVar("_State", Ref, Removed)
 _Writer = TypeVar("_Writer", bound=WriteObjects)
 
 
@@ -119,25 +122,37 @@ class Store:
     # Refs
 
     def read_ref(self, name: str) -> Ref:
-        """Return the state of a ref.
+        """Return the state of a ref that names something.
 
         Raises:
-            NotFoundError: `ref-missing`.
+            NotFoundError: `ref-missing`; also of one that was removed.
             CorruptError: `ref-corrupt`.
             FormatError: `format-newer`.
             InvalidInputError: `bad-ref-name`.
         """
+        found = self.ref_state(name)
+        if not isinstance(found, Ref):
+            raise NotFoundError(
+                f"{self.url} has no ref {name}", kind="ref-missing", hint=f"sapwood refs {self.url}", ref=name
+            )
+        return found
+
+    def ref_state(self, name: str) -> Ref | Removed | None:
+        """Return what a move of a ref begins from; None when there never was one of that name; errors as `read_ref`."""
         key = ref_key(check_ref_name(name))
         try:
             data, version = self._objects.read_versioned(key)
         except NotFoundError as error:
-            raise NotFoundError(
-                f"{self.url} has no ref {name}", kind="ref-missing", hint=f"sapwood refs {self.url}", ref=name
-            ) from error
+            if error.kind != "object-missing":  # the whole bucket, say
+                raise
+            return None
         return Ref.decode(name, data, version, url=self.url)
 
     def refs(self) -> list[Ref]:
-        """Return all refs, sorted by name; errors as `read_ref`, and `cannot-list` where there are no listings."""
+        """Return all refs that name something, sorted by name.
+
+        Errors as `read_ref`, and `cannot-list` where there are no listings.
+        """
         refs, unreadable = self.sound_refs()
         if unreadable:
             raise unreadable[0]
@@ -163,41 +178,49 @@ class Store:
         refs = [ref for ref in found if isinstance(ref, Ref)]
         return refs, [error for error in found if isinstance(error, (CorruptError, FormatError))]
 
-    def move_ref(self, name: str, snapshot: SnapshotDigest, expect: Ref | None) -> Ref:
+    def move_ref(self, name: str, snapshot: SnapshotDigest, expect: Ref | Removed | None) -> Ref:
         """Let a ref name `snapshot` if its state is still `expect`, None for no such ref; return its new state.
 
-        Durable when it returns. Of any number of racing movers exactly one succeeds.
+        What its history kept it keeps. Durable when it returns. Of any number of racing movers exactly one succeeds.
 
         Raises:
             ConflictError: `ref-moved`; nothing was changed. `found` is the state now, or None.
             UnavailableError: it may or may not have moved; read it again.
         """
-        ref = Ref.next(check_ref_name(name), snapshot, expect)
         if expect is not None and expect.name != name:
             raise InvalidInputError(
                 f"a state of ref {expect.name} says nothing of {name}", kind="bad-ref-name", ref=name
             )
+        return self._move(Ref.next(check_ref_name(name), snapshot, expect), expect)
+
+    def tag_ref(self, name: str, snapshot: SnapshotDigest, expect: Ref | Removed | None) -> Ref:
+        """Let a ref name `snapshot` and nothing before it; else as `move_ref`."""
+        return self._move(replace(Ref.next(check_ref_name(name), snapshot, expect), base=snapshot, kept=()), expect)
+
+    def cut_ref(self, expect: Ref, kept: Sequence[SnapshotDigest]) -> Ref:
+        """Let the history of a ref be its snapshot and `kept`, no more; errors as `move_ref`."""
+        return self._move(expect.cut(kept), expect)
+
+    def remove_ref(self, expect: Ref) -> Removed:
+        """Let a ref name nothing; errors as `move_ref`."""
+        return self._move(Removed.next(expect), expect)
+
+    def _move(self, ref: _State, expect: Ref | Removed | None) -> _State:
         try:
-            version = self._writing().swap(ref_key(name), ref.encode(), expect.version if expect else None)
+            version = self._writing().swap(ref_key(ref.name), ref.encode(), expect.version if expect else None)
         except ConflictError as error:
-            found = self._found(name)
+            found = self.ref_state(ref.name)
             was = f"expected move {expect.counter}" if expect else "expected none"
-            now = f"it is at move {found.counter}, {found.snapshot[:19]}" if found else "it is gone"
+            now = f"it is at move {found.counter}, {_named(found)}" if found else "it is gone"
             raise ConflictError(
-                f"{self.url}: ref {name} was moved by somebody else: {was}, {now}",
+                f"{self.url}: ref {ref.name} was moved by somebody else: {was}, {now}",
                 kind="ref-moved",
-                hint=f"sapwood log {self.url}#{name}",
+                hint=f"sapwood log {self.url}#{ref.name}",
                 store=self.url,
-                ref=name,
+                ref=ref.name,
                 found=found,
             ) from error
-        return Ref(ref.name, ref.snapshot, ref.counter, ref.nonce, version)
-
-    def _found(self, name: str) -> Ref | None:
-        try:
-            return self.read_ref(name)
-        except NotFoundError:
-            return None
+        return replace(ref, version=version)
 
     # Snapshots
 
@@ -217,12 +240,14 @@ class Store:
         data = self._get(snapshot_key(digest), f"snapshot {digest[:19]}", "snapshot-missing", digest=digest)
         return Snapshot.decode(data, digest, url=self.url)
 
-    def history(self, snapshot: Snapshot) -> Iterator[Snapshot]:
-        """Yield a snapshot, its parent, and so on, each read when asked for; errors as `read_snapshot`."""
-        yield snapshot
-        while snapshot.parent is not None:
-            snapshot = self.read_snapshot(snapshot.parent)
-            yield snapshot
+    def history(self, start: Ref | Snapshot) -> Iterator[Snapshot]:
+        """Yield the snapshots of a ref, or a snapshot and those before it, newest first, each read when asked for.
+
+        That of a ref is whole; that of a snapshot ends where its parent was collected. Errors as `read_snapshot`.
+        """
+        if isinstance(start, Ref):
+            return history.of_ref(start, self.read_snapshot)
+        return history.line_of(start, self.read_snapshot)
 
     # Packs and file maps: bytes that the core makes and proves
 
@@ -303,6 +328,10 @@ class Store:
 
     def _collecting(self) -> CollectObjects:
         return _writable(self.url, self._collector)
+
+
+def _named(ref: Ref | Removed) -> str:
+    return ref.snapshot[:19] if isinstance(ref, Ref) else "removed"
 
 
 def _create(url: str, writer: WriteObjects | None) -> Identity:

@@ -1,0 +1,132 @@
+"""Naming and forgetting: tags, removed refs, histories that are cut, so that collection may take what nobody needs.
+
+Promise: a push that comes between is not undone by `forget`, whose rules are then applied anew.
+Nothing is deleted here (`gc` does that), so a pinned address stays good until then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import TypeVar
+
+from sapwood.digests import SnapshotDigest
+from sapwood.errors import ConflictError, NotFoundError
+from sapwood.store.ref import Ref, check_ref_name
+from sapwood.store.snapshot import Snapshot
+from sapwood.store.store import Store
+from sapwood.upkeep.retention import Rules, kept
+
+__all__ = ["Forgotten", "forget", "forget_ref", "remove", "tag"]
+
+_Result = TypeVar("_Result")
+
+# Whoever loses a swap lost it to one that won, so work goes on even where many fail that often.
+_TRIES = 20
+
+
+@dataclass(frozen=True)
+class Forgotten:
+    """What was decided on a ref's history: its snapshots, newest first, split in two."""
+
+    ref: str
+    kept: tuple[SnapshotDigest, ...]
+    forgotten: tuple[SnapshotDigest, ...]
+
+
+def forget(store: Store, rules: Rules, *, pattern: str = "*", dry_run: bool = False) -> list[Forgotten]:
+    """Cut the history of each ref whose name matches `pattern` to what `rules` keep; with `dry_run` only say so.
+
+    Raises:
+        NotFoundError: `snapshot-missing`: a history is broken; that ref, and those after it, are left as they are.
+        CorruptError, FormatError: as `Store.refs`.
+        ConflictError: `ref-moved` again and again by others.
+    """
+    names = [ref.name for ref in store.refs() if fnmatchcase(ref.name, pattern)]
+    found = []
+    for name in names:
+        try:
+            found.append(forget_ref(store, name, rules, dry_run=dry_run))
+        except NotFoundError as error:
+            if error.kind != "ref-missing":  # removed since it was listed
+                raise
+    return found
+
+
+def forget_ref(store: Store, name: str, rules: Rules, *, dry_run: bool = False) -> Forgotten:
+    """Cut the history of one ref; as `forget`.
+
+    Raises:
+        NotFoundError: `ref-missing`.
+    """
+
+    def cut() -> Forgotten:
+        ref = store.read_ref(name)
+        history = list(store.history(ref))
+        keep = [snapshot.digest for snapshot in kept(history, rules)]
+        forgotten = tuple(snapshot.digest for snapshot in history if snapshot.digest not in set(keep))
+        if forgotten and not dry_run:
+            store.cut_ref(ref, keep[1:])
+        return Forgotten(name, tuple(keep), forgotten)
+
+    return _repeated(cut)
+
+
+def remove(store: Store, name: str) -> Ref:
+    """Let a ref name nothing; return what it was.
+
+    Raises:
+        NotFoundError: `ref-missing`.
+        ConflictError: as `forget`.
+    """
+
+    def once() -> Ref:
+        ref = store.read_ref(name)
+        store.remove_ref(ref)
+        return ref
+
+    return _repeated(once)
+
+
+def tag(store: Store, snapshot: Snapshot, name: str, *, of: str) -> Ref:
+    """Let the new ref `name` name a snapshot of the history of ref `of`, or of another's, and nothing before it.
+
+    A second time is harmless.
+
+    Raises:
+        ConflictError: `ref-exists`: the name is taken.
+        NotFoundError: `snapshot-forgotten`: it is in no ref's history, so collection may be about to take it.
+    """
+    before = store.ref_state(check_ref_name(name))
+    if isinstance(before, Ref):
+        if (before.snapshot, before.base, before.kept) == (snapshot.digest, snapshot.digest, ()):
+            return before
+        raise ConflictError(
+            f"{store.url} has a ref {name}: it names {before.snapshot[:19]}",
+            kind="ref-exists",
+            hint=f"sapwood rm {store.url}#{name}",
+            store=store.url,
+            ref=name,
+        )
+    refs = sorted(store.refs(), key=lambda ref: ref.name != of)
+    if not any(found.digest == snapshot.digest for ref in refs for found in store.history(ref)):
+        raise NotFoundError(
+            f"{store.url}: snapshot {snapshot.digest[:19]} was forgotten: it is in no ref's history",
+            kind="snapshot-forgotten",
+            hint=f"sapwood pull {store.url}#{of}@{snapshot.digest} DIR, while it is there, and push DIR",
+            store=store.url,
+            digest=snapshot.digest,
+        )
+    return store.tag_ref(name, snapshot.digest, before)
+
+
+def _repeated(move: Callable[[], _Result]) -> _Result:
+    """Do `move` until nobody comes between its reading and its writing."""
+    for _ in range(_TRIES - 1):
+        try:
+            return move()
+        except ConflictError as error:
+            if error.kind != "ref-moved":
+                raise
+    return move()
