@@ -36,6 +36,7 @@ ARGUMENTS = {
     "tag": ["main", "v1"],
     "rm": ["main"],
     "forget": ["--keep-last", "1"],
+    "verify": [],
     "mount": ["main", "place"],
     "mounts": [],
 }

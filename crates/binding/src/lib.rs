@@ -10,6 +10,7 @@ mod mount;
 mod pull;
 mod push;
 mod tree;
+mod upkeep;
 mod values;
 mod watch;
 
@@ -25,10 +26,11 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     pull::register(module)?;
     push::register(module)?;
     tree::register(module)?;
+    upkeep::register(module)?;
     watch::register(module)?;
     // `import sapwood._core.tree` must find what `from sapwood._core import tree` does.
     let modules = module.py().import("sys")?.getattr("modules")?;
-    for name in ["digest", "directory", "filemap", "index", "mount", "pull", "push", "tree", "watch"] {
+    for name in ["digest", "directory", "filemap", "index", "mount", "pull", "push", "tree", "upkeep", "watch"] {
         modules.set_item(format!("sapwood._core.{name}"), module.getattr(name)?)?;
     }
     Ok(())

@@ -21,6 +21,8 @@ pub mod filemap;
 pub mod pull;
 pub mod push;
 
+pub mod upkeep;
+
 pub mod wanted;
 
 pub mod cache;

@@ -8,6 +8,7 @@ from . import mount as mount
 from . import pull as pull
 from . import push as push
 from . import tree as tree
+from . import upkeep as upkeep
 from . import watch as watch
 
-__all__ = ["digest", "directory", "filemap", "index", "mount", "pull", "push", "tree", "watch"]
+__all__ = ["digest", "directory", "filemap", "index", "mount", "pull", "push", "tree", "upkeep", "watch"]

@@ -42,6 +42,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "Upkeep of a store": {
         "forget": ("forget", "cut the histories of refs to what rules keep"),
+        "verify": ("verify", "find out whether everything that refs need is there"),
     },
     "Help": {
         "completion": ("completion", "print a script that completes commands in your shell"),

@@ -21,6 +21,7 @@ __all__ = [
     "is_condemned_key",
     "lease_keys",
     "map_key",
+    "moved_key",
     "moved_name",
     "pack_key",
     "pack_name",
@@ -51,6 +52,11 @@ def pack_name(key: str) -> PackName | None:
     """Return the name of the pack that a listed key is, or None if it is none."""
     found = _PACK.match(key)
     return PackName(found.group(1)) if found else None
+
+
+def moved_key(name: PackName) -> str:
+    """Where it says where the frames of a pack lie now."""
+    return f"{PACKS}/{name}.moved"
 
 
 def moved_name(key: str) -> PackName | None:

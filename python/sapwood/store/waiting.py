@@ -31,8 +31,8 @@ def interruptible(call: Callable[[], _Result]) -> _Result:
     return outcome.result()
 
 
-def each(call: Callable[[_Item], _Result], items: Sequence[_Item]) -> list[_Result]:
-    """Return `call` of each item, in order, several at a time; after an error no more are begun."""
+def each(call: Callable[[_Item], _Result], items: Sequence[_Item], *, at_once: int = _AT_ONCE) -> list[_Result]:
+    """Return `call` of each item, in order, `at_once` at a time; after an error no more are begun."""
     outcomes: list[Future[_Result]] = [Future() for _ in items]
     todo = iter(zip(items, outcomes, strict=True))
     taking = threading.Lock()
@@ -47,7 +47,7 @@ def each(call: Callable[[_Item], _Result], items: Sequence[_Item]) -> list[_Resu
             item, outcome = taken
             _settle(outcome, partial(call, item))
 
-    for _ in range(min(_AT_ONCE, len(items))):
+    for _ in range(min(at_once, len(items))):
         _start(work)
     try:
         return [outcome.result() for outcome in outcomes]

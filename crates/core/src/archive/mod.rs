@@ -5,12 +5,14 @@
 
 pub mod frame;
 mod pack;
-#[cfg(test)]
+mod prove;
+mod redirect;
 mod toc;
 
-pub use pack::{Lying, Pack, PackWriter, deflate};
-#[cfg(test)]
-pub use toc::Toc;
+pub use pack::{Holds, Lying, Pack, PackWriter, deflate};
+pub use prove::{Proved, prove};
+pub use redirect::Redirect;
+pub use toc::{TAIL, Tail, Toc, TocEntry};
 
 /// The most a frame of chunks decompresses to: a chunk of the largest size, its tar header and padding.
 pub const MAX_FRAME: usize = crate::chunk::MAX_CHUNK + 1024;

@@ -18,6 +18,19 @@ pub struct Pack {
     pub chunks: Vec<Lying>,
 }
 
+/// What a chunk of a pack is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Holds {
+    /// A chunk of a blob.
+    #[default]
+    Content,
+    /// A page of a file map.
+    Page,
+    /// What fence index, snapshot and ref can be made of again.
+    Outline,
+}
+
 /// A chunk's place in a pack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lying {

@@ -2,6 +2,7 @@ use super::frame::{self, FrameWriter};
 use super::*;
 use crate::digest::Digest;
 use crate::error::Error;
+use crate::job::Job;
 
 fn pack_of(blobs: &[&[u8]]) -> Pack {
     let (mut writer, mut pack) = (FrameWriter::new(1), PackWriter::default());
@@ -31,8 +32,8 @@ fn each_chunk_is_found_where_the_pack_says_it_lies() {
     }
     assert_eq!(pack.name, Digest::of(&pack.bytes).sha256);
     let toc = Toc::of(&pack.bytes).unwrap();
-    let named: Vec<_> = toc.entries.iter().map(|e| (e.digest, e.offset as u32, e.inner)).collect();
-    assert_eq!(named, pack.chunks.iter().map(|l| (l.digest, l.offset, l.inner)).collect::<Vec<_>>());
+    let named: Vec<Lying> = toc.entries.iter().map(|entry| entry.lying).collect();
+    assert_eq!(named, pack.chunks);
 }
 
 #[test]
@@ -85,4 +86,69 @@ fn a_frame_that_lies_about_its_size_costs_no_memory() {
     assert!(matches!(frame::open(&bomb, u32::MAX), Err(Error::Damaged { .. })));
     assert!(matches!(frame::inflate("x", &bomb, 1024), Err(Error::Damaged { .. })));
     assert!(matches!(frame::inflate("x", &bomb, u64::MAX), Err(Error::Damaged { .. })));
+}
+
+#[test]
+fn a_toc_is_read_from_the_end_of_a_pack_alone() {
+    let pack = pack_of(&[b"one", b"two", &vec![7u8; crate::chunk::MAX_CHUNK], b"three"]);
+    let size = pack.bytes.len() as u64;
+    let Tail::Short(needed) = Toc::of_tail(&pack.bytes[pack.bytes.len() - 48..], size).unwrap() else {
+        panic!("48 bytes are the footer alone")
+    };
+    assert!(needed < size);
+    let Tail::Toc(toc) = Toc::of_tail(&pack.bytes[(size - needed) as usize..], size).unwrap() else {
+        panic!("it asked for no more")
+    };
+    assert_eq!(toc.entries.iter().map(|entry| entry.lying).collect::<Vec<_>>(), pack.chunks);
+}
+
+#[test]
+fn every_flipped_byte_of_a_pack_is_found_and_costs_only_its_own_frame() {
+    let big = vec![7u8; 300_000];
+    let pack = pack_of(&[b"one", b"two", &big, b"three"]);
+    let whole = prove(&pack.name, &pack.bytes, &[], &Job::default()).unwrap();
+    assert_eq!((whole.faults.len(), &whole.sound), (0, &pack.chunks));
+    for at in 0..pack.bytes.len() {
+        let mut bytes = pack.bytes.clone();
+        bytes[at] ^= 4;
+        let proved = prove(&pack.name, &bytes, &[], &Job::default()).unwrap();
+        assert!(!proved.faults.is_empty(), "at {at}");
+        let hit = |lying: &&Lying| (lying.offset..lying.offset + lying.length).contains(&(at as u32));
+        for lying in pack.chunks.iter().filter(|lying| !hit(lying)) {
+            assert!(proved.sound.contains(lying), "at {at}");
+        }
+    }
+}
+
+#[test]
+fn without_its_end_a_pack_is_read_frame_by_frame() {
+    let pack = pack_of(&[b"one", b"two", &vec![7u8; 300_000], b"three"]);
+    let end = Toc::of(&pack.bytes).unwrap().end as usize;
+    let proved = prove(&pack.name, &pack.bytes[..end], &[], &Job::default()).unwrap();
+    assert_eq!(proved.sound, pack.chunks);
+    // The first frame is lost; where the second begins, a file map says.
+    let mut bytes = pack.bytes[..end].to_vec();
+    bytes[..4].fill(0);
+    let last = pack.chunks.last().unwrap();
+    let proved = prove(&pack.name, &bytes, &[(last.offset, last.length, last.plain)], &Job::default()).unwrap();
+    assert_eq!(proved.sound, pack.chunks.iter().filter(|l| l.offset == last.offset).copied().collect::<Vec<_>>());
+}
+
+#[test]
+fn a_redirect_reads_back_and_no_damaged_one_leads_outside() {
+    let redirect = Redirect { packs: vec![[1; 32], [2; 32]], rows: vec![(0, 10, 1, 5, 10), (10, 7, 0, 0, 9)] };
+    let bytes = redirect.encode();
+    assert_eq!(Redirect::decode(&bytes).unwrap(), redirect);
+    assert_eq!(redirect.find(10, 7), Some(([1; 32], 0, 9)));
+    assert_eq!((redirect.find(10, 8), redirect.find(9, 7)), (None, None));
+    for at in 0..bytes.len() {
+        let mut damaged = bytes.clone();
+        damaged[at] ^= 1;
+        if let Ok(read) = Redirect::decode(&damaged) {
+            assert!(read.rows.iter().all(|row| (row.2 as usize) < read.packs.len()));
+        }
+        assert!(Redirect::decode(&bytes[..at]).is_err());
+    }
+    let newer = deflate(b"{\"format\":2}\n", 3);
+    assert!(matches!(Redirect::decode(&newer), Err(Error::NewerFormat { version: 2, .. })));
 }

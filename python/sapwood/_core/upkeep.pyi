@@ -1,0 +1,106 @@
+"""Packs read back, and what file maps need of them.
+
+A *place* is (offset of the frame, place in the decompressed frame, length of the frame, its plain length, digest of the
+chunk, size of the chunk); lists of places are sorted.
+"""
+
+from collections.abc import Sequence
+from typing import final
+
+from .filemap import FileMap
+
+__all__ = [
+    "TAIL",
+    "Needs",
+    "Proved",
+    "Toc",
+    "fragment_packs",
+    "pages",
+    "paths",
+    "prove",
+    "read_toc",
+    "redirect_packs",
+]
+
+_Place = tuple[int, int, int, int, str, int]
+
+TAIL: int
+"""Bytes: enough of a pack's end to read most TOCs."""
+
+@final
+class Toc:
+    """What a pack says it holds."""
+
+    @property
+    def push(self) -> str | None:
+        """The run that wrote it."""
+    @property
+    def end(self) -> int:
+        """Where the last data frame ends."""
+    def held(self, holds: str) -> list[_Place]:
+        """Return every `content`, `page` or `outline` in it."""
+    def __len__(self) -> int: ...
+
+@final
+class Proved:
+    """What reading a whole pack has shown."""
+
+    @property
+    def faults(self) -> list[str]:
+        """What is wrong, a line each; none of a pack that is whole."""
+    def sound(self) -> list[_Place]:
+        """Return every chunk whose bytes hash to its name."""
+
+@final
+class Needs:
+    """What file maps need, by pack. Safe to use from several threads."""
+
+    def __new__(cls) -> Needs: ...
+    def add(self, map: FileMap) -> None:
+        """Add all pages of `map`, and every chunk that its pages brought so far use."""
+    def packs(self) -> list[str]:
+        """Return the packs that anything is needed of, sorted."""
+    def of(self, pack: str) -> list[_Place]:
+        """Return what is needed of one pack."""
+    def follow(self, pack: str, redirect: bytes) -> None:
+        """Take what is needed of `pack` to where its redirect says; what that does not know stays.
+
+        Raises:
+            CorruptError: `damaged`.
+            FormatError: `format-newer`.
+        """
+    def unlisted(self, pack: str, toc: Toc) -> list[_Place]:
+        """Return what is needed of a pack that it does not say it holds."""
+    def unproved(self, pack: str, proved: Proved) -> list[_Place]:
+        """Return what is needed of a pack and was not found when it was read."""
+
+def read_toc(tail: bytes, size: int) -> tuple[Toc | None, int]:
+    """Return the TOC of a pack of `size` bytes from its last ones, or how many of these it takes.
+
+    Raises:
+        CorruptError: `damaged`.
+        FormatError: `format-newer`.
+    """
+
+def prove(name: str, data: bytes, frames: Sequence[tuple[int, int, int]]) -> Proved:
+    """Read a whole pack: its name, its TOC, every frame, every chunk.
+
+    `frames` (offset, length, plain length) are known from elsewhere, should its TOC be damaged.
+    """
+
+def paths(map: FileMap, damaged: Sequence[tuple[str, int, int]], limit: int) -> tuple[list[bytes], int]:
+    """Return the paths in the pages brought so far that need one of `damaged` (pack, offset, inner), and how many."""
+
+def pages(map: FileMap) -> list[tuple[str, int, bytes]]:
+    """Return digest, size and path of the first entry of each page."""
+
+def fragment_packs(fragment: bytes) -> list[str]:
+    """Return the packs that an index fragment names.
+
+    Raises:
+        CorruptError: `damaged`.
+        FormatError: `format-newer`.
+    """
+
+def redirect_packs(redirect: bytes) -> list[str]:
+    """Return the packs that a redirect names; errors as `fragment_packs`."""

@@ -1,0 +1,108 @@
+"""`sapwood verify`: is everything there that the refs of a store need?"""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from sapwood.cli import show
+from sapwood.cli.command import Command, add_json
+
+if TYPE_CHECKING:
+    from sapwood.upkeep.survey import Damage
+
+# The exit code of a CorruptError.
+_DAMAGED = 5
+
+
+def percentage(text: str) -> float:
+    """Read `25` or `25%`."""
+    number = float(text.removesuffix("%"))
+    if not 0 <= number <= 100:
+        raise argparse.ArgumentTypeError(f"{text}: not from 0 to 100 percent")
+    return number
+
+
+def damage_record(damage: Damage) -> dict[str, object]:
+    """Return a damage as it stands in JSON."""
+    return {
+        "key": damage.key,
+        "found": damage.found,
+        "refs": sorted(damage.refs),
+        "paths": [show.text(path) for path in damage.paths],
+        "morePaths": damage.more,
+    }
+
+
+def show_damage(damage: Damage) -> None:
+    """Print a damage: what is wrong, then who needs it."""
+    show.line(f"{damage.key}")
+    show.line(f"  {damage.found}")
+    if damage.refs:
+        show.line(f"  needed by: {', '.join(sorted(damage.refs))}")
+    for path in damage.paths:
+        show.line("  ", path)
+    if damage.more:
+        show.line(f"  and {show.counted(damage.more, 'path')} more")
+
+
+def _configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("store", metavar="STORE_URL", nargs="?", help="the store (default: the default store)")
+    parser.add_argument(
+        "--read-data",
+        type=percentage,
+        default=0.0,
+        metavar="N%",
+        help="read so many of the packs whole, chosen at random",
+    )
+    add_json(parser)
+
+
+def _verify(arguments: argparse.Namespace) -> int:
+    from sapwood import places
+    from sapwood.store import open_store
+    from sapwood.upkeep.verify import verify
+
+    store = open_store(arguments.store or places.default_store())
+    verified = verify(store, read_data=arguments.read_data)
+    code = _DAMAGED if verified.damages else 0
+    if arguments.json:
+        show.document(
+            {
+                "refs": verified.refs,
+                "snapshots": verified.snapshots,
+                "maps": verified.maps,
+                "pages": verified.pages,
+                "packs": verified.packs,
+                "packsRead": verified.packs_read,
+                "bytesRead": verified.bytes_read,
+                "fragments": verified.fragments,
+                "damages": [damage_record(damage) for damage in verified.damages],
+                "seconds": round(verified.seconds, 6),
+            }
+        )
+        return code
+    for damage in verified.damages:
+        show_damage(damage)
+    show.talk(
+        f"looked at: {show.counted(verified.refs, 'ref')}, {show.counted(verified.snapshots, 'snapshot')},"
+        f" {show.counted(verified.maps, 'file map')} of {show.counted(verified.pages, 'page')},"
+        f" {show.counted(verified.packs, 'pack')}, {show.counted(verified.fragments, 'fragment')}"
+    )
+    show.talk(f"read whole: {show.counted(verified.packs_read, 'pack')}, {show.exact(verified.bytes_read)}")
+    if verified.damages:
+        show.talk(f"damaged: {show.counted(len(verified.damages), 'object')}; what can be healed is by: sapwood repair")
+    return code
+
+
+COMMANDS = {
+    "verify": Command(
+        _configure,
+        _verify,
+        """
+        sapwood verify s3://bucket/trees          file maps in full, packs by what they say they hold
+        sapwood verify --read-data 10%            and a tenth of the packs to the last byte
+        sapwood verify --read-data 100 --json     everything
+        """,
+    ),
+}

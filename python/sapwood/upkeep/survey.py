@@ -1,0 +1,196 @@
+"""Survey: from the refs of a store down to the last page, everything that is needed, and what of it cannot be read.
+
+Promise: no damage ends a survey; each is noted under the key of the object, with the refs that need it. Every page of a
+file map is read once however many snapshots share it. Not here: the packs themselves (`verify`), healing (`repair`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from sapwood._core.filemap import FileMap, Frame
+from sapwood._core.upkeep import Needs, pages, paths
+from sapwood.digests import MapDigest, PackName, SnapshotDigest, parse_digest
+from sapwood.errors import CorruptError, FormatError, InvalidInputError, NotFoundError
+from sapwood.fetch import load_map, read_frames
+from sapwood.store.base import Listed
+from sapwood.store.history import of_ref
+from sapwood.store.keys import PACKS, map_key, pack_key, pack_name, ref_key, snapshot_key
+from sapwood.store.ref import Ref
+from sapwood.store.snapshot import Snapshot
+from sapwood.store.store import Store
+from sapwood.store.waiting import each
+
+__all__ = ["SHOWN", "Damage", "Survey", "snapshots_listed"]
+
+SHOWN = 10
+"""Paths that a damage names at most."""
+
+_DAMAGES = (CorruptError, NotFoundError, FormatError)
+_SNAPSHOT = re.compile(r"snapshots/([0-9a-f]{64})\.json\Z")
+# Pages at a time: some MB.
+_PAGES = 64
+
+
+@dataclass
+class Damage:
+    """What is wrong with one object, and who needs it. `paths` are the first ones; `more` were not listed."""
+
+    key: str
+    found: str
+    refs: set[str] = field(default_factory=set)
+    paths: list[bytes] = field(default_factory=list)
+    more: int = 0
+
+
+@dataclass
+class _Mapped:
+    """A file map that is needed: of which snapshot, and by which refs."""
+
+    snapshot: Snapshot
+    refs: set[str]
+
+
+class Survey:
+    """What `look` found. Several refs may stand for one snapshot, several snapshots for one map."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.damages: dict[str, Damage] = {}
+        self.refs = 0
+        self.snapshots: dict[SnapshotDigest, set[str]] = {}
+        """Each with the refs whose histories hold it."""
+        self.pages = 0
+        self.needs = Needs()
+        self.packs: dict[PackName, Listed] = {}
+        """Those that are there."""
+        self.maps: dict[MapDigest, _Mapped] = {}
+        self.users: dict[str, set[str]] = {}
+        """Refs that need a pack."""
+        self._seen: set[str] = set()
+
+    def look(self) -> None:
+        """Read refs, histories, snapshots, file maps and pages.
+
+        Raises:
+            InvalidInputError: `cannot-list`, `read-only-store`: the place has no listings.
+            UnavailableError, DeniedError: the place does not answer, or refuses to.
+        """
+        listed = self.store._collecting().listed(PACKS)
+        self.packs = {name: found for found in listed if (name := pack_name(found.key))}
+        refs, unreadable = self.store.sound_refs()
+        self.refs = len(refs) + len(unreadable)
+        for error in unreadable:
+            self.note(ref_key(error.ref), str(error), [error.ref])
+        for ref in refs:
+            for snapshot in self._history(ref):
+                mapped = self.maps.setdefault(snapshot.map, _Mapped(snapshot, set()))
+                mapped.refs.add(ref.name)
+        for digest, mapped in self.maps.items():
+            for pack in mapped.snapshot.packs:
+                self.users.setdefault(pack, set()).update(mapped.refs)
+            self._look_at_map(digest, mapped)
+
+    def note(self, key: str, found: str, refs: Iterable[str] = ()) -> Damage:
+        """Note a damage; of one object the first counts."""
+        damage = self.damages.setdefault(key, Damage(key, found))
+        damage.refs.update(refs)
+        return damage
+
+    def note_places(self, pack: str, found: str, lost: Iterable[tuple[int, int]]) -> Damage:
+        """Note that a pack is not what it should be, and name the files that need what is lost: (offset, inner)."""
+        damage = self.note(pack_key(PackName(pack)), found, self.users.get(pack, ()))
+        places = [(pack, offset, inner) for offset, inner in lost]
+        for mapped in self.maps.values() if places else ():
+            if len(damage.paths) >= SHOWN:
+                break
+            if pack not in mapped.snapshot.packs:
+                continue
+            with contextlib.suppress(*_DAMAGES):
+                file_map = load_map(self.store, mapped.snapshot, pages=False)
+                self.bring(file_map, range(len(file_map.pages())))
+                named, count = paths(file_map, places, SHOWN)
+                new = [path for path in named if path not in damage.paths]
+                damage.paths += new[: SHOWN - len(damage.paths)]
+                damage.more = max(damage.more, count - len(damage.paths))
+        return damage
+
+    def bring(self, file_map: FileMap, wanted: Iterable[int]) -> dict[int, CorruptError | FormatError | NotFoundError]:
+        """Bring pages of a map; return what is wrong with those that cannot be brought."""
+        frames = file_map.pages()
+        found: dict[int, CorruptError | FormatError | NotFoundError] = {}
+
+        def bring(page: int) -> None:
+            frame = frames[page]
+            try:
+                try:
+                    self._bring(file_map, page, frame)
+                except (CorruptError, FormatError):  # the way may be to blame
+                    self._bring(file_map, page, frame)
+            except _DAMAGES as error:
+                found[page] = error
+
+        each(bring, list(wanted))
+        return found
+
+    def _bring(self, file_map: FileMap, page: int, frame: Frame) -> None:
+        [(_, stored)] = read_frames(self.store, [frame])
+        file_map.add_page(page, stored)
+
+    def _history(self, ref: Ref) -> Iterator[Snapshot]:
+        """Yield what can be read of a ref's history; note what cannot."""
+
+        def read(digest: SnapshotDigest) -> Snapshot:
+            self.snapshots.setdefault(digest, set()).add(ref.name)
+            try:
+                return self.store.read_snapshot(digest)
+            except _DAMAGES as error:
+                self.note(snapshot_key(digest), str(error), [ref.name])
+                raise
+
+        try:
+            yield from of_ref(ref, read)
+        except _DAMAGES:
+            # What was kept of it does not hang on the chain that is broken.
+            for digest in ref.kept:
+                with contextlib.suppress(*_DAMAGES):
+                    yield read(digest)
+
+    def _look_at_map(self, digest: MapDigest, mapped: _Mapped) -> None:
+        try:
+            file_map = load_map(self.store, mapped.snapshot, pages=False)
+        except _DAMAGES as error:
+            self.note(map_key(digest), str(error), mapped.refs)
+            return
+        told, frames = pages(file_map), file_map.pages()
+        new = [number for number, (page, _, _) in enumerate(told) if page not in self._seen]
+        self._seen.update(page for page, _, _ in told)
+        self.needs.add(file_map)
+        for at in range(0, len(new), _PAGES):
+            wanted = new[at : at + _PAGES]
+            # A map of its own, so that no more pages are in memory than are looked at.
+            part = load_map(self.store, mapped.snapshot, pages=False)
+            for number, wrong in sorted(self.bring(part, wanted).items()):
+                shown = told[number][2] or b"."
+                found = f"a page of file map {digest[:19]} cannot be read: {wrong}"
+                damage = self.note(pack_key(PackName(frames[number].pack)), found, mapped.refs)
+                if len(damage.paths) < SHOWN:
+                    damage.paths.append(shown)
+                else:
+                    damage.more += 1
+            self.needs.add(part)
+            self.pages += len(wanted)
+
+
+def snapshots_listed(store: Store) -> list[SnapshotDigest]:
+    """Return all snapshots that are there, also those of no history."""
+    keys = store._collecting().list("snapshots")
+    found = []
+    for key in keys:
+        if name := _SNAPSHOT.match(key):
+            with contextlib.suppress(InvalidInputError):
+                found.append(parse_digest(SnapshotDigest, f"sha256:{name.group(1)}"))
+    return found
