@@ -13,12 +13,17 @@ from benchmarks.claims import (
     compared,
     demo,
     edit,
+    fresh,
+    large,
     million,
     mount,
+    pull,
     push,
+    requests,
     startup,
     ten_million,
     unchanged,
+    versions,
     watched,
 )
 from benchmarks.corpus import BUILD
@@ -35,13 +40,35 @@ _GROUPS = {
         "compared": compared,
         "ten-million": ten_million,
     },
-    "Push": {"push": push, "edit": edit},
+    "Push": {
+        "push": push,
+        "edit": edit,
+        "fresh": fresh,
+        "large": large,
+        "versions": versions,
+        "requests": requests,
+    },
+    "Pull": {"pull": pull},
     "Mount": {"mount": mount, "demo": demo},
 }
 _CLAIMS = {name: claim for claims in _GROUPS.values() for name, claim in claims.items()}
 # Takes half an hour, 13 million inodes and 12 GB of memory for the kernel's caches.
 _ONLY_WHEN_NAMED = {"ten-million"}
-_IN_README = ("startup", "unchanged", "million", "cold", "push", "edit", "mount", "demo")
+_IN_README = (
+    "startup",
+    "unchanged",
+    "million",
+    "cold",
+    "push",
+    "edit",
+    "fresh",
+    "large",
+    "versions",
+    "requests",
+    "pull",
+    "mount",
+    "demo",
+)
 
 
 def main() -> int:

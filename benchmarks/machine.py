@@ -23,6 +23,9 @@ def machine() -> str:
             f"Python {platform.python_version()}",
             f"linux-source-6.1 {package_version()}",
             _first("restic", "version").split(" compiled")[0],
+            _first("borg", "--version"),
+            _first("casync", "--version"),
+            _first("zstd", "--version").partition(",")[0].replace("*** Zstandard CLI (64-bit) v", "zstd "),
             _first("git", "--version").replace(" version", ""),
         ]
     )

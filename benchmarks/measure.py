@@ -36,13 +36,14 @@ class Timed(Protocol):
 
 @dataclass(frozen=True)
 class Case:
-    """A command, what must be made before each run, and what of it is read from stdin."""
+    """A command, what must be made before each run, what of it is read from stdin, and where its stdout goes."""
 
     name: str
     command: Sequence[Word]
     before: Callable[[], object] = lambda: None
     environment: Mapping[str, str] = field(default_factory=dict)
     reads: Path = Path(os.devnull)
+    says: Path = Path(os.devnull)
 
     def prepare(self) -> object:
         """See `Timed`."""
@@ -50,13 +51,13 @@ class Case:
 
     def run(self) -> tuple[float, int]:
         """Run the command, whole; what it says is shown if it fails."""
-        with tempfile.TemporaryFile("w+") as talk, self.reads.open("rb") as read:
+        with tempfile.TemporaryFile("w+") as talk, self.reads.open("rb") as read, self.says.open("wb") as said:
             began = time.perf_counter()
             process = subprocess.Popen(
                 self.command,
                 env={**os.environ, **self.environment},
                 stdin=read,
-                stdout=subprocess.DEVNULL,
+                stdout=said,
                 stderr=talk,
             )
             _, status, usage = os.wait4(process.pid, 0)
@@ -133,6 +134,16 @@ def at_most(claim: str, ours: Times, peer: Times | None, milliseconds: float) ->
 def memory(claim: str, peak: float, bound: float) -> Figure:
     """Return the row of a claim about a peak of memory in bytes; `bound` is in MB."""
     return Figure(claim, f"{peak / 1e6:.0f} MB", "", peak / 1e6, bound, "MB")
+
+
+def sizes(claim: str, ours: int, peer: int, bound: float | None) -> Figure:
+    """Return the row of a claim about a ratio of bytes."""
+    return Figure(claim, shown(ours), shown(peer), ours / peer, bound)
+
+
+def shown(size: float) -> str:
+    """Return bytes as text."""
+    return f"{size / 1e6:.0f} MB" if size >= 10e6 else f"{size / 1e3:.0f} KB"
 
 
 def stored_bytes(place: Path) -> int:

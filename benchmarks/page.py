@@ -21,6 +21,9 @@ Written by `make bench`, which measures all but `ten-million`; `make bench CLAIM
 named, and leaves the other sections as they are. Times are medians (and spans) of whole processes that took turns in
 one run, on a warm page cache; a bound that is missed is set in bold.
 
+A push is durable when it ends, and so are the peers that it is measured beside (benchmarks/peers.py). desync is not
+among them: the Go module proxy refuses it to `go install`. casync stands for it, which made its format.
+
 The corpus is Debian's linux-source-6.1, unpacked, its .gitignore files removed; the trees of a million files and more
 are generated (benchmarks/generated.py).
 """

@@ -56,8 +56,13 @@ tests() {
 bench() {
     build
     mount
-    need restic restic
     need git git
+    need restic restic
+    need borg borgbackup
+    need casync casync
+    need tar tar
+    need zstd zstd
+    need nginx nginx-light
     need xz xz-utils
 }
 

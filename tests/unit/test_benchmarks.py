@@ -1,11 +1,14 @@
 """The page of figures keeps what was not measured this time, and shows what misses its bound."""
 
+import zlib
 from pathlib import Path
 
 import pytest
 
 from benchmarks import page
+from benchmarks.edits import drawn, edits, files
 from benchmarks.generated import MILLION, TEN_MILLION, Shape, edited_twin, generated
+from benchmarks.large import change, large_file
 from benchmarks.measure import Figure
 
 GROUPS = {"Index": ["cold", "unchanged"], "Push": ["push"]}
@@ -80,3 +83,44 @@ def test_generated_trees_have_the_files_they_say_and_twins_differ_in_ten(
 
 def test_the_large_trees_are_as_large_as_the_claims_say() -> None:
     assert (MILLION.all_files, TEN_MILLION.all_files) == (1_000_000, 10_000_000)
+
+
+def test_edits_differ_each_time_and_are_undone_at_the_end(tmp_path: Path) -> None:
+    for name in ("a", "b/c"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(name)
+    (tmp_path / "link").symlink_to("a")
+    assert files(tmp_path) == [tmp_path / "a", tmp_path / "b/c"]
+    seen = set()
+    with edits(files(tmp_path)) as edited:
+        for _ in range(3):
+            edited.again()
+            seen.add((tmp_path / "a").read_text())
+            assert (tmp_path / "b/c").read_text() != "b/c"
+    assert len(seen) == 3
+    assert [path.read_text() for path in files(tmp_path)] == ["a", "b/c"]
+
+
+def test_the_files_of_a_seed_are_the_same_each_time(tmp_path: Path) -> None:
+    for number in range(20):
+        (tmp_path / str(number)).touch()
+    assert drawn(tmp_path, 5, seed=1) == drawn(tmp_path, 5, seed=1)
+    assert drawn(tmp_path, 5, seed=1) != drawn(tmp_path, 5, seed=2)
+
+
+def test_the_large_file_is_half_text_half_random_and_never_repeats(tmp_path: Path) -> None:
+    text = tmp_path / "text"
+    text.write_bytes(b"the text of the corpus\n" * 30)
+    run = 4096
+    for name in ("one", "two"):
+        large_file(tmp_path / name, [text], 5 * run, run)
+    content = (tmp_path / "one").read_bytes()
+    assert content == (tmp_path / "two").read_bytes()
+    runs = [content[at : at + run] for at in range(0, len(content), run)]
+    assert [len(zlib.compress(run)) > 4000 for run in runs] == [False, True, False, True, False]
+    assert len(runs) == len(set(runs)) == 5
+    change(tmp_path / "two", 2 * run, 100)
+    changed = (tmp_path / "two").read_bytes()
+    assert len(changed) == len(content)
+    assert (changed[: 2 * run], changed[2 * run + 100 :]) == (content[: 2 * run], content[2 * run + 100 :])
+    assert changed != content
