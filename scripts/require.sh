@@ -50,6 +50,9 @@ tests() {
     need git git
     need patch patch
     need strace strace
+    need nginx nginx-light
+    need setpriv util-linux
+    sh "$(dirname "$0")/install-peers.sh"
     [ "$(id -u)" != 0 ] || need mkfs.ext4 e2fsprogs
 }
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support import s3server
-from tests.support.storeplaces import HttpPlace, LocalPlace, S3Place
+from tests.support import gcsserver, peers, s3server
+from tests.support.storeplaces import BucketPlace, HttpPlace, LocalPlace, S3Place
 from tests.support.webserver import serving
 
 
@@ -51,3 +52,72 @@ def http_place(tmp_path: Path) -> Iterator[HttpPlace]:
     root.mkdir()
     with serving(root) as url:
         yield HttpPlace(root, url)
+
+
+@pytest.fixture
+def nginx_place(tmp_path: Path) -> Iterator[HttpPlace]:
+    """A directory behind nginx."""
+    root, work = tmp_path / "served", tmp_path / "nginx"
+    root.mkdir()
+    work.mkdir()
+    with peers.nginx(root, work) as url:
+        yield HttpPlace(root, url)
+
+
+@pytest.fixture(scope="session")
+def versitygw(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
+    """A running versitygw: the directory whose folders are its buckets, and its URL."""
+    data = tmp_path_factory.mktemp("versitygw") / "data"
+    data.mkdir()
+    with peers.versitygw(data) as url:
+        yield data, url
+
+
+@pytest.fixture
+def versitygw_place(versitygw: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> BucketPlace:
+    """A prefix in a new bucket of versitygw, with the environment that reaches it."""
+    from obstore.store import S3Store
+
+    data, url = versitygw
+    bucket = f"test-{secrets.token_hex(6)}"
+    (data / bucket).mkdir()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", url)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", peers.KEYS[0])
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", peers.KEYS[1])
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    client = S3Store(bucket, prefix="some/prefix", client_options={"allow_http": True})
+    return BucketPlace(f"s3://{bucket}/some/prefix", client)
+
+
+@pytest.fixture(scope="session")
+def azurite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a running azurite."""
+    with peers.azurite(tmp_path_factory.mktemp("azurite")) as url:
+        yield url
+
+
+@pytest.fixture
+def azure_place(azurite: str, monkeypatch: pytest.MonkeyPatch) -> BucketPlace:
+    """A prefix in a new container of azurite, with the environment that reaches it."""
+    from obstore.store import AzureStore
+
+    container = f"test-{secrets.token_hex(6)}"
+    peers.make_container(azurite, container)
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_NAME", peers.ACCOUNT)
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_KEY", peers.ACCOUNT_KEY)
+    monkeypatch.setenv("AZURE_STORAGE_ENDPOINT", azurite)
+    client = AzureStore(container, prefix="some/prefix", client_options={"allow_http": True})
+    return BucketPlace(f"az://{container}/some/prefix", client)
+
+
+@pytest.fixture
+def gcs_place(monkeypatch: pytest.MonkeyPatch) -> Iterator[BucketPlace]:
+    """A prefix in a bucket of the stub of Google's service, with the environment that reaches it."""
+    from obstore.store import GCSStore
+
+    with gcsserver.serving() as server:
+        server.buckets["test-bucket"] = {}
+        monkeypatch.setenv("GOOGLE_BASE_URL", server.url)
+        monkeypatch.setenv("GOOGLE_BEARER_TOKEN", "of-the-tests")
+        client = GCSStore("test-bucket", prefix="some/prefix", client_options={"allow_http": True})
+        yield BucketPlace("gs://test-bucket/some/prefix", client)

@@ -1,7 +1,8 @@
 """Where sapwood keeps things and whom it talks to, as the environment says.
 
 Border: the only module below `cli` that reads the environment. Each place is read when asked for, never at import.
-Exception, on purpose: credentials for S3 are read from the usual `AWS_...` variables by obstore itself.
+Exception, on purpose: credentials are read from the usual `AWS_...`, `GOOGLE_...` and `AZURE_...` variables by obstore
+itself; here stands only what it does not know, or what decides before it is asked.
 """
 
 from __future__ import annotations
@@ -12,7 +13,22 @@ TYPE_CHECKING = False  # as typing has it, without the 5 ms that importing typin
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["cache_dir", "default_store", "index_dir", "s3_endpoint", "watch_dir"]
+__all__ = [
+    "aws_files",
+    "aws_has_keys",
+    "aws_has_role",
+    "aws_profile",
+    "azure_account",
+    "azure_connection",
+    "azure_endpoint",
+    "cache_dir",
+    "default_store",
+    "gcs_endpoint",
+    "index_dir",
+    "s3_endpoint",
+    "s3_region",
+    "watch_dir",
+]
 
 
 def cache_dir() -> Path:
@@ -39,10 +55,62 @@ def default_store() -> str:
 
 def s3_endpoint() -> str | None:
     """Return the URL of the S3 server to talk to, or None for Amazon's own."""
-    for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"):
-        if endpoint := os.environ.get(name):
-            return endpoint
-    return None
+    return _first("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
+
+
+def s3_region() -> str | None:
+    """Return the region of the S3 server."""
+    return _first("AWS_REGION", "AWS_DEFAULT_REGION")
+
+
+def aws_profile() -> tuple[str, bool]:
+    """Return the name of the profile in force, and whether somebody named it."""
+    named = _first("AWS_PROFILE", "AWS_DEFAULT_PROFILE")
+    return named or "default", named is not None
+
+
+def aws_files() -> tuple[str, str]:
+    """Return where profiles are: the file of credentials, and that of everything else."""
+    home = os.path.expanduser("~")
+    return (
+        os.environ.get("AWS_SHARED_CREDENTIALS_FILE") or os.path.join(home, ".aws", "credentials"),
+        os.environ.get("AWS_CONFIG_FILE") or os.path.join(home, ".aws", "config"),
+    )
+
+
+def aws_has_keys() -> bool:
+    """Say whether the environment itself has keys, which come before any profile."""
+    return bool(os.environ.get("AWS_ACCESS_KEY_ID"))
+
+
+def aws_has_role() -> bool:
+    """Say whether the environment names a token to become a role with, as on Kubernetes."""
+    return bool(os.environ.get("AWS_WEB_IDENTITY_TOKEN_FILE"))
+
+
+def gcs_endpoint() -> str | None:
+    """Return the URL of the server that speaks for Google's, or None for Google's own."""
+    return _first("GOOGLE_BASE_URL")
+
+
+def azure_connection() -> str:
+    """Return the connection string of a storage account, or nothing."""
+    return os.environ.get("AZURE_STORAGE_CONNECTION_STRING", "")
+
+
+def azure_account() -> str | None:
+    """Return the name of the storage account."""
+    return _first("AZURE_STORAGE_ACCOUNT_NAME", "AZURE_STORAGE_ACCOUNT")
+
+
+def azure_endpoint() -> str | None:
+    """Return the URL of the Blob service, or None for the account's own."""
+    return _first("AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT")
+
+
+def _first(*names: str) -> str | None:
+    """Return the first of these variables that is not empty."""
+    return next((value for name in names if (value := os.environ.get(name))), None)
 
 
 def _cache() -> str:

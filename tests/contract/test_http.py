@@ -21,6 +21,18 @@ class TestHttpObjects(ReadObjectsContract):
         return http_place
 
 
+class TestNginxObjects(ReadObjectsContract):
+    @pytest.fixture
+    def place(self, nginx_place: HttpPlace) -> Place:
+        return nginx_place
+
+
+class TestNginxStore(StoreContract):
+    @pytest.fixture
+    def place(self, nginx_place: HttpPlace) -> Place:
+        return nginx_place
+
+
 class TestHttpStore(StoreContract):
     @pytest.fixture
     def place(self, http_place: HttpPlace) -> Place:

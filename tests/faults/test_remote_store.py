@@ -25,7 +25,7 @@ from sapwood.errors import (
     SapwoodError,
     UnavailableError,
 )
-from sapwood.store import open_store
+from sapwood.store import attempts, open_store
 from sapwood.store.http import HttpObjects
 from sapwood.store.remote import RemoteObjects
 from sapwood.store.s3 import S3Objects
@@ -40,19 +40,10 @@ PYTHON = Path(__file__).resolve().parents[2] / "python"
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Try each request twice only, and wait a moment only."""
-    from datetime import timedelta
-
-    from sapwood.store import http, remote, s3
-
-    retries = {**remote.retries(), "max_retries": 1}
-
-    def options(*, allow_http: bool) -> dict[str, object]:
-        return {"allow_http": allow_http, "timeout": timedelta(milliseconds=300)}
-
-    for module in (http, s3):
-        monkeypatch.setattr(module, "retries", lambda: retries)
-        monkeypatch.setattr(module, "reading_options", options)
-    monkeypatch.setattr(s3, "writing_options", options)
+    monkeypatch.setattr(attempts, "ATTEMPTS", 2)
+    for name in ("QUIET_S", "WRITE_S"):
+        monkeypatch.setattr(attempts, name, 0.3)
+    monkeypatch.setattr(attempts, "FIRST_PAUSE_OF_THE_BUSY_S", 0.1)
 
 
 def fails(objects: RemoteObjects, expected: type[SapwoodError], kind: str) -> SapwoodError:

@@ -6,8 +6,11 @@ import secrets
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 from urllib.parse import quote
+
+if TYPE_CHECKING:
+    from obstore.store import ObjectStore
 
 _SOMEBODY = "AWS4-HMAC-SHA256 Credential=tester/20240229/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0"
 
@@ -96,3 +99,30 @@ class S3Place:
         request = urllib.request.Request(f"{self.server}/{quote(path)}", data=data, headers=headers, method=method)
         with urllib.request.urlopen(request, timeout=30) as reply:
             reply.read()
+
+
+@dataclass(frozen=True)
+class BucketPlace:
+    """A prefix in a bucket of a server that believes only what is signed; `client` is a way there of its own."""
+
+    url: str
+    client: ObjectStore
+
+    @property
+    def read_url(self) -> str:
+        return self.url
+
+    @property
+    def elsewhere(self) -> str:
+        """The URL of a bucket that does not exist."""
+        return f"{self.url.partition('://')[0]}://nobody-has-this/x"
+
+    def overwrite(self, key: str, data: bytes) -> None:
+        import obstore
+
+        obstore.put(self.client, key, data)
+
+    def remove(self, key: str) -> None:
+        import obstore
+
+        obstore.delete(self.client, key)

@@ -12,6 +12,7 @@ from sapwood.digests import SnapshotDigest
 from sapwood.errors import InvalidInputError
 from sapwood.store import Address, open_store
 from sapwood.store.objects import open_objects
+from sapwood.store.remote import RemoteObjects
 from tests.support.snapshots import digest, make_snapshot
 
 PIN = digest(SnapshotDigest, "A")
@@ -102,7 +103,6 @@ def test_what_is_no_address_is_refused_with_a_remedy(text: str, kind: str, hint:
         ("http://host/?x=1", "bad-store-url"),
         ("http://[bad", "bad-store-url"),
         ("https://ann:secret@host/x", "bad-store-url"),
-        ("gs://bucket/x", "store-kind-unknown"),
         ("ftp://host/x", "store-kind-unknown"),
     ],
 )
@@ -137,13 +137,22 @@ print([name for name in sys.modules if name.startswith("obstore")])
 def test_an_unencrypted_endpoint_is_used_only_where_its_url_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[bool] = []
 
-    def options(*, allow_http: bool) -> dict[str, bool]:
+    def options(*, allow_http: bool, **_: object) -> dict[str, bool]:
         asked.append(allow_http)
         return {"allow_http": allow_http}
 
-    monkeypatch.setattr("sapwood.store.s3.reading_options", options)
-    monkeypatch.setattr("sapwood.store.s3.writing_options", options)
-    for endpoint in ("https://s3.example", "http://127.0.0.1:9"):
-        monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
-        open_objects("s3://bucket/x")
-    assert asked == [False, False, True, True]
+    monkeypatch.setattr("sapwood.store.attempts.client_options", options)
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_NAME", "somebody")
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_KEY", "a2V5")
+    monkeypatch.setenv("GOOGLE_BEARER_TOKEN", "anything")
+    for variable, place in (
+        ("AWS_ENDPOINT_URL", "s3://bucket/x"),
+        ("GOOGLE_BASE_URL", "gs://bucket/x"),
+        ("AZURE_STORAGE_ENDPOINT", "az://bucket/x"),
+    ):
+        for endpoint in ("https://server.example", "http://127.0.0.1:9"):
+            monkeypatch.setenv(variable, endpoint)
+            objects = open_objects(place)[0]
+            assert isinstance(objects, RemoteObjects)
+            objects.client()
+    assert asked == [False, True] * 3

@@ -113,6 +113,10 @@ class WriteObjects(ReadObjects, Protocol):
         """
         ...
 
+    def limit_writes(self, grace_s: float) -> None:
+        """From now on let no put, swap or delete take effect later than a quarter of `grace_s` after it was called."""
+        ...
+
     def is_empty(self) -> bool:
         """Say whether there is nothing at all, not even something that is not ours."""
         ...

@@ -6,11 +6,15 @@ Border: plain servers have no listings and take no uploads: a ref is read by its
 from __future__ import annotations
 
 import hashlib
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from sapwood.errors import InvalidInputError
+from sapwood.store import attempts
 from sapwood.store.base import Version
-from sapwood.store.remote import RemoteObjects, reading_options, retries
+from sapwood.store.remote import RemoteObjects
+
+if TYPE_CHECKING:
+    from obstore.store import HTTPStore
 
 __all__ = ["HttpObjects"]
 
@@ -19,10 +23,16 @@ class HttpObjects(RemoteObjects):
     """Objects below an `http://` or `https://` URL; see `base.ReadObjects` for each method's promise."""
 
     def __init__(self, url: str) -> None:
-        from obstore.store import HTTPStore
+        def connect(_: float | None) -> HTTPStore:
+            from obstore.store import HTTPStore
 
-        options = reading_options(allow_http=url.startswith("http://"))
-        super().__init__(url, HTTPStore(url, client_options=options, retry_config=retries()))
+            options = attempts.client_options(allow_http=url.startswith("http://"))
+            return HTTPStore(url, client_options=options, retry_config=attempts.ONCE)
+
+        super().__init__(url, connect)
+
+    def renew(self) -> bool:
+        return False  # there are no credentials
 
     def list(self, prefix: str) -> NoReturn:
         raise InvalidInputError(

@@ -138,6 +138,9 @@ class LocalObjects:
                 self._place(final, data)
         return _version(data)
 
+    def limit_writes(self, grace_s: float) -> None:
+        """Nothing to do: a disk has no requests that are given up and take effect all the same."""
+
     def is_empty(self) -> bool:
         self.requests.count("list")
         with self._naming("."):

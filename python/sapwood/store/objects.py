@@ -1,6 +1,7 @@
 """From a URL to the place it names.
 
-A path (absolute, relative, or `file://`), `s3://bucket/prefix`, or `http://` and `https://`, which can only be read.
+A path (absolute, relative, or `file://`), `s3://bucket/prefix`, `gs://bucket/prefix`, `az://container/prefix`, or
+`http://` and `https://`, which can only be read.
 """
 
 from __future__ import annotations
@@ -11,14 +12,13 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 from sapwood.errors import InvalidInputError
 from sapwood.store.base import CollectObjects, ReadObjects, WriteObjects
-from sapwood.store.http import HttpObjects
 from sapwood.store.local import LocalObjects
-from sapwood.store.s3 import S3Objects
 
 __all__ = ["open_objects"]
 
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}\Z")
-_KNOWN = "a store is a path, file:///path, s3://bucket/prefix, http://host/path or https://host/path"
+_BUCKETS = ("s3", "gs", "az")
+_KNOWN = "a store is a path, file:///path, s3://bucket/prefix, gs://…, az://…, http://host/path or https://host/path"
 
 
 def open_objects(url: str) -> tuple[ReadObjects, WriteObjects | None, CollectObjects | None]:
@@ -44,11 +44,13 @@ def open_objects(url: str) -> tuple[ReadObjects, WriteObjects | None, CollectObj
         raise _bad(url, "a store's URL has no ? and no #")
     if parts.scheme == "file":
         return _all(_open_file(url, parts))
-    if parts.scheme == "s3":
-        return _all(_open_s3(url, parts))
+    if parts.scheme in _BUCKETS:
+        return _all(_open_bucket(url, parts))
     if parts.scheme in ("http", "https"):
         if not parts.netloc:
             raise _bad(url, "it names no host")
+        from sapwood.store.http import HttpObjects
+
         return HttpObjects(url.rstrip("/")), None, None
     raise InvalidInputError(
         f"{url}: stores of the kind {parts.scheme}:// are not known", kind="store-kind-unknown", hint=_KNOWN, store=url
@@ -61,13 +63,24 @@ def _open_file(url: str, parts: SplitResult) -> LocalObjects:
     return LocalObjects(Path(unquote(parts.path, errors="surrogateescape")))
 
 
-def _open_s3(url: str, parts: SplitResult) -> S3Objects:
+def _open_bucket(url: str, parts: SplitResult) -> CollectObjects:
     prefix = parts.path.strip("/")
     if not _BUCKET.match(parts.netloc):
         raise _bad(url, "it names no bucket")
     if any(part in ("", ".", "..") for part in prefix.split("/")) and prefix:
         raise _bad(url, "a prefix has no empty, . or .. parts")
-    return S3Objects(parts.netloc, prefix)
+    # Each is imported for itself: what waits for servers takes longer to import than a local push has.
+    if parts.scheme == "s3":
+        from sapwood.store.s3 import S3Objects
+
+        return S3Objects(parts.netloc, prefix)
+    if parts.scheme == "gs":
+        from sapwood.store.gcs import GcsObjects
+
+        return GcsObjects(parts.netloc, prefix)
+    from sapwood.store.azure import AzureObjects
+
+    return AzureObjects(parts.netloc, prefix)
 
 
 def _all(place: CollectObjects) -> tuple[ReadObjects, WriteObjects, CollectObjects]:

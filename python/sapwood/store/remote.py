@@ -1,63 +1,48 @@
 """Reading objects through obstore, alike for every kind of server.
 
-Promise: nothing hangs: a connection is given 5 s, silence 30 s, a request 5 minutes, and retries end after one; Ctrl-C
-is out at once (`waiting`). Not here: which server (`s3.py`, `http.py`). obstore is imported where it is used, for local
-stores do without it.
+Promise: nothing hangs (`attempts`), Ctrl-C is out at once (`waiting`), and every request is counted, those that are
+repeated as well. Not here: which server (`s3`, `gcs`, `azure`, `http`), writing (`bucket`). obstore is imported where
+it is used, for local stores do without it.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
-from datetime import timedelta
-from typing import TYPE_CHECKING
+import threading
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, TypeVar
 
 from sapwood.errors import CorruptError, NotFoundError
-from sapwood.store import faults, replies
+from sapwood.store import attempts, faults, replies
 from sapwood.store.base import LARGEST_OBJECT
-from sapwood.store.requests import Requests
+from sapwood.store.requests import Requests, Verb
 from sapwood.store.waiting import interruptible
 
 if TYPE_CHECKING:
-    from obstore.store import ClientConfig, ObjectStore, RetryConfig
+    from obstore import GetResult, ObjectMeta
+    from obstore.store import ObjectStore
 
-__all__ = ["RemoteObjects", "reading_options", "retries", "writing_options"]
+__all__ = ["Connect", "RemoteObjects"]
+
+_Result = TypeVar("_Result")
+
+Connect = Callable[[float | None], "ObjectStore"]
+"""Makes a client with the credentials of this moment: one that reads, or, given the seconds its requests may take, one
+that writes."""
 
 # Ranges closer than this are fetched as one: what 10 ms bring at 50 Mbit/s, less than a request of its own costs.
 _COALESCE = 64 * 1024
 
 
-def reading_options(*, allow_http: bool) -> ClientConfig:
-    """Limits of a request that brings bytes: silence ends it long before slowness does."""
-    return {**writing_options(allow_http=allow_http), "read_timeout": timedelta(seconds=30)}
-
-
-def writing_options(*, allow_http: bool) -> ClientConfig:
-    """Limits of a request that sends bytes, during which the server says nothing: a pack passes at 56 kB/s."""
-    return {
-        "allow_http": allow_http,
-        "connect_timeout": timedelta(seconds=5),
-        "timeout": timedelta(minutes=5),
-        "user_agent": "sapwood",
-    }
-
-
-def retries() -> RetryConfig:
-    """How often a request is tried again that a server or the way to it failed."""
-    return {
-        "max_retries": 5,
-        "retry_timeout": timedelta(seconds=60),
-        "backoff": {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=5), "base": 2},
-    }
-
-
 class RemoteObjects:
     """Objects read through an obstore client; see `base.ReadObjects` for each method's promise."""
 
-    def __init__(self, url: str, client: ObjectStore) -> None:
-        self._url = url
-        self._client = client
+    def __init__(self, url: str, connect: Connect) -> None:
         self.requests = Requests()
+        self._url = url
+        self._connect = connect
+        self._clients: dict[float | None, ObjectStore] = {}
+        self._guard = threading.Lock()
 
     @property
     def url(self) -> str:
@@ -70,71 +55,95 @@ class RemoteObjects:
         return self.get_ranges(key, [(offset, length)])[0]
 
     def get_ranges(self, key: str, ranges: list[tuple[int, int]]) -> list[bytes]:
-        import obstore
-
         for offset, length in ranges:
             faults.check_range(self.url, key, offset, length)
         wanted = [(offset, length) for offset, length in ranges if length]
         if not wanted:
             return [b""] * len(ranges)
-
-        def fetch() -> list[bytes]:
-            starts, lengths = [offset for offset, _ in wanted], [length for _, length in wanted]
-            self.requests.count("get", _joined(wanted))
-            fetched = obstore.get_ranges(self._client, key, starts=starts, lengths=lengths, coalesce=_COALESCE)
-            return [bytes(data) for data in fetched]
-
-        try:
-            with self.naming(key):
-                got = interruptible(fetch)
-        except CorruptError as error:
-            raise self._why_short(key, wanted) or error from error
-        if any(len(data) != length for data, (_, length) in zip(got, wanted, strict=True)):
-            raise self._why_short(key, wanted) or faults.truncated(
-                self.url, key, sum(map(len, got)), sum(length for _, length in wanted)
-            )
-        found = iter(got)
+        found = iter(self._persist(lambda: self._get_ranges(key, wanted)))
         return [next(found) if length else b"" for _, length in ranges]
 
     def exists(self, key: str) -> bool:
         try:
             self._size(key)
-        except NotFoundError:
+        except NotFoundError as error:
+            if error.kind != "object-missing":  # the whole bucket
+                raise
             return False
         return True
 
+    def version_of(self, meta: ObjectMeta) -> str:
+        """Return what changes when the object does, empty when the server does not say."""
+        return meta["e_tag"] or ""
+
+    def client(self, writing_s: float | None = None) -> ObjectStore:
+        """Return the client that reads, or the one whose requests may take so long to write."""
+        with self._guard:
+            if writing_s not in self._clients:
+                self._clients[writing_s] = self._connect(writing_s)
+            return self._clients[writing_s]
+
     @contextlib.contextmanager
-    def naming(self, key: str) -> Iterator[None]:
-        """Turn what obstore raises into our errors."""
+    def asking(self, verb: Verb, key: str, number: int = 1) -> Iterator[None]:
+        """Count requests, and turn what obstore raises into our errors."""
+        self.requests.count(verb, number)
         try:
             yield
         except Exception as error:
             raise replies.explained(error, self.url, key) from error
 
+    def _persist(self, attempt: Callable[[], _Result]) -> _Result:
+        return attempts.persist(attempt, self.renew)
+
+    def renew(self) -> bool:
+        """Forget the clients with their credentials; the next are made with those of then."""
+        with self._guard:
+            self._clients.clear()
+        return True
+
     def _get(self, key: str) -> tuple[bytes, str]:
-        """Return a whole object and its ETag, empty when the server gives none."""
+        """Return a whole object and its version."""
         import obstore
 
-        def fetch() -> tuple[bytes | int, str]:
-            self.requests.count("get")
-            reply = obstore.get(self._client, key)
-            size = reply.meta["size"]
-            if size > LARGEST_OBJECT:
-                return size, ""
-            return bytes(reply.bytes()), reply.meta["e_tag"] or ""
+        def attempt() -> tuple[bytes, str]:
+            with self.asking("get", key):
+                reply: GetResult = interruptible(lambda: obstore.get(self.client(), key), attempts.QUIET_S)
+                size = reply.meta["size"]
+                if size > LARGEST_OBJECT:
+                    raise faults.too_large(self.url, key, size)
+                data = interruptible(lambda: bytes(reply.bytes()), attempts.reading_s(size))
+                if len(data) != size:
+                    raise faults.truncated(self.url, key, len(data), size)
+                return data, self.version_of(reply.meta)
 
-        with self.naming(key):
-            got, tag = interruptible(fetch)
-        if isinstance(got, int):
-            raise faults.too_large(self.url, key, got)
-        return got, tag
+        return self._persist(attempt)
+
+    def _get_ranges(self, key: str, wanted: list[tuple[int, int]]) -> list[bytes]:
+        import obstore
+
+        starts, lengths = [offset for offset, _ in wanted], [length for _, length in wanted]
+
+        def fetch() -> list[bytes]:
+            fetched = obstore.get_ranges(self.client(), key, starts=starts, lengths=lengths, coalesce=_COALESCE)
+            return [bytes(data) for data in fetched]
+
+        try:
+            with self.asking("get", key, _joined(wanted)):
+                got = interruptible(fetch, attempts.reading_s(sum(lengths)))
+        except CorruptError as error:
+            raise self._why_short(key, wanted) or error from error
+        if any(len(data) != length for data, (_, length) in zip(got, wanted, strict=True)):
+            raise self._why_short(key, wanted) or faults.truncated(self.url, key, sum(map(len, got)), sum(lengths))
+        return got
 
     def _size(self, key: str) -> int:
         import obstore
 
-        self.requests.count("head")
-        with self.naming(key):
-            return interruptible(lambda: obstore.head(self._client, key))["size"]
+        def attempt() -> int:
+            with self.asking("head", key):
+                return interruptible(lambda: obstore.head(self.client(), key), attempts.QUIET_S)["size"]
+
+        return self._persist(attempt)
 
     def _why_short(self, key: str, wanted: list[tuple[int, int]]) -> CorruptError | None:
         """After a short reply: the error if the object itself is too short, None if only the reply was."""

@@ -27,9 +27,33 @@ _OS_SAYS = re.compile(r'\b(?:message|error): "([^"\\]{1,120})"')
 _GENERIC = re.compile(r"^Generic \w+ error: ")
 _DUMP = "\n\nDebug source:"
 
-_CREDENTIALS = "export AWS_ACCESS_KEY_ID=... AWS_SECRET_ACCESS_KEY=..."
-# Where Amazon's machines and containers are asked for credentials when none were given.
-_CREDENTIAL_SERVERS = ("/latest/api/token", "/latest/meta-data/iam", "//169.254.170.2/", "//169.254.170.23/")
+# Replies of 409 that say nothing of the object, only that somebody else was at it.
+_PASSING = ("ConditionalRequestConflict", "OperationAborted")
+
+# What to do, and what was tried, by the kind of the place.
+_CREDENTIALS = {
+    "s3": (
+        "export AWS_ACCESS_KEY_ID=... AWS_SECRET_ACCESS_KEY=...",
+        "the environment, ~/.aws, the container's and the machine's own",
+    ),
+    "gs": (
+        "export GOOGLE_APPLICATION_CREDENTIALS=FILE, or gcloud auth application-default login",
+        "the environment, gcloud's login, the machine's own",
+    ),
+    "az": (
+        "export AZURE_STORAGE_ACCOUNT_KEY=..., or AZURE_STORAGE_CONNECTION_STRING=...",
+        "the environment, the machine's own",
+    ),
+}
+# Where machines and containers are asked for credentials when none were given.
+_CREDENTIAL_SERVERS = (
+    "/latest/api/token",
+    "/latest/meta-data/iam",
+    "//169.254.170.2/",
+    "//169.254.170.23/",
+    "/computeMetadata/",
+    "/metadata/identity/",
+)
 
 
 def explained(error: Exception, url: str, key: str) -> SapwoodError:
@@ -38,14 +62,22 @@ def explained(error: Exception, url: str, key: str) -> SapwoodError:
 
     if isinstance(error, SapwoodError):
         return error
+    if isinstance(error, TimeoutError):
+        return UnavailableError(f"{url}: {key}: no reply in time", kind="store-unreachable", store=url, key=key)
     text = str(error)
     place = {"store": url, "key": key}
     status = _status(text)
     code = _found(_CODE, text)
     if any(server in text for server in _CREDENTIAL_SERVERS):
-        return DeniedError(f"{url}: no credentials were found", kind="credentials-missing", hint=_CREDENTIALS, **place)
-    if code == "NoSuchBucket":
+        hint, tried = _CREDENTIALS[url.partition("://")[0]]
+        return DeniedError(
+            f"{url}: no credentials were found; tried: {tried}", kind="credentials-missing", hint=hint, **place
+        )
+    if code in ("NoSuchBucket", "ContainerNotFound"):
         return NotFoundError(f"{url}: there is no such bucket", kind="bucket-missing", **place)
+    if code in _PASSING:
+        said = f"the server replied {status} {code}"
+        return UnavailableError(f"{url}: {key}: {said}", kind="store-unreachable", store=url, key=key)
     if isinstance(error, FileNotFoundError):
         return faults.missing(url, key)
     if isinstance(error, exceptions.PermissionDeniedError | exceptions.UnauthenticatedError) or status in (401, 403):
@@ -58,7 +90,7 @@ def explained(error: Exception, url: str, key: str) -> SapwoodError:
         return InvalidInputError(
             f"{url}: the server ignores byte ranges", kind="no-ranges", hint="serve it from one that has them", **place
         )
-    if status == 416:
+    if status == 416 or "Wanted range starting at" in text:
         return CorruptError(f"{url}: {key} is cut short: a range lies past its end", kind="object-short", **place)
     if isinstance(error, exceptions.BaseError):
         slow_down = status in (429, 503)
@@ -66,6 +98,7 @@ def explained(error: Exception, url: str, key: str) -> SapwoodError:
             f"{url}: {key}: {_why(text, status, code)}",
             kind="store-unreachable",
             retry_after_s=5.0 if slow_down else 1.0,
+            may_pass=status is None or status in (408, 429) or status >= 500,
             **place,
         )
     return InternalError(f"{url}: {key}: {type(error).__name__}: {_first(text)}", kind="obstore-refused", **place)

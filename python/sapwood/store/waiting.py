@@ -22,13 +22,17 @@ _Result = TypeVar("_Result")
 _AT_ONCE = 8
 
 
-def interruptible(call: Callable[[], _Result]) -> _Result:
-    """Return what `call` returns; from the main thread, wait for it from outside."""
-    if threading.current_thread() is not threading.main_thread():
+def interruptible(call: Callable[[], _Result], within_s: float | None = None) -> _Result:
+    """Return what `call` returns; from the main thread, or for a limited time, wait for it from outside.
+
+    Raises:
+        TimeoutError: `within_s` seconds passed; what `call` then returns, nobody hears.
+    """
+    if within_s is None and threading.current_thread() is not threading.main_thread():
         return call()
     outcome: Future[_Result] = Future()
     _start(lambda: _settle(outcome, call))
-    return outcome.result()
+    return outcome.result(within_s)
 
 
 def each(call: Callable[[_Item], _Result], items: Sequence[_Item], *, at_once: int = _AT_ONCE) -> list[_Result]:
