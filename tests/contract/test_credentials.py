@@ -20,7 +20,9 @@ from tests.support.storeplaces import BucketPlace
 A = digest(SnapshotDigest, "A")
 VARIABLES = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_REGION", "AWS_DEFAULT_REGION",
              "AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_ENDPOINT_URL")  # fmt: skip
-OLD, NEW = ("old-key", "old-secret"), ("new-key", "new-secret")
+OLD = ("old-key", "old-secret")
+# A new secret is answered with 403, a new key with 404.
+NEW = [("old-key", "new-secret"), ("new-key", "new-secret")]
 
 
 @pytest.fixture
@@ -127,12 +129,13 @@ def opened(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple
         return store, data, port
 
 
+@pytest.mark.parametrize("new", NEW)
 def test_refused_credentials_are_read_anew_and_the_request_repeated(
-    opened: tuple[Store, Path, int], home: Path
+    opened: tuple[Store, Path, int], home: Path, new: tuple[str, str]
 ) -> None:
     store, data, port = opened
-    (home / "credentials").write_text("[default]\n" + keys(NEW))
-    with peers.versitygw(data, port=port, keys=NEW):
+    (home / "credentials").write_text("[default]\n" + keys(new))
+    with peers.versitygw(data, port=port, keys=new):
         before = store.requests()
         moved = store.move_ref("main", A, store.read_ref("main"))
         assert store.read_ref("main") == moved
@@ -141,9 +144,12 @@ def test_refused_credentials_are_read_anew_and_the_request_repeated(
         assert asked == {"get": 3, "put": 1, "list": 0, "head": 0, "delete": 0}
 
 
-def test_credentials_that_stay_refused_are_asked_for_once_more_only(opened: tuple[Store, Path, int]) -> None:
+@pytest.mark.parametrize("new", NEW)
+def test_credentials_that_stay_refused_are_asked_for_once_more_only(
+    opened: tuple[Store, Path, int], new: tuple[str, str]
+) -> None:
     store, data, port = opened
-    with peers.versitygw(data, port=port, keys=NEW):
+    with peers.versitygw(data, port=port, keys=new):
         before = store.requests()["get"]
         with pytest.raises(DeniedError) as denied:
             store.read_ref("main")

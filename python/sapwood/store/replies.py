@@ -27,6 +27,8 @@ _OS_SAYS = re.compile(r'\b(?:message|error): "([^"\\]{1,120})"')
 _GENERIC = re.compile(r"^Generic \w+ error: ")
 _DUMP = "\n\nDebug source:"
 
+# Refusals with another status than 403: Amazon's is 400 for a session that has ended, versitygw's 404 for a key.
+_REFUSED = ("ExpiredToken", "InvalidToken", "TokenRefreshRequired", "XAdminUserNotFound")
 # Replies of 409 that say nothing of the object, only that somebody else was at it.
 _PASSING = ("ConditionalRequestConflict", "OperationAborted")
 
@@ -78,6 +80,8 @@ def explained(error: Exception, url: str, key: str) -> SapwoodError:
     if code in _PASSING:
         said = f"the server replied {status} {code}"
         return UnavailableError(f"{url}: {key}: {said}", kind="store-unreachable", store=url, key=key)
+    if code in _REFUSED:
+        return DeniedError(f"{url}: {key}: access refused ({status} {code})", kind="store-denied", **place)
     if isinstance(error, FileNotFoundError):
         return faults.missing(url, key)
     if isinstance(error, exceptions.PermissionDeniedError | exceptions.UnauthenticatedError) or status in (401, 403):

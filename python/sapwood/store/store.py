@@ -66,6 +66,8 @@ class Store:
         self._objects = objects
         self._writer = writer
         self._collector = collector
+        if writer is not None:
+            writer.limit_writes(identity.grace_s)
         self._identity = identity
         self._local = LocalState(objects, (cache_dir or places.cache_dir()) / "stores" / identity.id)
 
