@@ -15,6 +15,7 @@ from sapwood.errors import InvalidInputError
 
 __all__ = [
     "ChunkDigest",
+    "ContentDigest",
     "MapDigest",
     "PackName",
     "SnapshotDigest",
@@ -29,9 +30,11 @@ TreeDigest = NewType("TreeDigest", str)
 ChunkDigest = NewType("ChunkDigest", str)
 SnapshotDigest = NewType("SnapshotDigest", str)
 MapDigest = NewType("MapDigest", str)
+ContentDigest = NewType("ContentDigest", str)
+"""Of a fence index without its first line: equal for two file maps of one content in one place."""
 PackName = NewType("PackName", str)
 
-_Digest = TypeVar("_Digest", TreeDigest, ChunkDigest, SnapshotDigest, MapDigest)
+_Digest = TypeVar("_Digest", TreeDigest, ChunkDigest, SnapshotDigest, MapDigest, ContentDigest)
 _PREFIX = "sha256:"
 _HEX = re.compile(r"[0-9a-f]{64}\Z")
 

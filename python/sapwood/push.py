@@ -8,28 +8,35 @@ from __future__ import annotations
 
 import builtins
 import os
-import pwd
+import secrets
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from sapwood import __version__
-from sapwood._core.push import Push
-from sapwood.digests import MapDigest, PackName, SnapshotDigest, TreeDigest
-from sapwood.errors import CorruptError, DeniedError, InvalidInputError, NotFoundError
+from sapwood._core.push import Push, merged
+from sapwood.basis import Basis, find_basis
+from sapwood.digests import ContentDigest, MapDigest, PackName, SnapshotDigest, TreeDigest
+from sapwood.errors import DeniedError, InvalidInputError, NotFoundError
 from sapwood.fetch import located
 from sapwood.progress import OnProgress, counter
-from sapwood.store.ref import check_ref_name
-from sapwood.store.snapshot import Snapshot
-from sapwood.tree.index import default_index_path
-from sapwood.tree.options import Options
+from sapwood.store.lease import clock_s
+from sapwood.store.record import encode
+from sapwood.store.ref import Ref, Removed, check_ref_name
+from sapwood.store.snapshot import Snapshot, user
+from sapwood.tree.index import Index
 
 if TYPE_CHECKING:
-    from sapwood.store.ref import Ref, Removed
     from sapwood.store.store import Store
+    from sapwood.tree.options import Options
 
 __all__ = ["Pushed", "push", "require_directory"]
+
+# What a push adds is not worth a request of its own while it is less than this, and what is owed less than that, which
+# is about 1,000 chunks. The holdings name it for the next push; docs/decisions/0012-owed-fragments.md.
+_LITTLE = 1024 * 1024
+_OWED = 64 * 1024
 
 
 @dataclass(frozen=True)
@@ -44,6 +51,8 @@ class Pushed:
     bytes: int
     files_hashed: int
     bytes_hashed: int
+    bytes_reused: int
+    """Of the tree's files, what was in the store already, or in another file of the tree."""
     chunks_sent: int
     chunk_bytes_sent: int
     packs_sent: int
@@ -68,80 +77,94 @@ def push(
     Raises:
         DeniedError: `path-denied`; `paths` are all that may not be read, unless they are to be skipped.
         UnavailableError: `file-changing`; `disk-full`; or the store does not answer.
-        CorruptError: `pack-missing`: the store has lost what it says it has; nothing was written.
-        ConflictError: `ref-moved` by somebody else meanwhile; push again.
+        ConflictError: `ref-moved` by somebody else meanwhile, or `pack-condemned`; push again.
+        UnavailableError: `push-too-slow` for the grace of the store; push again.
         NotFoundError, InvalidInputError: `root` is missing, or no directory; `bad-ref-name`; `own-store`.
-        CorruptError: `ref-corrupt`, `fragment-corrupt`.
+        CorruptError: `ref-corrupt`, `fragment-corrupt`, `record-corrupt`.
         FormatError: `format-newer`; nothing was written.
     """
     started = time.monotonic()
     _require_apart(store, root)
+    since_s = clock_s()
     before = store.ref_state(check_ref_name(ref))
-    # Now, for where a newer sapwood has written nothing is changed.
-    previous = _snapshot(store, before)
-    fragments, pending = store.fragments(), store.pending()
-    with located(store.url):
-        run = Push(
-            root,
-            index=index or default_index_path(root, options),
-            fragments=fragments,
-            pending=list(pending.values()),
-            options=options or Options(),
-        )
+    found = Index(root, index, options)
+    basis = find_basis(store, before, lambda: found.hash(progress=progress))
+    nonce = secrets.token_hex(8)
+    run = Push(root, index=found.path, options=found.options, progress=counter(progress))
     sent: list[PackName] = []
-    try:
-        while pack := run.next(counter(progress)):
-            name = PackName(pack[0])
-            store.put_pack(name, pack[1])
-            store.keep_pending(name, pack[2])
-            sent.append(name)
-        made = run.result()
-    finally:
-        run.close()
-    stored = made["pack_bytes_sent"]
-    _require_packs(store, [PackName(name) for name in made["packs"]])
-    # The order of these is the promise: a name is written after what it names (tests/faults/test_killed_push.py).
-    if made["fragment"]:
-        store.put_fragment(made["fragment"])
-        stored += len(made["fragment"])
-    unchanged = previous is not None and previous.map == made["map"]
-    if previous is not None and unchanged:
-        snapshot = previous.digest
-    else:
-        store.put_map(MapDigest(made["map"]), made["map_bytes"])
-        taken = _snapshot_of(made, root, before)
-        snapshot = store.write_snapshot(taken)
-        stored += len(made["map_bytes"]) + len(taken.encode())
-        store.move_ref(ref, snapshot, before)
-    store.clear_pending([*pending, *sent])
+    with store.term(nonce, since_s) as term:
+        try:
+            fragments, owed = basis.fragments(store, run.lacking(basis.holdings) if basis.usable else 0)
+            words = _words(root, before)
+            with located(store.url):
+                run.begin(
+                    push=nonce,
+                    words=_outline(nonce, ref, before, words),
+                    content=basis.previous.content if basis.previous else None,
+                    holdings=basis.holdings,
+                    fragments=[*fragments, *owed.values()],
+                    pending=list(basis.pending.values()),
+                    usable=basis.usable,
+                )
+            while pack := run.next(counter(progress)):
+                name = PackName(pack[0])
+                store.put_pack(name, pack[1])
+                store.keep_pending(name, pack[2])
+                sent.append(name)
+            made = run.result()
+        finally:
+            run.close()
+        # The order of these is the promise: a name is written after what it names (tests/faults/test_killed_push.py).
+        stored = made["pack_bytes_sent"]
+        stored += _put_fragment(store, made["fragment"], stored, basis)
+        moved, snapshot = before, basis.previous
+        if not made["unchanged"]:
+            store.put_map(MapDigest(made["map"]), made["map_bytes"])
+            snapshot = _snapshot_of(made, words)
+            store.write_snapshot(snapshot)
+            stored += len(made["map_bytes"]) + len(snapshot.encode())
+            term.require(map(PackName, made["reused"]))
+            moved = store.move_ref(ref, snapshot.digest, before)
+    store.clear_pending([*basis.pending, *sent])
+    assert isinstance(moved, Ref)  # a ref that names nothing has no content to be unchanged
+    assert snapshot is not None
+    holdings = made["holdings"] or basis.holdings
+    if holdings and (made["holdings"] or moved is not before or not basis.warm):
+        store.saw(moved, snapshot, holdings)
     return Pushed(
         tree=TreeDigest(made["tree"]),
-        snapshot=snapshot,
+        snapshot=snapshot.digest,
         ref=ref,
         entries=made["entries"],
         files=made["files"],
         bytes=made["bytes"],
         files_hashed=made["files_hashed"],
         bytes_hashed=made["bytes_hashed"],
+        bytes_reused=max(0, made["bytes"] - made["content_bytes_sent"]),
         chunks_sent=made["chunks_sent"],
         chunk_bytes_sent=made["chunk_bytes_sent"],
         packs_sent=made["packs_sent"],
         bytes_stored=stored,
         unreadable=tuple(made["unreadable"]),
         seconds=time.monotonic() - started,
-        unchanged=unchanged,
+        unchanged=made["unchanged"],
     )
 
 
-def _require_packs(store: Store, needed: list[PackName]) -> None:
-    """Raise if the store has lost a pack that its fragments name: what cannot be read must not be acknowledged."""
-    if lost := sorted(set(needed) - store.packs()):
-        raise CorruptError(
-            f"{store.url} has no pack {lost[0][:12]}, which its index names" + (", nor others" if lost[1:] else ""),
-            kind="pack-missing",
-            hint=f"remove the fragments in index/ of {store.url} and push again: what is missing is then sent",
-            store=store.url,
-        )
+def _put_fragment(store: Store, fragment: bytes | None, pack_bytes: int, basis: Basis) -> int:
+    """Put what the push added by packs of so many bytes, or owe it where it is little; return the bytes put."""
+    if not fragment:
+        return 0
+    owed = store.owed()
+    is_little = pack_bytes < _LITTLE and len(fragment) + sum(map(len, owed.values())) < _OWED
+    if basis.warm and is_little:
+        store.owe_fragment(fragment)
+        return 0
+    if owed:
+        fragment = merged([fragment, *owed.values()])
+    store.put_fragment(fragment)
+    store.settle_owed(owed)
+    return len(fragment)
 
 
 def _require_apart(store: Store, root: str | os.PathLike[str]) -> None:
@@ -169,36 +192,32 @@ def require_directory(root: str | os.PathLike[str]) -> None:
         raise DeniedError(f"{os.fspath(root)}: {error.strerror}", kind="path-denied") from error
 
 
-def _snapshot(store: Store, ref: Ref | Removed | None) -> Snapshot | None:
-    """Return what the ref named; nothing when it is lost or damaged, for a push must be able to follow it even so."""
-    if ref is None or ref.snapshot is None:
-        return None
-    try:
-        return store.read_snapshot(ref.snapshot)
-    except (NotFoundError, CorruptError):
-        return None
+def _words(root: str | os.PathLike[str], before: Ref | Removed | None) -> dict[str, Any]:
+    """Who pushes, when, from what: as the snapshot and the outline say it."""
+    return {
+        "created": datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"),
+        "user": user(),
+        "host": os.uname().nodename,
+        "source": os.path.abspath(root).encode(errors="surrogateescape").decode(errors="backslashreplace"),
+        "parent": before.snapshot if before else None,
+        "program": f"sapwood {__version__}",
+    }
 
 
-def _snapshot_of(made: dict[str, Any], root: str | os.PathLike[str], before: Ref | Removed | None) -> Snapshot:
+def _outline(nonce: str, ref: str, before: Ref | Removed | None, words: dict[str, Any]) -> bytes:
+    """Return the outline's beginning: docs/format.md, "Archives and packs"."""
+    return encode({"push": nonce, "ref": ref, "counter": before.counter + 1 if before else 1, **words})
+
+
+def _snapshot_of(made: dict[str, Any], words: dict[str, Any]) -> Snapshot:
     return Snapshot(
         tree=TreeDigest(made["tree"]),
         tree_size=made["tree_size"],
-        map=made["map"],
+        map=MapDigest(made["map"]),
         map_size=made["map_size"],
+        content=ContentDigest(made["content"]),
         entries=made["entries"],
         bytes=made["bytes"],
-        packs=tuple(made["packs"]),
-        created=datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"),
-        user=_user(),
-        host=os.uname().nodename,
-        source=os.path.abspath(root).encode(errors="surrogateescape").decode(errors="backslashreplace"),
-        parent=before.snapshot if before else None,
-        program=f"sapwood {__version__}",
+        packs=tuple(map(PackName, made["packs"])),
+        **words,
     )
-
-
-def _user() -> str:
-    try:
-        return pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:
-        return str(os.getuid())

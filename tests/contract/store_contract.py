@@ -283,10 +283,10 @@ class StoreContract:
         assert damaged.value.kind == "snapshot-corrupt"
 
     def test_a_newer_snapshot_is_refused(self, place: Place, store: Store, reader: Store) -> None:
-        data = b'{"format":2,"trees":[]}'
+        data = b'{"format":3,"trees":[]}'
         written = digest(SnapshotDigest, data)
         place.overwrite(f"snapshots/{written.removeprefix('sha256:')}.json", data)
-        with pytest.raises(FormatError, match="format 2"):
+        with pytest.raises(FormatError, match="format 3"):
             reader.read_snapshot(written)
 
     def test_the_history_goes_from_the_newest_to_the_first(self, store: Store, reader: Store) -> None:

@@ -167,13 +167,15 @@ def test_a_damaged_fragment_stops_a_push_and_is_named_and_no_reader_needs_it(kep
         before = {path for path in place.rglob("*") if path.is_file()}
         if what == "gone":
             # It is only known what was listed elsewhere: the rest is sent again.
-            store.push(kept.trees["main"], "main", index=here / "index")
+            store.push(kept.trees["main"], "new", index=here / "index")
         else:
             with pytest.raises(CorruptError) as named:
-                store.push(kept.trees["main"], "main", index=here / "index")
+                store.push(kept.trees["main"], "new", index=here / "index")
             assert named.value.kind == "fragment-corrupt"
             assert f"index/{fragment.name}" in str(named.value)
             assert {path for path in place.rglob("*") if path.is_file()} == before
+            # Where the file map before explains everything, none is needed.
+            assert store.push(kept.trees["main"], "main", index=here / "index").chunks_sent == 0
         store.pull("main", here / "out")
         assert differences(kept.trees["main"], here / "out") == []
         shutil.rmtree(here)
@@ -183,13 +185,13 @@ def test_the_remedy_for_a_damaged_fragment_is_one(kept: Kept, tmp_path: Path) ->
     place = damaged(kept, kept.objects["index"], tmp_path, lambda data: data[:-1])
     store = open_store(str(place))
     with pytest.raises(CorruptError) as named:
-        store.push(kept.trees["main"], "main")
+        store.push(kept.trees["main"], "new")
     assert named.value.hint == (
         f"remove index/{kept.objects['index'].name} from the store; pushes then send what it listed again"
     )
     (place / "index" / kept.objects["index"].name).unlink()
-    store.push(kept.trees["main"], "main")
-    store.pull("main", tmp_path / "out")
+    store.push(kept.trees["main"], "new")
+    store.pull("new", tmp_path / "out")
     assert differences(kept.trees["main"], tmp_path / "out") == []
 
 
@@ -220,7 +222,8 @@ def test_a_ref_whose_snapshot_is_damaged_can_be_pushed_again(kept: Kept, tmp_pat
     assert differences(kept.trees["main"], tmp_path / "out") == []
 
 
-def test_a_push_onto_lost_packs_is_refused_and_says_how_to_heal(tmp_path: Path) -> None:
+@pytest.mark.parametrize("ref", ["main", "new"])
+def test_a_push_from_elsewhere_onto_lost_packs_sends_again_what_they_held(tmp_path: Path, ref: str) -> None:
     tree = tmp_path / "tree"
     tree.mkdir()
     (tree / "a").write_text("content")
@@ -228,13 +231,7 @@ def test_a_push_onto_lost_packs_is_refused_and_says_how_to_heal(tmp_path: Path) 
     store.push(tree, "main")
     for pack in (tmp_path / "store" / "packs").iterdir():
         pack.unlink()
-    with pytest.raises(CorruptError) as lost:
-        store.push(tree, "new")
-    assert lost.value.kind == "pack-missing"
-    with pytest.raises(NotFoundError):
-        store.read_ref("new")
-    for fragment in (tmp_path / "store" / "index").iterdir():
-        fragment.unlink()
-    store.push(tree, "new")
-    store.pull("new", tmp_path / "copy")
+    elsewhere = open_store(store.url, cache_dir=tmp_path / "elsewhere")
+    assert not elsewhere.push(tree, ref, index=tmp_path / "index").unchanged
+    store.pull(ref, tmp_path / "copy")
     assert (tmp_path / "copy" / "a").read_text() == "content"

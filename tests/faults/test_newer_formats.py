@@ -23,7 +23,7 @@ TIME = "2024-02-29T12:00:00.5Z"
 NEWEST = {
     "page": 1,
     "map": 1,
-    "snapshot": 1,
+    "snapshot": 2,
     "ref": 2,
     "identity": 2,
     "fragment": 1,

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from sapwood.digests import MapDigest, SnapshotDigest, TreeDigest, digest_of
+from sapwood.digests import ContentDigest, MapDigest, SnapshotDigest, TreeDigest, digest_of
 from sapwood.store.base import Version
 from sapwood.store.ref import Ref
 from sapwood.store.snapshot import Snapshot
@@ -24,6 +24,13 @@ def test_the_snapshot_shown_is_read_and_written_as_shown() -> None:
     assert snapshot.tree == digest_of(TreeDigest, bytes.fromhex(example("hex directory").decode()))
     fence = example("text fence") + b"\n"
     assert (snapshot.map, snapshot.map_size) == (digest_of(MapDigest, fence), len(fence))
+    assert snapshot.content == digest_of(ContentDigest, fence.partition(b"\n")[2])
+
+
+def test_a_snapshot_of_format_1_is_still_read_and_keeps_its_digest() -> None:
+    shown = example("text snapshot-1")
+    snapshot = Snapshot.decode(shown, digest_of(SnapshotDigest, shown), url="test")
+    assert (snapshot.content, snapshot.encode()) == (None, shown)
 
 
 def test_the_ref_shown_names_the_snapshot_shown() -> None:

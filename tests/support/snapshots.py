@@ -25,6 +25,7 @@ def make_snapshot(**changes: Any) -> Snapshot:
         tree_size=152,
         map=digest(MapDigest, "map"),
         map_size=300,
+        content=None,
         entries=3,
         bytes=3,
         packs=(),

@@ -296,7 +296,7 @@ def test_a_damaged_pack_ends_in_exit_code_5_and_no_byte(run: Sapwood, tree: Path
 def test_a_newer_format_ends_in_exit_code_8(run: Sapwood, tree: Path) -> None:
     run.good("push", tree, "main")
     identity = run.store / "sapwood.json"
-    newer = json.loads(identity.read_text()) | {"format": 2}
+    newer = json.loads(identity.read_text()) | {"format": 3}
     identity.chmod(0o644)
     identity.write_text(json.dumps(newer, separators=(",", ":")))
     said = run("ls", "main")

@@ -122,11 +122,13 @@ def test_a_second_push_of_the_same_tree_sends_and_writes_nothing(
     assert objects(store) == before
 
 
-def test_another_ref_to_the_same_tree_costs_a_snapshot(store: OpenStore, project: Path) -> None:
+def test_another_ref_to_the_same_tree_costs_a_snapshot_and_what_it_can_be_made_of_again(
+    store: OpenStore, project: Path
+) -> None:
     store.push(project, "main")
     before = objects(store)
     store.push(project, "other")
-    assert {Path(path).parent.name for path in objects(store) - before} == {"snapshots", "refs"}
+    assert {Path(path).parent.name for path in objects(store) - before} == {"packs", "maps", "snapshots", "refs"}
     assert pages(store, "main") == pages(store, "other")
 
 
@@ -170,7 +172,8 @@ def test_what_one_machine_sent_no_other_sends_again(store: OpenStore, project: P
     store.push(project, "main")
     elsewhere = open_store(store.url, cache_dir=tmp_path / "another-cache")
     pushed = elsewhere.push(project, "other", index=tmp_path / "another.index")
-    assert (pushed.chunks_sent, pushed.packs_sent) == (0, 0)
+    # The pack holds the outline.
+    assert (pushed.chunks_sent, pushed.packs_sent) == (0, 1)
 
 
 def test_a_push_says_what_is_in_the_snapshot(store: OpenStore, project: Path) -> None:

@@ -9,13 +9,16 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyDict};
-use sapwood_core::digest::hex;
+use sapwood_core::digest::{hex, parse_hex};
 use sapwood_core::error::{Error, Result};
 use sapwood_core::job::Job;
-use sapwood_core::push::{Fragment, Known, Pushed, Request, Sealed, push};
+use sapwood_core::push::{
+    self, Fragment, FragmentWriter, Known, Looked, Map, PackName, Pushed, Request, Sealed, Usable, look,
+};
 
-use crate::enter::{direct, ticking};
-use crate::values::{Options, digest_text};
+use crate::enter::{direct, enter, ticking};
+use crate::filemap::{FileMap, absent};
+use crate::values::{Options, digest_text, parse_sha};
 
 /// Packs that may wait for their upload, beside those being filled and sent.
 const WAITING: usize = 1;
@@ -25,46 +28,107 @@ type Outcome = Result<Pushed>;
 /// Name, bytes, fragment.
 type Pack<'py> = (String, Bound<'py, PyBytes>, Bound<'py, PyBytes>);
 
-/// A push under way: `next` gives its packs, then `result` the rest.
+/// A push: looked at when made, then `lacking` and `begin`; `next` gives its packs, then `result` the rest.
 #[pyclass(frozen, module = "sapwood._core.push")]
 struct Push {
     job: Arc<Job>,
-    packs: Receiver<Sealed>,
-    thread: Mutex<Option<JoinHandle<Outcome>>>,
+    stage: Mutex<Stage>,
+}
+
+enum Stage {
+    Looked(Box<Looked>),
+    Running { packs: Receiver<Sealed>, thread: JoinHandle<Outcome> },
+    Over,
+}
+
+fn used_up(done: &str) -> Error {
+    Error::Invalid { what: "push".into(), why: format!("it has {done}") }
+}
+
+fn pack_names(names: &[String]) -> Result<Vec<PackName>> {
+    let parse = |name: &String| {
+        parse_hex(name).ok_or_else(|| Error::Invalid { what: name.clone(), why: "not a pack's name".into() })
+    };
+    names.iter().map(parse).collect()
 }
 
 #[pymethods]
 impl Push {
+    /// Look at the directory.
     #[new]
-    #[pyo3(signature = (root, *, index, fragments, pending, options))]
+    #[pyo3(signature = (root, *, index, options, progress=None))]
     fn new(
         py: Python<'_>,
         root: PathBuf,
         index: Option<PathBuf>,
+        options: Options,
+        progress: Option<Bound<'_, PyAny>>,
+    ) -> PyResult<Push> {
+        let options = direct(py, options.to_core())?;
+        let looked = enter(py, progress.as_ref(), |job| look(&root, index.as_deref(), &options, job))?;
+        Ok(Push { job: Arc::new(Job::default()), stage: Mutex::new(Stage::Looked(Box::new(looked))) })
+    }
+
+    /// Bytes of the files that `holdings` does not explain.
+    fn lacking(&self, py: Python<'_>, holdings: Option<PyBackedBytes>) -> PyResult<u64> {
+        let lacking = py.detach(|| {
+            let known = Known::new(holdings.map(|bytes| bytes.to_vec()), Vec::new(), None)?;
+            match &*self.stage.lock().expect("no method panics with it") {
+                Stage::Looked(looked) => Ok(looked.lacking(&known)),
+                _ => Err(used_up("begun")),
+            }
+        });
+        direct(py, lacking)
+    }
+
+    /// Begin to read. `usable` are the packs that are there, and those of them that are sound; `None`: all.
+    #[pyo3(signature = (*, push, words, content, holdings, fragments, pending, usable))]
+    #[expect(clippy::too_many_arguments, reason = "by keyword: what a push knows and says")]
+    fn begin(
+        &self,
+        py: Python<'_>,
+        push: String,
+        words: Vec<u8>,
+        content: Option<String>,
+        holdings: Option<PyBackedBytes>,
         fragments: Vec<PyBackedBytes>,
         pending: Vec<PyBackedBytes>,
-        options: Options,
-    ) -> PyResult<Push> {
-        let all = fragments.iter().chain(&pending).map(|bytes| bytes.to_vec()).collect();
-        let known = direct(py, py.detach(|| Known::new(all)))?;
-        let pending: Result<Vec<Fragment>> = pending.iter().map(|bytes| Fragment::parse(bytes.to_vec())).collect();
-        let pending = direct(py, pending)?;
-        let (sender, packs) = bounded(WAITING);
-        let job = Arc::new(Job::default());
-        let thread = {
-            let (job, options) = (job.clone(), direct(py, options.to_core())?);
-            std::thread::spawn(move || {
-                let (root, index) = (root.as_path(), index.as_deref());
-                push(Request { root, index, known: &known, pending, options: &options }, &sender, &job)
-            })
+        usable: Option<(Vec<String>, Vec<String>)>,
+    ) -> PyResult<()> {
+        let parsed = py.detach(|| {
+            let usable = usable.map(|(there, sound)| {
+                let (there, sound) = (pack_names(&there)?, pack_names(&sound)?);
+                Ok(Usable { there: there.into_iter().collect(), sound: sound.into_iter().collect() })
+            });
+            let all = fragments.iter().chain(&pending).map(|bytes| bytes.to_vec()).collect();
+            let known = Known::new(holdings.map(|bytes| bytes.to_vec()), all, usable.transpose()?.as_ref())?;
+            let pending: Result<Vec<_>> = pending.iter().map(|bytes| Fragment::parse(bytes.to_vec())).collect();
+            let content = content.as_deref().map(parse_sha).transpose()?;
+            Ok((known, pending?, content))
+        });
+        let (known, pending, content) = direct(py, parsed)?;
+        let mut stage = self.stage.lock().expect("no method panics with it");
+        let Stage::Looked(looked) = std::mem::replace(&mut *stage, Stage::Over) else {
+            return direct(py, Err(used_up("begun")));
         };
-        Ok(Push { job, packs, thread: Mutex::new(Some(thread)) })
+        let (sender, packs) = bounded(WAITING);
+        let job = self.job.clone();
+        let thread = std::thread::spawn(move || {
+            let request = Request { push: &push, known: &known, pending, content, words: &words };
+            looked.push(request, &sender, &job)
+        });
+        *stage = Stage::Running { packs, thread };
+        Ok(())
     }
 
     /// The next pack as (name, bytes, fragment), in the order of sealing; `None` when there are no more.
     #[pyo3(signature = (progress=None))]
     fn next<'py>(&self, py: Python<'py>, progress: Option<Bound<'py, PyAny>>) -> PyResult<Option<Pack<'py>>> {
-        let sealed = ticking(py, progress.as_ref(), &self.job, |tick: Duration| match self.packs.recv_timeout(tick) {
+        let packs = match &*self.stage.lock().expect("no method panics with it") {
+            Stage::Running { packs, .. } => packs.clone(),
+            _ => return direct(py, Err(used_up("not begun"))),
+        };
+        let sealed = ticking(py, progress.as_ref(), &self.job, |tick: Duration| match packs.recv_timeout(tick) {
             Ok(sealed) => Some(Some(sealed)),
             Err(RecvTimeoutError::Disconnected) => Some(None),
             Err(RecvTimeoutError::Timeout) => None,
@@ -76,10 +140,10 @@ impl Push {
 
     /// What remains to be written once all packs are stored.
     fn result<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let thread = self.thread.lock().expect("no method panics with it").take();
-        let Some(thread) = thread else {
-            return direct(py, Err(Error::Invalid { what: "push".into(), why: "its result was taken".into() }));
+        let Stage::Running { packs, thread } = self.end() else {
+            return direct(py, Err(used_up("no result to give")));
         };
+        drop(packs);
         match py.detach(|| thread.join()) {
             Ok(outcome) => describe(py, direct(py, outcome)?),
             Err(panic) => Err(crate::errors::internal(py, &*panic)),
@@ -89,9 +153,9 @@ impl Push {
     /// Stop and wait for the end; nothing to do when `result` was taken.
     fn close(&self, py: Python<'_>) {
         self.job.stop();
-        let thread = self.thread.lock().expect("no method panics with it").take();
-        if let Some(thread) = thread {
+        if let Stage::Running { packs, thread } = self.end() {
             py.detach(|| {
+                drop(packs);
                 // A panic has nobody left to tell: the caller is already handling another error.
                 let _ = thread.join();
             });
@@ -99,31 +163,66 @@ impl Push {
     }
 }
 
+impl Push {
+    fn end(&self) -> Stage {
+        std::mem::replace(&mut *self.stage.lock().expect("no method panics with it"), Stage::Over)
+    }
+}
+
 fn describe(py: Python<'_>, pushed: Pushed) -> PyResult<Bound<'_, PyDict>> {
     let out = PyDict::new(py);
-    let Pushed { tree, summary, sent, unreadable, map, map_bytes, entries, bytes, packs, fragment } = pushed;
+    let Pushed { tree, summary, sent, unreadable, entries, bytes, map, fragment, holdings, reused } = pushed;
     out.set_item("tree", digest_text(&tree))?;
     out.set_item("tree_size", tree.size)?;
-    out.set_item("map", digest_text(&map))?;
-    out.set_item("map_size", map.size)?;
-    out.set_item("map_bytes", PyBytes::new(py, &map_bytes))?;
     out.set_item("entries", entries)?;
     out.set_item("bytes", bytes)?;
-    out.set_item("packs", packs.iter().map(|pack| hex(pack)).collect::<Vec<_>>())?;
+    out.set_item("unchanged", map.is_none())?;
+    if let Some(Map { digest, stored, content, packs }) = map {
+        out.set_item("map", digest_text(&digest))?;
+        out.set_item("map_size", digest.size)?;
+        out.set_item("map_bytes", PyBytes::new(py, &stored))?;
+        out.set_item("content", digest_text(&content))?;
+        out.set_item("packs", packs.iter().map(|pack| hex(pack)).collect::<Vec<_>>())?;
+    }
     out.set_item("fragment", fragment.map(|fragment| PyBytes::new(py, &fragment).unbind()))?;
+    out.set_item("holdings", holdings.map(|holdings| PyBytes::new(py, &holdings).unbind()))?;
+    out.set_item("reused", reused.iter().map(|pack| hex(pack)).collect::<Vec<_>>())?;
     out.set_item("files", summary.files)?;
     out.set_item("files_hashed", summary.files_hashed)?;
     out.set_item("bytes_hashed", summary.bytes_hashed)?;
     out.set_item("chunks_sent", sent.chunks)?;
     out.set_item("chunk_bytes_sent", sent.chunk_bytes)?;
+    out.set_item("content_bytes_sent", sent.content_bytes)?;
     out.set_item("pack_bytes_sent", sent.pack_bytes)?;
     out.set_item("packs_sent", sent.packs)?;
     out.set_item("unreadable", crate::values::paths(py, &unreadable))?;
     Ok(out)
 }
 
+/// The holdings of a file map whose pages have all been brought.
+#[pyfunction]
+fn holdings_of<'py>(py: Python<'py>, file_map: &FileMap) -> PyResult<Bound<'py, PyBytes>> {
+    let holdings = py.detach(|| push::holdings_of(&file_map.0)).map_err(absent);
+    Ok(PyBytes::new(py, &direct(py, holdings)?))
+}
+
+/// One fragment that says what all of `fragments` say.
+#[pyfunction]
+fn merged<'py>(py: Python<'py>, fragments: Vec<PyBackedBytes>) -> PyResult<Bound<'py, PyBytes>> {
+    let merged = py.detach(|| {
+        let mut writer = FragmentWriter::default();
+        for bytes in fragments {
+            writer.fragment(&Fragment::parse(bytes.to_vec())?);
+        }
+        Ok(writer.finish())
+    });
+    Ok(PyBytes::new(py, &direct(py, merged)?))
+}
+
 pub fn register(parent: &Bound<'_, PyModule>) -> PyResult<()> {
     let module = PyModule::new(parent.py(), "push")?;
     module.add_class::<Push>()?;
+    module.add_function(wrap_pyfunction!(merged, &module)?)?;
+    module.add_function(wrap_pyfunction!(holdings_of, &module)?)?;
     parent.add_submodule(&module)
 }

@@ -6,22 +6,50 @@ from typing import Any, final
 
 from sapwood.tree.options import Options
 
-__all__ = ["Push"]
+from .filemap import FileMap
+
+__all__ = ["Push", "holdings_of", "merged"]
 
 @final
 class Push:
-    """A push under way: `next` gives its packs, then `result` the rest. `close` it in any case."""
+    """A push: looked at when made, then `lacking` and `begin`; `next` gives its packs, then `result` the rest.
+
+    `close` it in any case.
+    """
 
     def __new__(
         cls,
         root: str | PathLike[str],
         *,
         index: str | PathLike[str] | None,
+        options: Options,
+        progress: Callable[[int, int, int, int], None] | None = None,
+    ) -> Push:
+        """Look at the directory.
+
+        Raises:
+            DeniedError: `path-denied`; `paths` are all that may not be read.
+            NotFoundError: `path-missing`.
+            InvalidInputError: `not-a-directory`.
+        """
+    def lacking(self, holdings: bytes | None) -> int:
+        """Return the bytes of the files that `holdings` does not explain; before `begin`."""
+    def begin(
+        self,
+        *,
+        push: str,
+        words: bytes,
+        content: str | None,
+        holdings: bytes | None,
         fragments: Sequence[bytes],
         pending: Sequence[bytes],
-        options: Options,
-    ) -> Push:
-        """Begin. `fragments` are those of the store, `pending` those of packs that were sent but not yet named in it.
+        usable: tuple[Sequence[str], Sequence[str]] | None,
+    ) -> None:
+        """Begin to read and pack; once.
+
+        `push` are the 16 hex digits of the run, `words` the beginning of its outline, `content` that of the snapshot
+        before. `fragments` are those of the store, `pending` those of packs that were sent but not yet named in it.
+        `usable` are the packs that are there, and those of them of which anything may be re-used; None: all.
 
         Raises:
             CorruptError: `damaged` fragment.
@@ -35,8 +63,17 @@ class Push:
         Raises:
             DeniedError: `path-denied`; `paths` are all that may not be read.
             UnavailableError: `file-changing`, `disk-full`, `io`.
-            NotFoundError: `path-missing`.
-            InvalidInputError: `not-a-directory`.
         """
     def close(self) -> None:
         """Stop and wait for the end."""
+
+def holdings_of(file_map: FileMap) -> bytes:
+    """Return all that a file map uses, with its place, as an index fragment; all pages must have been brought."""
+
+def merged(fragments: Sequence[bytes]) -> bytes:
+    """Return one fragment that says what all of `fragments` say.
+
+    Raises:
+        CorruptError: `damaged` fragment.
+        FormatError: `format-newer`.
+    """

@@ -35,7 +35,7 @@ def _push(arguments: argparse.Namespace) -> int:
 
     # Before a store is made for it.
     require_directory(arguments.dir)
-    store = open_store(address.store_url, create=True)
+    store = open_store(address.store_url, create=True, ref=address.ref)
     with progress("pushing") as callback:
         pushed = push(
             store,
@@ -58,6 +58,7 @@ def _push(arguments: argparse.Namespace) -> int:
                 "bytes": pushed.bytes,
                 "filesHashed": pushed.files_hashed,
                 "bytesHashed": pushed.bytes_hashed,
+                "bytesReused": pushed.bytes_reused,
                 "chunksSent": pushed.chunks_sent,
                 "chunkBytesSent": pushed.chunk_bytes_sent,
                 "bytesStored": pushed.bytes_stored,

@@ -1,4 +1,4 @@
-"""What a store already has, as far as this machine knows: copies of index fragments, and those of unfinished pushes.
+"""What a store already has, as far as this machine knows: fragments, those of unfinished pushes, and holdings.
 
 Invariant: a fragment is handed out only when its bytes hash to its name; a pending one only when its pack exists, too.
 All of it is a cache: losing it costs time, never correctness. Place and names: docs/format.md, "Local state".
@@ -9,16 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
-import secrets
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Sequence
 from pathlib import Path
 
 from sapwood.digests import PackName, parse_pack_name
-from sapwood.errors import CorruptError, InvalidInputError, NotFoundError, SapwoodError
-from sapwood.store import faults
+from sapwood.errors import CorruptError, InvalidInputError, NotFoundError
+from sapwood.store import kept
 from sapwood.store.base import ReadObjects
-from sapwood.store.keys import FRAGMENTS, fragment_key, fragment_name, pack_key
+from sapwood.store.keys import fragment_key, pack_key
 from sapwood.store.waiting import each
 
 __all__ = ["LocalState"]
@@ -31,39 +29,91 @@ class LocalState:
         self._objects = objects
         self._copies = folder / "index"
         self._pending = folder / "pending"
+        self._owed = folder / "owed"
+        self._holdings = folder / "holdings"
 
-    def fragments(self) -> list[bytes]:
-        """Return all fragments of the store, fetching those that have no good copy here.
+    def fragments(self, found: Sequence[tuple[str, int]], budget: int | None) -> list[bytes]:
+        """Return fragments that the store has: `found` says name and size of all, those wanted most first.
+
+        Of those that have no good copy here as many are fetched as `budget` bytes allow, or all.
 
         Raises:
             CorruptError: `fragment-corrupt`: the store's own is damaged.
         """
-        names = [name for key in self._objects.list(FRAGMENTS) if (name := fragment_name(key))]
-        found = each(self._fragment, names)
+        wanted, left = [], budget
+        for name, size in found:
+            if left is not None and not (self._copies / f"{name}.frag").is_file():
+                if size > left:
+                    continue
+                left -= size
+            wanted.append(name)
+        fragments = each(self._fragment, wanted)
         # What the store has no more, collection has taken away.
-        self._forget(self._copies, keep=set(names))
-        return [fragment for fragment in found if fragment is not None]
+        self._forget(self._copies, keep={name for name, _ in found})
+        return [fragment for fragment in fragments if fragment is not None]
 
-    def pending(self) -> dict[PackName, bytes]:
-        """Return the pending fragments by pack; those that are damaged, or whose pack is gone, are forgotten."""
+    def pending(self, there: Container[PackName] = ()) -> dict[PackName, bytes]:
+        """Return the pending fragments by pack; those that are damaged, or whose pack is gone, are forgotten.
+
+        Packs in `there` are known to be there, others are asked for.
+        """
         found = {}
         for path in self._files(self._pending):
             with contextlib.suppress(FileNotFoundError):  # another push has cleared it
-                fragment = self._read(path)
+                fragment = kept.read(path)
                 pack = _pack_of(path)
-                if pack and path.name == _note(pack, fragment) and self._objects.exists(pack_key(pack)):
+                good = pack is not None and path.name == _note(pack, fragment)
+                if pack and good and (pack in there or self._objects.exists(pack_key(pack))):
                     found[pack] = fragment
                 else:
                     path.unlink()
         return found
 
+    def has_pending(self) -> bool:
+        """Say whether an unfinished push has left anything."""
+        return any(True for _ in self._files(self._pending))
+
+    def owed(self) -> dict[str, bytes]:
+        """Return, by name, the fragments that pushes from here have not put, for they say little."""
+        found = {}
+        for path in self._files(self._owed):
+            with contextlib.suppress(FileNotFoundError):
+                fragment = kept.read(path)
+                if hashlib.sha256(fragment).hexdigest() == path.stem:
+                    found[path.stem] = fragment
+                else:
+                    path.unlink()
+        return found
+
+    def owe(self, fragment: bytes) -> None:
+        """Keep a fragment that is not worth a request yet."""
+        kept.write(self._owed / f"{hashlib.sha256(fragment).hexdigest()}.frag", fragment)
+
+    def settle(self, names: Iterable[str]) -> None:
+        """Forget what was owed: the store has a fragment that says it all."""
+        for name in names:
+            (self._owed / f"{name}.frag").unlink(missing_ok=True)
+
+    def holdings(self, name: str, sha256: str) -> bytes | None:
+        """Return the holdings kept as `name` if they are whole and those of this hash."""
+        with contextlib.suppress(FileNotFoundError):
+            data = kept.read(self._holdings / f"{name}.frag")
+            if hashlib.sha256(data).hexdigest() == sha256:
+                return data
+        return None
+
+    def keep_holdings(self, name: str, data: bytes) -> str:
+        """Keep holdings as `name`, in place of what was kept so; return their hash."""
+        kept.write(self._holdings / f"{name}.frag", data)
+        return hashlib.sha256(data).hexdigest()
+
     def keep(self, name: str, data: bytes) -> None:
         """Keep a copy of a fragment that this machine has just put."""
-        self._write(self._copies / f"{name}.frag", data)
+        kept.write(self._copies / f"{name}.frag", data)
 
     def keep_pending(self, pack: PackName, fragment: bytes) -> None:
         """Remember what is in a pack that was sent, until a fragment of the store says it."""
-        self._write(self._pending / _note(pack, fragment), fragment)
+        kept.write(self._pending / _note(pack, fragment), fragment)
 
     def clear_pending(self, packs: Iterable[PackName]) -> None:
         """Forget the pending fragments of `packs`: the store has one that says it all."""
@@ -76,7 +126,7 @@ class LocalState:
         """Return a fragment, or None if it was collected meanwhile."""
         copy = self._copies / f"{name}.frag"
         with contextlib.suppress(FileNotFoundError):
-            data = self._read(copy)
+            data = kept.read(copy)
             if hashlib.sha256(data).hexdigest() == name:
                 return data
         key = fragment_key(name)
@@ -92,7 +142,7 @@ class LocalState:
                 store=self._objects.url,
                 key=key,
             )
-        self._write(copy, data)
+        kept.write(copy, data)
         return data
 
     def _forget(self, folder: Path, *, keep: set[str]) -> None:
@@ -104,32 +154,7 @@ class LocalState:
         try:
             return sorted(folder.glob("*.frag"))
         except OSError as error:
-            raise self._named(error, folder) from error
-
-    def _read(self, path: Path) -> bytes:
-        try:
-            return path.read_bytes()
-        except FileNotFoundError:
-            raise
-        except OSError as error:
-            raise self._named(error, path) from error
-
-    def _write(self, path: Path, data: bytes) -> None:
-        # Not synced: a torn one has not the name that its bytes ask for.
-        temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_bytes(data)
-            os.replace(temporary, path)
-        except BaseException as error:  # Ctrl-C as well: nothing half-made stays
-            temporary.unlink(missing_ok=True)
-            if isinstance(error, OSError):
-                raise self._named(error, path) from error
-            raise
-
-    @staticmethod
-    def _named(error: OSError, path: Path) -> SapwoodError:
-        return faults.from_os_error(error, str(path.parent), path.name)
+            raise kept.named(error, folder) from error
 
 
 def _note(pack: PackName, fragment: bytes) -> str:

@@ -7,35 +7,52 @@ ref. Not here: what to send and fetch (`push`, `pull`, `mount`), bytes of packs 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import os
 import secrets
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Self, TypeVar
 
 from sapwood import places
 from sapwood.digests import MapDigest, PackName, SnapshotDigest
-from sapwood.errors import ConflictError, CorruptError, FormatError, InvalidInputError, NotFoundError
+from sapwood.errors import (
+    ConflictError,
+    CorruptError,
+    FormatError,
+    InvalidInputError,
+    NotFoundError,
+    SapwoodError,
+    UnavailableError,
+)
 from sapwood.store import history
 from sapwood.store.base import CollectObjects, ReadObjects, WriteObjects
+from sapwood.store.condemned import read_condemned
 from sapwood.store.fragments import LocalState
 from sapwood.store.identity import Identity, read_identity
 from sapwood.store.keys import (
+    FRAGMENTS,
     IDENTITY,
     PACKS,
     REFS,
     fragment_key,
+    fragment_name,
     map_key,
+    moved_name,
     pack_key,
     pack_name,
     ref_key,
     ref_name,
     snapshot_key,
 )
+from sapwood.store.lease import Term
 from sapwood.store.objects import open_objects
+from sapwood.store.record import encode
 from sapwood.store.ref import Ref, Removed, check_ref_name, is_ref_name
-from sapwood.store.snapshot import Snapshot
+from sapwood.store.seen import Seen, ref_hash
+from sapwood.store.snapshot import Snapshot, user
 from sapwood.store.waiting import each
 
 __all__ = ["Store", "open_store"]
@@ -44,9 +61,9 @@ _State = TypeVar("_State", Ref, Removed)
 _Writer = TypeVar("_Writer", bound=WriteObjects)
 
 
-def open_store(url: str, *, create: bool = False, cache_dir: Path | None = None) -> Store:
+def open_store(url: str, *, create: bool = False, cache_dir: Path | None = None, ref: str | None = None) -> Store:
     """Open the store at `url`; see `Store.open`."""
-    return Store.open(url, create=create, cache_dir=cache_dir)
+    return Store.open(url, create=create, cache_dir=cache_dir, ref=ref)
 
 
 class Store:
@@ -66,16 +83,23 @@ class Store:
         self._objects = objects
         self._writer = writer
         self._collector = collector
-        if writer is not None:
-            writer.limit_writes(identity.grace_s)
+        self._cache_dir = cache_dir or places.cache_dir()
+        self._supposed = False
+        self._be(identity)
+
+    def _be(self, identity: Identity) -> None:
         self._identity = identity
-        self._local = LocalState(objects, (cache_dir or places.cache_dir()) / "stores" / identity.id)
+        self._local = LocalState(self._objects, self._cache_dir / "stores" / identity.id)
+        if self._writer is not None:
+            self._writer.limit_writes(identity.grace_s)
 
     @classmethod
-    def open(cls, url: str, *, create: bool = False, cache_dir: Path | None = None) -> Self:
+    def open(cls, url: str, *, create: bool = False, cache_dir: Path | None = None, ref: str | None = None) -> Self:
         """Open the store at `url`: a path, `file://`, `s3://`, or, to read, `http(s)://`.
 
         With `create`, an empty place becomes a store. `cache_dir` holds its local state; default is the user's cache.
+        With `ref`, no request is made if this machine knows the store from that ref: then a push to it proves or
+        corrects what is supposed here, and nothing else may be done before (`confirm`).
 
         Raises:
             InvalidInputError: `bad-store-url`, `not-a-store`; with `create`, `not-empty`, `read-only-store`.
@@ -84,20 +108,17 @@ class Store:
             UnavailableError, DeniedError: the place does not answer, or refuses to.
         """
         objects, writer, collector = open_objects(url)
-        try:
-            identity = read_identity(objects)
-        except NotFoundError as missing:
-            if not create:
-                if missing.kind != "object-missing":
-                    raise
-                raise InvalidInputError(
-                    f"{objects.url}: not a store: there is no {IDENTITY}",
-                    kind="not-a-store",
-                    hint=f"sapwood push DIR {objects.url}#main",
-                    store=objects.url,
-                ) from missing
-            identity = _create(objects.url, writer)
-        return cls(objects, writer, collector, identity, cache_dir)
+        if ref and (seen := Seen.read(cache_dir or places.cache_dir(), objects.url, ref)):
+            store = cls(objects, writer, collector, seen.identity, cache_dir)
+            store._supposed = True
+            return store
+        return cls(objects, writer, collector, _identity(objects, writer, create=create), cache_dir)
+
+    def confirm(self) -> None:
+        """Read what was only supposed of the store; where there is none any more, make one. Errors as `open`."""
+        if self._supposed:
+            self._be(_identity(self._objects, self._writer, create=True))
+            self._supposed = False
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.url!r})"
@@ -210,8 +231,17 @@ class Store:
     def _move(self, ref: _State, expect: Ref | Removed | None) -> _State:
         try:
             version = self._writing().swap(ref_key(ref.name), ref.encode(), expect.version if expect else None)
+        except UnavailableError:
+            # Perhaps only the reply was lost: no two states have the same bytes.
+            with contextlib.suppress(SapwoodError):
+                there = self.ref_state(ref.name)
+                if there is not None and there == ref:
+                    return replace(ref, version=there.version)
+            raise
         except ConflictError as error:
             found = self.ref_state(ref.name)
+            if found is not None and found == ref:
+                return replace(ref, version=found.version)
             was = f"expected move {expect.counter}" if expect else "expected none"
             now = f"it is at move {found.counter}, {_named(found)}" if found else "it is gone"
             raise ConflictError(
@@ -223,6 +253,32 @@ class Store:
                 found=found,
             ) from error
         return replace(ref, version=version)
+
+    # What this machine saw of a ref last
+
+    def seen(self, ref: Ref | Removed | None) -> tuple[bytes, bytes] | None:
+        """Return snapshot and holdings of a ref, from this machine, if they are those of this very state."""
+        if ref is None:
+            return None
+        seen = Seen.read(self._cache_dir, self.url, ref.name)
+        if seen is None or seen.ref != ref.encode() or seen.identity != self._identity:
+            return None
+        with contextlib.suppress(SapwoodError):
+            holdings = self._local.holdings(ref_hash(self.url, ref.name)[:32], seen.holdings)
+            return (seen.snapshot, holdings) if holdings else None
+        return None
+
+    def saw(self, ref: Ref, snapshot: Snapshot, holdings: bytes) -> None:
+        """Keep what `seen` returns. Where that cannot be written, the next push costs more."""
+        with contextlib.suppress(SapwoodError):
+            kept = self._local.keep_holdings(ref_hash(self.url, ref.name)[:32], holdings)
+            seen = Seen(self._identity, ref.encode(), snapshot.encode(), kept)
+            seen.keep(self._cache_dir, self.url, ref.name)
+
+    def term(self, push: str, since_s: float) -> Term:
+        """Return the time that the run `push` has, which began at `since_s` of the monotonic clock."""
+        body = encode({"user": user(), "host": os.uname().nodename})
+        return Term(self._collecting(), push, self.grace_s, since_s, body)
 
     # Snapshots
 
@@ -261,6 +317,16 @@ class Store:
         """Return the names of all packs that are there."""
         return {name for key in self._objects.list(PACKS) if (name := pack_name(key))}
 
+    def usable_packs(self) -> tuple[set[PackName], set[PackName]]:
+        """Return the packs that are there, be it elsewhere, and those of them that are neither moved nor condemned."""
+        condemned = {
+            name for keys in read_condemned(self._objects).values() for key in keys if (name := pack_name(key))
+        }
+        listed = self._objects.list(PACKS)
+        there = {name for key in listed if (name := pack_name(key))}
+        moved = {name for key in listed if (name := moved_name(key))}
+        return there | moved, {name for name in there if name not in moved and name not in condemned}
+
     def read_ranges(self, pack: PackName, ranges: list[tuple[int, int]]) -> list[bytes]:
         """Return the bytes of each (offset, length) of a pack, in the order asked; unverified.
 
@@ -294,17 +360,43 @@ class Store:
         self._writing().put(fragment_key(name), data)
         self._local.keep(name, data)
 
-    def fragments(self) -> list[bytes]:
-        """Return the fragments of all finished pushes.
+    def fragments(self, budget: int | None = None) -> list[bytes]:
+        """Return the fragments of finished pushes: those that are kept here, of others the newest, or all.
+
+        At most `budget` bytes are fetched.
 
         Raises:
             CorruptError: `fragment-corrupt`.
         """
-        return self._local.fragments()
+        if self._collector is None:
+            found = [(name, 0) for key in self._objects.list(FRAGMENTS) if (name := fragment_name(key))]
+        else:
+            newest = sorted(self._collector.listed(FRAGMENTS), key=lambda one: one.modified_ns, reverse=True)
+            found = [(name, one.size) for one in newest if (name := fragment_name(one.key))]
+        return self._local.fragments(found, budget)
 
-    def pending(self) -> dict[PackName, bytes]:
-        """Return what unfinished pushes of this machine left behind: a fragment for each pack that is still there."""
-        return self._local.pending()
+    def owed(self) -> dict[str, bytes]:
+        """Return, by name, fragments that pushes from this machine have not put yet."""
+        return self._local.owed()
+
+    def owe_fragment(self, data: bytes) -> None:
+        """Keep what a push added on this machine, for it is little; a later one puts it."""
+        self._local.owe(data)
+
+    def settle_owed(self, names: Iterable[str]) -> None:
+        """Forget what was owed; for after `put_fragment` of all of it."""
+        self._local.settle(names)
+
+    def pending(self, there: Container[PackName] = ()) -> dict[PackName, bytes]:
+        """Return what unfinished pushes of this machine left behind: a fragment for each pack that is still there.
+
+        Those in `there` need not be asked for.
+        """
+        return self._local.pending(there)
+
+    def has_pending(self) -> bool:
+        """Say whether `pending` may return anything; makes no request."""
+        return self._local.has_pending()
 
     def keep_pending(self, pack: PackName, fragment: bytes) -> None:
         """Remember on this machine what is in a pack just put, should the push not end."""
@@ -334,6 +426,22 @@ class Store:
 
 def _named(ref: Ref | Removed) -> str:
     return ref.snapshot[:19] if isinstance(ref, Ref) else "removed"
+
+
+def _identity(objects: ReadObjects, writer: WriteObjects | None, *, create: bool) -> Identity:
+    try:
+        return read_identity(objects)
+    except NotFoundError as missing:
+        if create:
+            return _create(objects.url, writer)
+        if missing.kind != "object-missing":
+            raise
+        raise InvalidInputError(
+            f"{objects.url}: not a store: there is no {IDENTITY}",
+            kind="not-a-store",
+            hint=f"sapwood push DIR {objects.url}#main",
+            store=objects.url,
+        ) from missing
 
 
 def _create(url: str, writer: WriteObjects | None) -> Identity:

@@ -13,7 +13,7 @@ from concurrent.futures import Future
 from functools import partial
 from typing import TypeVar
 
-__all__ = ["each", "interruptible"]
+__all__ = ["each", "interruptible", "meanwhile"]
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -33,6 +33,13 @@ def interruptible(call: Callable[[], _Result], within_s: float | None = None) ->
     outcome: Future[_Result] = Future()
     _start(lambda: _settle(outcome, call))
     return outcome.result(within_s)
+
+
+def meanwhile(call: Callable[[], _Result]) -> Callable[[], _Result]:
+    """Begin `call` in a thread of its own; calling what is returned waits for what it gives, or raises."""
+    outcome: Future[_Result] = Future()
+    _start(lambda: _settle(outcome, call))
+    return outcome.result
 
 
 def each(call: Callable[[_Item], _Result], items: Sequence[_Item], *, at_once: int = _AT_ONCE) -> list[_Result]:

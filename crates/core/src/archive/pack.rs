@@ -11,7 +11,7 @@ const SKIPPABLE: u32 = 0x184d_2a50;
 pub const FOOTER: usize = 48;
 pub const MAGIC: &[u8; 8] = b"SAPWPACK";
 
-/// A sealed pack: its bytes, its name, and where each chunk lies.
+/// A sealed pack: its bytes, its name, and where each chunk lies, but for an outline, which nothing refers to.
 pub struct Pack {
     pub name: [u8; 32],
     pub bytes: Vec<u8>,
@@ -31,6 +31,12 @@ pub enum Holds {
     Outline,
 }
 
+impl Holds {
+    fn is_content(&self) -> bool {
+        *self == Holds::Content
+    }
+}
+
 /// A chunk's place in a pack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lying {
@@ -45,11 +51,13 @@ pub struct Lying {
 pub struct PackWriter {
     bytes: Vec<u8>,
     chunks: Vec<Lying>,
+    holds: Vec<Holds>,
 }
 
 #[derive(Serialize)]
 struct Toc<'a> {
     version: u32,
+    push: &'a str,
     entries: &'a [Entry],
 }
 
@@ -63,6 +71,8 @@ struct Entry {
     offset: u32,
     inner_offset: u32,
     digest: String,
+    #[serde(skip_serializing_if = "Holds::is_content")]
+    holds: Holds,
 }
 
 impl PackWriter {
@@ -75,8 +85,8 @@ impl PackWriter {
         self.bytes.len() >= FULL
     }
 
-    /// Append a frame; tells where each of its chunks lies.
-    pub fn add(&mut self, frame: Frame) -> &[Lying] {
+    /// Append a frame, all of whose chunks are what `holds` says; tells where each of them lies.
+    pub fn add(&mut self, frame: Frame, holds: Holds) -> &[Lying] {
         if self.bytes.capacity() == 0 {
             self.bytes.reserve_exact(FULL + FULL / 4);
         }
@@ -85,14 +95,15 @@ impl PackWriter {
         let before = self.chunks.len();
         let lying = |(digest, inner)| Lying { digest, offset, length, plain, inner };
         self.chunks.extend(frame.chunks.into_iter().map(lying));
+        self.holds.resize(self.chunks.len(), holds);
         &self.chunks[before..]
     }
 
-    /// Close the pack with the end of the tar, the TOC and the footer.
-    pub fn seal(self) -> Pack {
-        let PackWriter { mut bytes, chunks } = self;
+    /// Close the pack with the end of the tar, the TOC and the footer. `push` is the run that writes it.
+    pub fn seal(self, push: &str) -> Pack {
+        let PackWriter { mut bytes, chunks, holds } = self;
         bytes.extend_from_slice(&deflate(&[0; 1024], 1));
-        let toc = toc_json(&chunks);
+        let toc = toc_json(push, &chunks, &holds);
         let payload = deflate(&toc, 3);
         let at = bytes.len() as u64;
         push_skippable(&mut bytes, &payload);
@@ -102,21 +113,23 @@ impl PackWriter {
         }
         footer.extend_from_slice(MAGIC);
         push_skippable(&mut bytes, &footer);
-        Pack { name: Digest::of(&bytes).sha256, bytes, chunks }
+        let referred = chunks.into_iter().zip(holds).filter(|(_, holds)| *holds != Holds::Outline);
+        Pack { name: Digest::of(&bytes).sha256, bytes, chunks: referred.map(|(lying, _)| lying).collect() }
     }
 }
 
-fn toc_json(chunks: &[Lying]) -> Vec<u8> {
-    let entry = |lying: &Lying| Entry {
+fn toc_json(push: &str, chunks: &[Lying], holds: &[Holds]) -> Vec<u8> {
+    let entry = |(lying, &holds): (&Lying, &Holds)| Entry {
         name: hex(&lying.digest.sha256),
         kind: "reg",
         size: lying.digest.size,
         offset: lying.offset,
         inner_offset: lying.inner,
         digest: format!("sha256:{}", hex(&lying.digest.sha256)),
+        holds,
     };
-    let entries: Vec<Entry> = chunks.iter().map(entry).collect();
-    serde_json::to_vec(&Toc { version: 1, entries: &entries }).expect("plain numbers and strings are JSON")
+    let entries: Vec<Entry> = chunks.iter().zip(holds).map(entry).collect();
+    serde_json::to_vec(&Toc { version: 1, push, entries: &entries }).expect("plain numbers and strings are JSON")
 }
 
 /// Compress with the size stated, as every frame of ours is.

@@ -8,12 +8,12 @@ fn pack_of(blobs: &[&[u8]]) -> Pack {
     let (mut writer, mut pack) = (FrameWriter::new(1), PackWriter::default());
     for blob in blobs {
         if !writer.takes(blob.len()) {
-            pack.add(writer.seal());
+            pack.add(writer.seal(), Holds::Content);
         }
         writer.add(Digest::of(blob), blob);
     }
-    pack.add(writer.seal());
-    pack.seal()
+    pack.add(writer.seal(), Holds::Content);
+    pack.seal("0123456789abcdef")
 }
 
 fn bytes_of(pack: &Pack, lying: &Lying) -> crate::error::Result<Vec<u8>> {

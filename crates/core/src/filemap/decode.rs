@@ -145,8 +145,10 @@ struct RowChunk {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct FenceHead {
+struct FenceHead<'a> {
     format: u64,
+    #[serde(default)]
+    push: Option<&'a str>,
     tree: Sha,
     tree_size: u64,
     entries: u64,
@@ -207,8 +209,12 @@ pub fn fence(text: &[u8]) -> Result<Fence> {
     let mut lines = lines(what, text)?.enumerate();
     let (_, first) = lines.next().ok_or_else(|| Error::damaged(what, "it is empty"))?;
     version(what, head_format(what, first)?)?;
-    let head: FenceHead = parse(what, 0, first)?;
+    let head: FenceHead<'_> = parse(what, 0, first)?;
     debug_assert_eq!(head.format, 1);
+    if head.push.is_some_and(|push| !is_push(push)) {
+        return Err(Error::damaged(what, "a push that is not 16 hex digits"));
+    }
+    let push = head.push.map(str::to_owned);
     let packs: Vec<Arc<[u8; 32]>> = head.packs.into_iter().map(|pack| Arc::new(pack.0)).collect();
     let mut pages: Vec<PageRef> = Vec::new();
     let mut entries = 0u64;
@@ -241,7 +247,11 @@ pub fn fence(text: &[u8]) -> Result<Fence> {
         return Err(Error::damaged(what, "its pages do not add up to its entries"));
     }
     let tree = Digest { sha256: head.tree.0, size: head.tree_size };
-    Ok(Fence { summary: Summary { tree, entries, bytes: head.bytes }, pages })
+    Ok(Fence { summary: Summary { push, tree, entries, bytes: head.bytes }, pages })
+}
+
+fn is_push(text: &str) -> bool {
+    text.len() == 16 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 /// Only the version, so that a newer format is told from a damaged one.

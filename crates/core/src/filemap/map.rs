@@ -28,6 +28,8 @@ pub struct PageRef {
 /// What the fence index says of the whole tree.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Summary {
+    /// The run that wrote it; unknown of maps from before there was one.
+    pub push: Option<String>,
     pub tree: Digest,
     pub entries: u64,
     /// Of all blobs.

@@ -31,7 +31,7 @@ fn pages_of(entries: &[Entry]) -> (Vec<PageText>, u64, u64) {
 }
 
 fn fence_of(map: &FileMap) -> Vec<u8> {
-    fence(map.summary.tree, map.summary.entries, map.summary.bytes, map.pages())
+    fence(&map.summary, map.pages())
 }
 
 /// A map of `entries`, with its pages brought.
@@ -45,7 +45,9 @@ fn map_of(entries: &[Entry]) -> FileMap {
         inner: 512,
     };
     let refs: Vec<PageRef> = pages.iter().enumerate().map(at).collect();
-    let map = FileMap::from_fence(&fence(Digest::of(b"tree"), count, bytes, &refs)).unwrap();
+    let map =
+        FileMap::from_fence(&fence(&Summary { push: None, tree: Digest::of(b"tree"), entries: count, bytes }, &refs))
+            .unwrap();
     assert_eq!(map.pages(), refs);
     for (number, page) in pages.iter().enumerate() {
         map.add_page(number, &page.text).unwrap();
@@ -157,7 +159,9 @@ fn a_change_leaves_the_other_pages_as_they_were() {
 #[test]
 fn a_page_that_is_not_here_is_asked_for() {
     let brought = map_of(&[directory(""), file("a", "a")]);
-    let map = FileMap::from_fence(&fence(brought.summary.tree, 2, 1, brought.pages())).unwrap();
+    let map =
+        FileMap::from_fence(&fence(&Summary { entries: 2, bytes: 1, ..brought.summary.clone() }, brought.pages()))
+            .unwrap();
     assert_eq!(map.find(b"a"), Err(Missing(0)));
     assert!(matches!(map.add_page(0, b"other\n"), Err(Error::Mismatch { .. })));
     assert_eq!(map.find(b"a"), Err(Missing(0)));
@@ -205,7 +209,11 @@ fn hostile(lines: &str) -> crate::error::Result<()> {
         frame: FrameAt { pack: Arc::new([1; 32]), offset: 0, length: 9, plain: 1 << 20 },
         inner: 512,
     };
-    let map = FileMap::from_fence(&fence(Digest::of(b""), u64::from(page.entries), 0, &[page])).unwrap();
+    let map = FileMap::from_fence(&fence(
+        &Summary { push: None, tree: Digest::of(b""), entries: page.entries.into(), bytes: 0 },
+        &[page],
+    ))
+    .unwrap();
     map.add_page(0, text.as_bytes())
 }
 

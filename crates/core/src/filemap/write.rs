@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::encode::{self, Line, push_number};
 use super::entry::{Entry, Kind, parent_and_name};
 use super::frames::{FrameTable, Row};
+use super::map::{PageRef, Summary};
 use crate::digest::{Digest, hex};
 
 const MIN_PAGE: usize = 32 * 1024;
@@ -85,7 +86,8 @@ impl MapWriter {
 }
 
 /// The text of a fence index over pages that have been stored: each with its frame and place in it.
-pub fn fence(tree: Digest, entries: u64, bytes: u64, pages: &[super::PageRef]) -> Vec<u8> {
+pub fn fence(summary: &Summary, pages: &[PageRef]) -> Vec<u8> {
+    let Summary { push, tree, entries, bytes } = summary;
     let mut table = FrameTable::default();
     for page in pages {
         table.number(&page.frame);
@@ -93,10 +95,13 @@ pub fn fence(tree: Digest, entries: u64, bytes: u64, pages: &[super::PageRef]) -
     let mut text = Vec::with_capacity(512 + 256 * pages.len());
     let mut line = Line::begin(&mut text);
     line.number("format", 1);
-    line.digest("tree", &tree);
+    if let Some(push) = push {
+        line.bytes("push", push.as_bytes());
+    }
+    line.digest("tree", tree);
     line.number("treeSize", tree.size);
-    line.number("entries", entries);
-    line.number("bytes", bytes);
+    line.number("entries", *entries);
+    line.number("bytes", *bytes);
     push_packs(line.key("packs"), &table.pack_order);
     line.end();
     for page in pages {
@@ -111,6 +116,12 @@ pub fn fence(tree: Digest, entries: u64, bytes: u64, pages: &[super::PageRef]) -
         line.end();
     }
     text
+}
+
+/// What two fence indexes of one content in one place have in common: the digest of all but the first line.
+pub fn content_of(fence: &[u8]) -> Digest {
+    let lines = fence.iter().position(|&byte| byte == b'\n').map_or(fence.len(), |end| end + 1);
+    Digest::of(&fence[lines..])
 }
 
 fn push_packs(out: &mut Vec<u8>, packs: &[Arc<[u8; 32]>]) {

@@ -6,7 +6,7 @@ use super::*;
 use crate::archive::frame::FrameWriter;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
-use crate::filemap::{ChunkAt, Content, Entry, FileMap, FrameAt, Kind, MapWriter, PageRef, fence};
+use crate::filemap::{ChunkAt, Content, Entry, FileMap, FrameAt, Kind, MapWriter, PageRef, Summary, fence};
 use crate::job::Job;
 use crate::scan::Time;
 
@@ -56,7 +56,9 @@ fn map_of(entries: &[Entry]) -> FileMap {
             inner: 512,
         })
         .collect();
-    let map = FileMap::from_fence(&fence(Digest::of(b"tree"), count, bytes, &refs)).unwrap();
+    let map =
+        FileMap::from_fence(&fence(&Summary { push: None, tree: Digest::of(b"tree"), entries: count, bytes }, &refs))
+            .unwrap();
     for (number, page) in pages.iter().enumerate() {
         map.add_page(number, &page.text).unwrap();
     }
@@ -99,7 +101,9 @@ fn a_map_that_leads_outside_or_contradicts_itself_is_refused_before_anything_is_
 #[test]
 fn a_page_of_a_map_that_was_not_brought_is_asked_for() {
     let brought = map_of(&[directory("")]);
-    let map = FileMap::from_fence(&fence(brought.summary.tree, 1, 0, brought.pages())).unwrap();
+    let map =
+        FileMap::from_fence(&fence(&Summary { entries: 1, bytes: 0, ..brought.summary.clone() }, brought.pages()))
+            .unwrap();
     let into = tempfile::tempdir().unwrap();
     assert!(matches!(Pull::begin(&map, into.path(), &Job::default()), Err(Error::Missing { .. })));
 }

@@ -60,7 +60,8 @@ impl Fragment {
             return Err(damaged("its counts do not add up to its length"));
         }
         let fragment = Fragment { bytes, packs, chunks, blobs, pieces };
-        let inside = (0..chunks).all(|row| (fragment.pack_of(row) as usize) < packs && fits(&fragment.chunk(row).1));
+        let inside =
+            (0..chunks).all(|row| (fragment.pack_number(row) as usize) < packs && fits(&fragment.chunk(row).1));
         let (in_blobs, sorted) = ((0..blobs).all(|row| fragment.pieces_of(row).is_some()), fragment.is_sorted());
         if inside && in_blobs && sorted { Ok(fragment) } else { Err(damaged("its rows contradict each other")) }
     }
@@ -78,7 +79,8 @@ impl Fragment {
         self.chunk_at(self.chunks) + BLOB * row
     }
 
-    fn pack_of(&self, row: usize) -> u32 {
+    /// The number of the pack that the chunk of a row lies in.
+    pub fn pack_number(&self, row: usize) -> u32 {
         u32_at(&self.bytes, self.chunk_at(row) + 36)
     }
 
@@ -101,6 +103,10 @@ impl Fragment {
 
     pub fn chunk_sha(&self, row: usize) -> &[u8; 32] {
         sha_at(&self.bytes, self.chunk_at(row))
+    }
+
+    pub fn chunk_size(&self, row: usize) -> u32 {
+        u32_at(&self.bytes, self.chunk_at(row) + 32)
     }
 
     /// The chunk of a row: number of its pack and where it lies in it.
@@ -127,14 +133,24 @@ impl Fragment {
         }))
     }
 
-    /// The chunks of a large blob, if this fragment knows it.
-    pub fn blob(&self, digest: &Digest) -> Option<Vec<Digest>> {
+    /// How many large blobs it names.
+    pub fn blob_count(&self) -> usize {
+        self.blobs
+    }
+
+    /// The row of a large blob.
+    pub fn blob_row(&self, digest: &Digest) -> Option<usize> {
         let (mut low, mut high) = (0, self.blobs);
         while low < high {
             let middle = usize::midpoint(low, high);
             if *self.blob_sha(middle) < digest.sha256 { low = middle + 1 } else { high = middle }
         }
-        (low < self.blobs && *self.blob_sha(low) == digest.sha256).then(|| self.pieces_of(low))?.map(Iterator::collect)
+        (low < self.blobs && *self.blob_sha(low) == digest.sha256).then_some(low)
+    }
+
+    /// The chunks of a large blob, if this fragment knows it.
+    pub fn blob(&self, digest: &Digest) -> Option<Vec<Digest>> {
+        self.pieces_of(self.blob_row(digest)?).map(Iterator::collect)
     }
 
     pub fn blobs(&self) -> impl Iterator<Item = (Digest, Vec<Digest>)> + '_ {
@@ -168,11 +184,15 @@ impl FragmentWriter {
     }
 
     pub fn chunks(&mut self, pack: &PackName, chunks: impl IntoIterator<Item = Lying>) {
-        let number = *self.numbers.entry(*pack).or_insert_with(|| {
+        let number = self.number(pack);
+        self.chunks.extend(chunks.into_iter().map(|lying| (number, lying)));
+    }
+
+    fn number(&mut self, pack: &PackName) -> u32 {
+        *self.numbers.entry(*pack).or_insert_with(|| {
             self.packs.push(*pack);
             self.packs.len() as u32 - 1
-        });
-        self.chunks.extend(chunks.into_iter().map(|lying| (number, lying)));
+        })
     }
 
     pub fn blob(&mut self, digest: Digest, pieces: Vec<Digest>) {
@@ -181,15 +201,25 @@ impl FragmentWriter {
 
     /// Take over every row of another fragment.
     pub fn fragment(&mut self, fragment: &Fragment) {
-        for row in 0..fragment.len() {
+        self.part(fragment, |_| true, |_| true);
+    }
+
+    /// Take over those rows of another fragment, of chunks and of large blobs, that are to be kept.
+    pub fn part(&mut self, fragment: &Fragment, chunk: impl Fn(usize) -> bool, blob: impl Fn(usize) -> bool) {
+        let mut numbers = vec![None; fragment.packs];
+        for row in (0..fragment.len()).filter(|&row| chunk(row)) {
             let (pack, lying) = fragment.chunk(row);
-            self.chunks(fragment.pack(pack), [lying]);
+            let number = *numbers[pack as usize].get_or_insert_with(|| self.number(fragment.pack(pack)));
+            self.chunks.push((number, lying));
         }
-        self.blobs.extend(fragment.blobs());
+        self.blobs.extend(fragment.blobs().enumerate().filter(|&(row, _)| blob(row)).map(|(_, blob)| blob));
     }
 
     pub fn finish(mut self) -> Vec<u8> {
-        self.chunks.sort_unstable_by_key(|(pack, lying)| (lying.digest.sha256, *pack, lying.offset));
+        // Stable, for that is quick where much is sorted already.
+        self.chunks.sort_by(|(a_pack, a), (b_pack, b)| {
+            a.digest.sha256.cmp(&b.digest.sha256).then_with(|| (a_pack, a.offset).cmp(&(b_pack, b.offset)))
+        });
         self.chunks.dedup_by_key(|(_, lying)| lying.digest.sha256);
         self.blobs.sort_by_key(|(digest, _)| digest.sha256);
         self.blobs.dedup_by_key(|(digest, _)| digest.sha256);

@@ -1,5 +1,9 @@
-//! What the store is known to have: all fragments searched as one.
+//! What the store is known to have: the holdings and all fragments searched as one.
+//!
+//! Invariant: only what may be re-used is found (docs/store.md, "Push"): what the holdings say, and of the other fragments what
+//! lies in a usable pack.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::fragment::{Fragment, PackName};
@@ -8,10 +12,30 @@ use crate::error::Result;
 use crate::filemap::{ChunkAt, FrameAt};
 
 /// Immutable; shared by all workers of a push.
+#[derive(Default)]
 pub struct Known {
-    fragments: Vec<(Fragment, Vec<Arc<PackName>>)>,
-    /// (first eight bytes of the digest, fragment, row), sorted.
+    sources: Vec<Source>,
+    /// Whether the first source is the holdings.
+    held: bool,
+    /// (first eight bytes of the digest, source, row), sorted.
     rows: Vec<(u64, u32, u32)>,
+    /// Where the rows begin whose digest begins with these 16 bits; one more at the end.
+    buckets: Vec<u32>,
+}
+
+struct Source {
+    fragment: Fragment,
+    /// `None`: not usable.
+    packs: Vec<Option<Arc<PackName>>>,
+}
+
+/// Which packs may be re-used, where that was looked up.
+#[derive(Default)]
+pub struct Usable {
+    /// Those that are there, in some form.
+    pub there: HashSet<PackName>,
+    /// Those of them that are neither condemned nor moved.
+    pub sound: HashSet<PackName>,
 }
 
 fn prefix(sha256: &[u8; 32]) -> u64 {
@@ -19,48 +43,86 @@ fn prefix(sha256: &[u8; 32]) -> u64 {
 }
 
 impl Known {
+    /// Of the holdings, if there are any, and of `fragments`. Without `usable` every pack is.
+    ///
     /// # Errors
     /// `Damaged` or `NewerFormat` of a fragment.
-    pub fn new(fragments: Vec<Vec<u8>>) -> Result<Known> {
-        let mut out = Known { fragments: Vec::with_capacity(fragments.len()), rows: Vec::new() };
-        for (number, bytes) in fragments.into_iter().enumerate() {
+    pub fn new(holdings: Option<Vec<u8>>, fragments: Vec<Vec<u8>>, usable: Option<&Usable>) -> Result<Known> {
+        let mut out = Known { held: holdings.is_some(), ..Known::default() };
+        for (number, bytes) in holdings.into_iter().chain(fragments).enumerate() {
             let fragment = Fragment::parse(bytes)?;
-            let row = |row| (prefix(fragment.chunk_sha(row)), number as u32, row as u32);
-            out.rows.extend((0..fragment.len()).map(row));
-            let packs = fragment.packs().map(|pack| Arc::new(*pack)).collect();
-            out.fragments.push((fragment, packs));
+            let allowed = usable.map(|usable| if out.is_holdings(number) { &usable.there } else { &usable.sound });
+            let allows = |pack: &&PackName| allowed.is_none_or(|allowed| allowed.contains(*pack));
+            let packs: Vec<_> =
+                fragment.packs().map(|pack| Some(pack).filter(allows).map(|pack| Arc::new(*pack))).collect();
+            let rows = (0..fragment.len()).filter(|&row| packs[fragment.pack_number(row) as usize].is_some());
+            out.rows.extend(rows.map(|row| (prefix(fragment.chunk_sha(row)), number as u32, row as u32)));
+            out.sources.push(Source { fragment, packs });
         }
-        out.rows.sort_unstable();
+        // One source alone is sorted already, which this finds out at once.
+        out.rows.sort();
+        let mut row = 0;
+        for bucket in 0..=1u64 << 16 {
+            row += out.rows[row..].iter().take_while(|(prefix, ..)| prefix >> 48 < bucket).count();
+            out.buckets.push(row as u32);
+        }
         Ok(out)
     }
 
-    /// Where a chunk lies. Of several places always the same one: that in the pack of the lowest name, so that pages of file
-    /// maps do not change with the order in which fragments are met.
-    pub fn chunk(&self, digest: &Digest) -> Option<ChunkAt> {
+    fn is_holdings(&self, source: usize) -> bool {
+        self.held && source == 0
+    }
+
+    /// The holdings.
+    pub fn holdings(&self) -> Option<&Fragment> {
+        self.held.then(|| &self.sources[0].fragment)
+    }
+
+    fn same<'a>(&'a self, digest: &'a Digest) -> impl Iterator<Item = (usize, usize)> + 'a {
         let wanted = prefix(&digest.sha256);
-        let first = self.rows.partition_point(|row| row.0 < wanted);
-        let same = self.rows[first..].iter().take_while(|row| row.0 == wanted);
-        let places = same.filter_map(|&(_, fragment, row)| {
-            let (fragment, packs) = &self.fragments[fragment as usize];
-            let (pack, lying) = fragment.chunk(row as usize);
-            (lying.digest == *digest).then(|| ChunkAt {
-                digest: *digest,
-                frame: FrameAt {
-                    pack: packs[pack as usize].clone(),
-                    offset: lying.offset,
-                    length: lying.length,
-                    plain: lying.plain,
-                },
-                inner: lying.inner,
-            })
-        });
-        places.min_by(|a, b| a.frame.cmp(&b.frame))
+        let bucket = (wanted >> 48) as usize;
+        let within = match self.buckets.get(bucket..bucket + 2) {
+            Some(bounds) => &self.rows[bounds[0] as usize..bounds[1] as usize],
+            None => &[],
+        };
+        let first = within.partition_point(|row| row.0 < wanted);
+        let same = within[first..].iter().take_while(move |row| row.0 == wanted);
+        same.map(|&(_, source, row)| (source as usize, row as usize)).filter(|&(source, row)| {
+            let fragment = &self.sources[source].fragment;
+            fragment.chunk_sha(row) == &digest.sha256 && u64::from(fragment.chunk_size(row)) == digest.size
+        })
+    }
+
+    fn at(&self, (source, row): (usize, usize)) -> ChunkAt {
+        let Source { fragment, packs } = &self.sources[source];
+        let (pack, lying) = fragment.chunk(row);
+        let pack = packs[pack as usize].clone().expect("rows in other packs were left out");
+        let frame = FrameAt { pack, offset: lying.offset, length: lying.length, plain: lying.plain };
+        ChunkAt { digest: lying.digest, frame, inner: lying.inner }
+    }
+
+    pub fn has(&self, digest: &Digest) -> bool {
+        self.same(digest).next().is_some()
+    }
+
+    /// Where a chunk lies: where the holdings say, so that pages stay as they are; else, of several places, in the pack of the
+    /// lowest name, so that pages do not change with the order in which fragments are met.
+    pub fn chunk(&self, digest: &Digest) -> Option<ChunkAt> {
+        if let Some(row) = self.held_row(digest) {
+            return Some(self.at((0, row)));
+        }
+        self.same(digest).map(|place| self.at(place)).min_by(|a, b| a.frame.cmp(&b.frame))
+    }
+
+    /// The row of the holdings that names a chunk.
+    pub fn held_row(&self, digest: &Digest) -> Option<usize> {
+        self.same(digest).find(|&(source, _)| self.is_holdings(source)).map(|(_, row)| row)
     }
 
     /// The chunks of a large blob, all of them known too.
     pub fn blob(&self, digest: &Digest) -> Option<Vec<Digest>> {
-        let pieces = self.fragments.iter().find_map(|(fragment, _)| fragment.blob(digest))?;
+        let pieces = self.sources.iter().find_map(|source| source.fragment.blob(digest))?;
         let whole = pieces.iter().map(|piece| piece.size).sum::<u64>() == digest.size;
-        (whole && pieces.iter().all(|piece| self.chunk(piece).is_some())).then_some(pieces)
+        (whole && pieces.iter().all(|piece| self.has(piece))).then_some(pieces)
     }
 }

@@ -6,14 +6,17 @@
 
 mod entries;
 mod fragment;
+mod holdings;
 mod known;
+mod outline;
 mod read;
 mod run;
 mod send;
 
 pub use fragment::{Fragment, FragmentWriter, PackName};
-pub use known::Known;
-pub use run::{Pushed, Request, push};
+pub use holdings::holdings_of;
+pub use known::{Known, Usable};
+pub use run::{Looked, Map, Pushed, Request, look};
 pub use send::Sealed;
 
 #[cfg(test)]

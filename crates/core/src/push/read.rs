@@ -37,7 +37,7 @@ pub fn work(state: &State, known: &Known) -> Vec<u32> {
     let lacks = |record: &u32| match state.digest(*record) {
         None => true,
         Some(digest) if digest.size == 0 => false,
-        Some(digest) if digest.size < MAX_CHUNK as u64 => known.chunk(&digest).is_none(),
+        Some(digest) if digest.size < MAX_CHUNK as u64 => !known.has(&digest),
         Some(digest) => known.blob(&digest).is_none(),
     };
     (0..state.len()).filter(|&record| state.kind(record) == Kind::File).filter(lacks).collect()
@@ -194,7 +194,7 @@ impl<'a> Reader<'a> {
             return Ok((std::mem::take(&mut self.hasher).finish(), std::mem::take(&mut self.pieces)));
         }
         let digest = Digest::of(&self.small);
-        if digest.size > 0 && self.known.chunk(&digest).is_none() && self.packer.claim(&digest) {
+        if digest.size > 0 && !self.known.has(&digest) && self.packer.claim(&digest) {
             self.frames.blob(digest, &self.small)?;
         }
         Ok((digest, Vec::new()))
@@ -214,7 +214,7 @@ fn pack_piece(
 ) -> Result<()> {
     let digest = Digest::of(bytes);
     pieces.push(digest);
-    if known.chunk(&digest).is_none() && packer.claim(&digest) { frames.piece(digest, bytes) } else { Ok(()) }
+    if !known.has(&digest) && packer.claim(&digest) { frames.piece(digest, bytes) } else { Ok(()) }
 }
 
 impl Sink for Reader<'_> {

@@ -7,15 +7,17 @@ use std::sync::atomic::Ordering::Relaxed;
 use crossbeam_channel::Sender;
 
 use super::entries::{Places, entries};
-use super::fragment::{FragmentWriter, PackName};
+use super::fragment::{Fragment, FragmentWriter, PackName};
+use super::holdings::{Held, holdings};
 use super::known::Known;
+use super::outline::outline;
 use super::read::{read, work};
 use super::send::{Packer, Sealed, Sent};
 use crate::archive::frame::FrameWriter;
-use crate::archive::{MAX_PAGE_FRAME, deflate};
+use crate::archive::{Holds, MAX_PAGE_FRAME, deflate};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
-use crate::filemap::{ChunkAt, MapWriter, PageRef, PageText, fence};
+use crate::filemap::{self, ChunkAt, MapWriter, PageRef, PageText, content_of, fence};
 use crate::index::{Options, Scope, State, Summary};
 use crate::job::Job;
 use crate::scan::Root;
@@ -23,16 +25,27 @@ use crate::scan::Root;
 /// zstd level of pages and fence indexes, which are read often and written once.
 const MAP_LEVEL: i32 = 3;
 
-/// What to push, and what is known of the store.
+/// A directory that has been looked at, to be pushed.
+pub struct Looked {
+    root: Root,
+    index: Option<PathBuf>,
+    options: Options,
+    state: State,
+    unreadable: Vec<PathBuf>,
+}
+
+/// What a push knows and says.
 pub struct Request<'a> {
-    pub root: &'a Path,
-    /// Where the index of the directory is kept, if anywhere.
-    pub index: Option<&'a Path>,
-    /// All fragments: those of the store and those still pending.
+    /// 16 hex digits of its own.
+    pub push: &'a str,
+    /// All that may be re-used.
     pub known: &'a Known,
     /// Fragments of packs that were sent by a run that did not finish.
-    pub pending: Vec<super::Fragment>,
-    pub options: &'a Options,
+    pub pending: Vec<Fragment>,
+    /// `content` of the snapshot before.
+    pub content: Option<[u8; 32]>,
+    /// The outline's beginning, a JSON object.
+    pub words: &'a [u8],
 }
 
 /// What remains to be written when all packs of the run have been stored.
@@ -42,112 +55,178 @@ pub struct Pushed {
     pub sent: Sent,
     /// Skipped, in walk order.
     pub unreadable: Vec<PathBuf>,
-    /// Text of the fence index: its digest, and its bytes as stored.
-    pub map: Digest,
-    pub map_bytes: Vec<u8>,
     pub entries: u64,
     pub bytes: u64,
-    /// Of all packs that tree and pages lie in, sorted.
-    pub packs: Vec<PackName>,
+    /// `None` when the snapshot before says it all.
+    pub map: Option<Map>,
     /// Names what the store has now and did not before; `None` when nothing was added.
     pub fragment: Option<Vec<u8>>,
+    /// `None` when they are those of the snapshot before.
+    pub holdings: Option<Vec<u8>>,
+    /// Packs that are re-used though the holdings before did not say so.
+    pub reused: BTreeSet<PackName>,
 }
 
-/// Push `request.root`, giving each pack to `out` as it is sealed. Blocks while `out` is full.
+/// A new fence index.
+pub struct Map {
+    /// Of its text.
+    pub digest: Digest,
+    /// As stored.
+    pub stored: Vec<u8>,
+    /// Of its text without the first line.
+    pub content: Digest,
+    /// All packs that tree, pages and outline lie in, sorted.
+    pub packs: Vec<PackName>,
+}
+
+/// Look at `root`, whose index is kept at `index`, if anywhere.
 ///
 /// # Errors
-/// `Unreadable` (all such paths) unless they are skipped, `Unstable`, `Io`, `Stopped` (also when `out` is closed).
-pub fn push(request: Request<'_>, out: &Sender<Sealed>, job: &Job) -> Result<Pushed> {
-    let Request { root: path, index, known, pending, options } = request;
-    let (threads, skip_unreadable) = (options.threads, options.skip_unreadable);
-    let root = Root::open(path)?;
-    let before = index.map(|path| State::read(path, threads, job)).transpose()?.flatten();
-    let (mut state, mut unreadable) = State::look(&root, before, Scope::All, options, None, job)?;
-    if !unreadable.is_empty() && !skip_unreadable {
+/// `Unreadable` (all such paths) unless they are skipped, `Io`, `Stopped`.
+pub fn look(root: &Path, index: Option<&Path>, options: &Options, job: &Job) -> Result<Looked> {
+    let root = Root::open(root)?;
+    let before = index.map(|path| State::read(path, options.threads, job)).transpose()?.flatten();
+    let (state, unreadable) = State::look(&root, before, Scope::All, options, None, job)?;
+    if !unreadable.is_empty() && !options.skip_unreadable {
         return Err(Error::Unreadable { paths: unreadable });
     }
-    let packer = Packer::new(out, job);
-    let work = work(&state, known);
-    job.files_total.store(work.len() as u64, Relaxed);
-    job.bytes_total.store(work.iter().map(|&record| state.stat(record).size).sum(), Relaxed);
-    let outcome = read(&root, &state, &work, known, &packer, threads, job)?;
-    if !outcome.unreadable.is_empty() && !skip_unreadable {
-        return Err(Error::Unreadable { paths: outcome.unreadable.into_iter().map(|(_, path)| path).collect() });
-    }
-    for (record, digest, stat) in &outcome.read {
-        state.set_digest(*record, *digest, stat);
-    }
-    for (record, path) in &outcome.unreadable {
-        state.remove(*record);
-        unreadable.push(path.clone());
-    }
-    outcome.gone.iter().for_each(|&record| state.remove(record));
-    packer.flush()?;
-    let tree = state.seal().ok_or_else(|| Error::Missing { what: "the digest of the root".to_owned() })?;
-    let map = map(&root, &state, &Places { known, packer: &packer, outcome: &outcome }, tree, job)?;
-    if let Some(index) = index {
-        state.write(index)?;
-    }
-    let mut fragment = FragmentWriter::default();
-    packer.describe(&mut fragment);
-    pending.iter().for_each(|pending| fragment.fragment(pending));
-    let mut summary = state.summary();
-    (summary.files_hashed, summary.bytes_hashed) = (outcome.read.len() as u64, outcome.bytes);
-    for (sha256, pieces) in outcome.large {
-        let size = pieces.iter().map(|piece| piece.size).sum();
-        let blob = Digest { sha256, size };
-        if known.blob(&blob).is_none() {
-            fragment.blob(blob, pieces);
-        }
-    }
-    let fragment = (!fragment.is_empty()).then(|| fragment.finish());
-    let Map { text, packs, entries, bytes } = map;
-    let (map, map_bytes) = (Digest::of(&text), deflate(&text, MAP_LEVEL));
-    let packs = packs.into_iter().collect();
-    let sent = packer.sent();
-    Ok(Pushed { tree, summary, sent, unreadable, map, map_bytes, entries, bytes, packs, fragment })
+    Ok(Looked { root, index: index.map(Path::to_owned), options: options.clone(), state, unreadable })
 }
 
-struct Map {
-    text: Vec<u8>,
+impl Looked {
+    /// Bytes of the files of which `known` does not explain some chunk, or which have never been read.
+    pub fn lacking(&self, known: &Known) -> u64 {
+        work(&self.state, known).iter().map(|&record| self.state.stat(record).size).sum()
+    }
+
+    /// Push it, giving each pack to `out` as it is sealed. Blocks while `out` is full.
+    ///
+    /// # Errors
+    /// `Unreadable` (all such paths) unless they are skipped, `Unstable`, `Io`, `Stopped` (also when `out` is closed).
+    pub fn push(self, request: Request<'_>, out: &Sender<Sealed>, job: &Job) -> Result<Pushed> {
+        let Looked { root, index, options, mut state, mut unreadable } = self;
+        let Request { push, known, pending, content, words } = request;
+        let packer = Packer::new(push, out, job);
+        let work = work(&state, known);
+        job.files_total.store(work.len() as u64, Relaxed);
+        job.bytes_total.store(work.iter().map(|&record| state.stat(record).size).sum(), Relaxed);
+        let outcome = read(&root, &state, &work, known, &packer, options.threads, job)?;
+        if !outcome.unreadable.is_empty() && !options.skip_unreadable {
+            return Err(Error::Unreadable { paths: outcome.unreadable.into_iter().map(|(_, path)| path).collect() });
+        }
+        for (record, digest, stat) in &outcome.read {
+            state.set_digest(*record, *digest, stat);
+        }
+        for (record, path) in &outcome.unreadable {
+            state.remove(*record);
+            unreadable.push(path.clone());
+        }
+        outcome.gone.iter().for_each(|&record| state.remove(record));
+        packer.flush()?;
+        let tree = state.seal().ok_or_else(|| Error::Missing { what: "the digest of the root".to_owned() })?;
+        let places = Places { known, packer: &packer, outcome: &outcome };
+        let pages = pages(&root, &state, &places, job)?;
+        let summary =
+            filemap::Summary { push: Some(push.to_owned()), tree, entries: pages.entries, bytes: pages.bytes };
+        let (map, refs) = map(pages, &places, &summary, content, words)?;
+        if let Some(index) = index {
+            state.write(&index)?;
+        }
+        let Held { holdings, reused } = holdings(&state, &places, &refs)?;
+        let mut fragment = FragmentWriter::default();
+        packer.describe(&mut fragment);
+        pending.iter().for_each(|pending| fragment.fragment(pending));
+        let filemap::Summary { entries, bytes, .. } = summary;
+        let mut summary = state.summary();
+        (summary.files_hashed, summary.bytes_hashed) = (outcome.read.len() as u64, outcome.bytes);
+        for (sha256, pieces) in outcome.large {
+            let size = pieces.iter().map(|piece| piece.size).sum();
+            let blob = Digest { sha256, size };
+            if known.blob(&blob).is_none() {
+                fragment.blob(blob, pieces);
+            }
+        }
+        let fragment = (!fragment.is_empty()).then(|| fragment.finish());
+        Ok(Pushed { tree, summary, sent: packer.sent(), unreadable, entries, bytes, map, fragment, holdings, reused })
+    }
+}
+
+/// The pages of a state, those that the store lacks packed; their texts are gone.
+struct Pages {
+    pages: Vec<PageText>,
     packs: BTreeSet<PackName>,
     entries: u64,
     bytes: u64,
+    /// None had to be packed.
+    all_known: bool,
 }
 
-/// Write the file map of the sealed state; pages that the store lacks go into packs of their own.
-fn map(root: &Root, state: &State, places: &Places<'_>, tree: Digest, job: &Job) -> Result<Map> {
+fn pages(root: &Root, state: &State, places: &Places<'_>, job: &Job) -> Result<Pages> {
     let mut writer = MapWriter::default();
     let mut pages: Vec<PageText> = Vec::new();
     let mut packs = BTreeSet::new();
     let mut frames = FrameWriter::new(MAP_LEVEL);
+    let mut all_known = true;
     let mut keep = |mut page: PageText| -> Result<()> {
         if page.text.len() > MAX_PAGE_FRAME - 1024 {
             let what = format!("a file beside {}", crate::error::show(&root.show(&page.first)));
             return Err(Error::Invalid { what, why: "it has more chunks or holes than a file map can say".into() });
         }
-        if places.known.chunk(&page.digest).is_none() && places.packer.claim(&page.digest) {
+        if !places.known.has(&page.digest) && places.packer.claim(&page.digest) {
+            all_known = false;
             frames.add(page.digest, &page.text);
-            places.packer.add(frames.seal())?;
+            places.packer.add_held(frames.seal(), Holds::Page)?;
         }
         page.text = Vec::new();
         pages.push(page);
         Ok(())
     };
     entries(root, state, places, job, |entry| {
-        if let crate::filemap::Kind::Regular(content) = &entry.kind {
+        if let filemap::Kind::Regular(content) = &entry.kind {
             packs.extend(content.chunks.iter().map(|chunk| *chunk.frame.pack));
         }
         writer.push(entry).map_or(Ok(()), &mut keep)
     })?;
     let (last, entries, bytes) = writer.finish();
     last.map_or(Ok(()), &mut keep)?;
-    places.packer.flush()?;
-    let mut refs = Vec::with_capacity(pages.len());
-    for page in pages {
+    Ok(Pages { pages, packs, entries, bytes, all_known })
+}
+
+/// The fence index over pages, unless its content is that of `before`; packs the outline and what else is left.
+fn map(
+    pages: Pages,
+    places: &Places<'_>,
+    summary: &filemap::Summary,
+    before: Option<[u8; 32]>,
+    words: &[u8],
+) -> Result<(Option<Map>, Vec<PageRef>)> {
+    let Pages { pages, mut packs, all_known, .. } = pages;
+    let place = |page: &PageText| -> Result<PageRef> {
         let ChunkAt { frame, inner, .. } = places.chunk(&page.digest)?;
-        packs.insert(*frame.pack);
-        refs.push(PageRef { first: page.first, digest: page.digest, entries: page.entries, frame, inner });
+        Ok(PageRef { first: page.first.clone(), digest: page.digest, entries: page.entries, frame, inner })
+    };
+    let refs = || pages.iter().map(place).collect::<Result<Vec<_>>>();
+    // A page that had to be packed is a new one.
+    if all_known && before.is_some() {
+        let refs = refs()?;
+        if Some(content_of(&fence(summary, &refs)).sha256) == before {
+            return Ok((None, refs));
+        }
     }
-    Ok(Map { text: fence(tree, entries, bytes, &refs), packs, entries, bytes })
+    let outline = outline(words, summary, pages.iter().map(|page| page.digest));
+    let mut frames = FrameWriter::new(MAP_LEVEL);
+    frames.add(Digest::of(&outline), &outline);
+    places.packer.add_held(frames.seal(), Holds::Outline)?;
+    places.packer.flush()?;
+    let refs = refs()?;
+    packs.extend(refs.iter().map(|page| *page.frame.pack));
+    packs.extend(places.packer.outline());
+    let text = fence(summary, &refs);
+    let map = Map {
+        digest: Digest::of(&text),
+        stored: deflate(&text, MAP_LEVEL),
+        content: content_of(&text),
+        packs: packs.into_iter().collect(),
+    };
+    Ok((Some(map), refs))
 }

@@ -8,7 +8,7 @@ use crossbeam_channel::{SendTimeoutError, Sender};
 
 use super::fragment::{FragmentWriter, PackName};
 use crate::archive::frame::Frame;
-use crate::archive::{Lying, Pack, PackWriter};
+use crate::archive::{Holds, Lying, Pack, PackWriter};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::filemap::{ChunkAt, FrameAt};
@@ -23,6 +23,7 @@ pub struct Sealed {
 
 /// What has been packed so far.
 pub struct Packer<'a> {
+    push: &'a str,
     out: &'a Sender<Sealed>,
     job: &'a Job,
     claimed: Mutex<HashSet<[u8; 32]>>,
@@ -36,6 +37,9 @@ struct Filling {
     number: u32,
     /// Pack number and place of each chunk of this run.
     places: HashMap<[u8; 32], (u32, Lying)>,
+    /// The number of the pack that holds the outline.
+    outline: Option<u32>,
+    content_bytes: u64,
     plain_bytes: u64,
     stored_bytes: u64,
 }
@@ -46,6 +50,8 @@ pub struct Sent {
     pub chunks: u64,
     /// Of the chunks, before compression.
     pub chunk_bytes: u64,
+    /// Of those, what is content: neither page nor outline.
+    pub content_bytes: u64,
     /// Of the packs.
     pub pack_bytes: u64,
     pub packs: u64,
@@ -56,8 +62,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl<'a> Packer<'a> {
-    pub fn new(out: &'a Sender<Sealed>, job: &'a Job) -> Packer<'a> {
-        Packer { out, job, claimed: Mutex::default(), filling: Mutex::default(), names: Mutex::default() }
+    /// For the run `push`.
+    pub fn new(push: &'a str, out: &'a Sender<Sealed>, job: &'a Job) -> Packer<'a> {
+        Packer { push, out, job, claimed: Mutex::default(), filling: Mutex::default(), names: Mutex::default() }
     }
 
     /// True for the one worker that is to send this chunk.
@@ -67,10 +74,20 @@ impl<'a> Packer<'a> {
 
     /// Append a frame; seals and sends the pack that it filled.
     pub fn add(&self, frame: Frame) -> Result<()> {
+        self.add_held(frame, Holds::Content)
+    }
+
+    /// As `add`, of what is no content.
+    pub fn add_held(&self, frame: Frame, holds: Holds) -> Result<()> {
         let mut filling = lock(&self.filling);
-        let Filling { writer, number, places, plain_bytes, .. } = &mut *filling;
-        for lying in writer.add(frame) {
+        let Filling { writer, number, places, outline, content_bytes, plain_bytes, .. } = &mut *filling;
+        for lying in writer.add(frame, holds) {
+            if holds == Holds::Outline {
+                *outline = Some(*number);
+                continue;
+            }
             *plain_bytes += lying.digest.size;
+            *content_bytes += if holds == Holds::Content { lying.digest.size } else { 0 };
             places.insert(lying.digest.sha256, (*number, *lying));
         }
         if !filling.writer.is_full() {
@@ -78,7 +95,7 @@ impl<'a> Packer<'a> {
         }
         let (number, writer) = filling.next();
         drop(filling);
-        self.send(number, writer.seal())
+        self.send(number, writer.seal(self.push))
     }
 
     /// Seal and send what is left, so that every chunk added so far has its place.
@@ -89,7 +106,7 @@ impl<'a> Packer<'a> {
         }
         let (number, writer) = filling.next();
         drop(filling);
-        self.send(number, writer.seal())
+        self.send(number, writer.seal(self.push))
     }
 
     fn send(&self, number: u32, pack: Pack) -> Result<()> {
@@ -117,6 +134,12 @@ impl<'a> Packer<'a> {
         Some(ChunkAt { digest: *digest, frame, inner: lying.inner })
     }
 
+    /// The pack that the outline lies in, once it is sealed.
+    pub fn outline(&self) -> Option<PackName> {
+        let number = lock(&self.filling).outline?;
+        lock(&self.names).get(&number).map(|name| **name)
+    }
+
     /// Every chunk of this run, into a fragment.
     pub fn describe(&self, fragment: &mut FragmentWriter) {
         let names = lock(&self.names);
@@ -132,6 +155,7 @@ impl<'a> Packer<'a> {
         Sent {
             chunks: filling.places.len() as u64,
             chunk_bytes: filling.plain_bytes,
+            content_bytes: filling.content_bytes,
             pack_bytes: filling.stored_bytes,
             packs: lock(&self.names).len() as u64,
         }

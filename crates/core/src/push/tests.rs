@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::bounded;
 
 use super::*;
-use crate::archive::{Lying, Toc, frame};
+use crate::archive::{Holds, Lying, Toc, TocEntry, frame};
 use crate::chunk::MAX_CHUNK;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
@@ -51,13 +51,28 @@ fn noise(size: usize, seed: u64) -> Vec<u8> {
 
 /// Push `root` with what is known of the store, and keep the packs.
 fn run(root: &Path, fragments: &[Vec<u8>]) -> Result<(Pushed, Vec<Sealed>)> {
-    let known = Known::new(fragments.to_vec())?;
+    let known = Known::new(None, fragments.to_vec(), None)?;
+    push_with(root, &known, None)
+}
+
+const PUSH: &str = "0123456789abcdef";
+
+fn request(known: &Known, content: Option<[u8; 32]>) -> Request<'_> {
+    Request { push: PUSH, known, pending: Vec::new(), content, words: b"{\"format\":1}" }
+}
+
+fn looked(root: &Path) -> Looked {
+    look(root, None, &Options::new(3), &Job::default()).unwrap()
+}
+
+/// Push `root` with what is known and the content of the snapshot before.
+fn push_with(root: &Path, known: &Known, content: Option<[u8; 32]>) -> Result<(Pushed, Vec<Sealed>)> {
+    let looked = looked(root);
     let (sender, receiver) = bounded(1);
     let job = Job::default();
     std::thread::scope(|scope| {
         let taker = scope.spawn(move || receiver.iter().collect::<Vec<Sealed>>());
-        let request = Request { root, index: None, known: &known, pending: Vec::new(), options: &Options::new(3) };
-        let pushed = push(request, &sender, &job);
+        let pushed = looked.push(request(known, content), &sender, &job);
         drop(sender);
         let packs = taker.join().unwrap();
         Ok((pushed?, packs))
@@ -78,7 +93,10 @@ fn sent(packs: &[Sealed]) -> HashMap<Digest, (PackName, u64)> {
             frame::chunk(&plain, lying.inner, &lying.digest).unwrap();
             assert_eq!(out.insert(lying.digest, (pack.name, lying.offset.into())), None, "sent twice");
         }
-        assert_eq!(Toc::of(&pack.bytes).unwrap().entries.len(), fragment.len());
+        let referred = |entry: &TocEntry| entry.holds != Holds::Outline;
+        let toc = Toc::of(&pack.bytes).unwrap();
+        assert_eq!(toc.push.as_deref(), Some(PUSH));
+        assert_eq!(toc.entries.into_iter().filter(referred).count(), fragment.len());
     }
     out
 }
@@ -118,7 +136,7 @@ fn a_flipped_byte_of_a_fragment_is_an_error_or_changes_what_it_spells_and_nothin
                     // A pack's name is spelt once for its two chunks.
                     let changed = others + blobs_now.iter().zip(&blobs).filter(|(a, b)| a != b).count();
                     assert!((1..=2).contains(&changed), "byte {at}: {changed} rows");
-                    let known = Known::new(vec![damaged]).unwrap();
+                    let known = Known::new(None, vec![damaged], None).unwrap();
                     chunks.iter().for_each(|(_, lying)| drop(known.chunk(&lying.digest)));
                     blobs.iter().for_each(|(digest, _)| drop(known.blob(digest)));
                 }
@@ -148,20 +166,20 @@ fn of_several_places_the_one_in_the_pack_of_the_lowest_name_is_taken_whatever_th
         writer.finish()
     };
     for order in [[3, 1, 2], [1, 2, 3], [2, 3, 1]] {
-        let known = Known::new(order.map(in_pack).to_vec()).unwrap();
+        let known = Known::new(None, order.map(in_pack).to_vec(), None).unwrap();
         assert_eq!(known.chunk(&Digest::of(b"one")).unwrap().frame.pack, Arc::new([1; 32]));
     }
-    assert_eq!(Known::new(vec![in_pack(1)]).unwrap().chunk(&Digest::of(b"two")), None);
+    assert_eq!(Known::new(None, vec![in_pack(1)], None).unwrap().chunk(&Digest::of(b"two")), None);
 }
 
 #[test]
 fn a_large_blob_is_known_only_with_all_its_chunks() {
     let blob = Digest { sha256: [5; 32], size: 6 };
-    assert!(Known::new(vec![fragment()]).unwrap().blob(&blob).is_some());
+    assert!(Known::new(None, vec![fragment()], None).unwrap().blob(&blob).is_some());
     let mut writer = FragmentWriter::default();
     writer.chunks(&[7; 32], [lying(b"one", 0)]);
     writer.blob(blob, vec![Digest::of(b"one"), Digest::of(b"two")]);
-    assert!(Known::new(vec![writer.finish()]).unwrap().blob(&blob).is_none());
+    assert!(Known::new(None, vec![writer.finish()], None).unwrap().blob(&blob).is_none());
 }
 
 #[test]
@@ -179,13 +197,18 @@ fn equal_contents_are_sent_once_and_what_the_store_has_not_at_all() {
     let chunks = sent(&packs);
     let pieces = Fragment::parse(first.fragment.clone().unwrap()).unwrap().blob(&Digest::of(&big)).unwrap();
     assert_eq!(pieces.iter().map(|piece| piece.size).sum::<u64>(), big.len() as u64);
-    // Of the contents: pieces, "the same", "a", "b", "c"; and one page.
+    // Of the contents: pieces, "the same", "a", "b", "c"; and one page; the outline is none.
     assert_eq!(chunks.len(), pieces.len() + 4 + 1);
     assert_eq!(first.sent.chunks, chunks.len() as u64);
-    assert_eq!(first.packs.iter().copied().collect::<HashSet<_>>(), packs.iter().map(|pack| pack.name).collect());
+    let map = first.map.unwrap();
+    assert_eq!(map.packs.iter().copied().collect::<HashSet<_>>(), packs.iter().map(|pack| pack.name).collect());
 
-    let (second, packs) = run(root.path(), &[first.fragment.unwrap()]).unwrap();
-    assert_eq!((packs.len(), second.fragment, second.map), (0, None, first.map));
+    let known = Known::new(None, vec![first.fragment.unwrap()], None).unwrap();
+    let (second, packs) = push_with(root.path(), &known, Some(map.content.sha256)).unwrap();
+    assert!(packs.is_empty() && second.fragment.is_none() && second.map.is_none());
+    // With another content before, all that is sent is the outline of the new snapshot.
+    let (third, packs) = push_with(root.path(), &known, Some([0; 32])).unwrap();
+    assert_eq!((packs.len(), third.sent.chunks, third.map.unwrap().content), (1, 0, map.content));
 }
 
 #[test]
@@ -215,16 +238,11 @@ fn a_piece_of_a_large_blob_has_a_frame_of_its_own() {
 fn a_stop_ends_a_push_at_once_though_nobody_takes_its_packs() {
     let root = tempfile::tempdir().unwrap();
     std::fs::write(root.path().join("a"), b"content").unwrap();
-    let known = Known::new(Vec::new()).unwrap();
+    let known = Known::new(None, Vec::new(), None).unwrap();
     let (sender, receiver) = bounded(1);
     let job = Job::default();
     std::thread::scope(|scope| {
-        let pushing = scope.spawn(|| {
-            let path = root.path();
-            let request =
-                Request { root: path, index: None, known: &known, pending: Vec::new(), options: &Options::new(2) };
-            push(request, &sender, &job)
-        });
+        let pushing = scope.spawn(|| looked(root.path()).push(request(&known, None), &sender, &job));
         // The pack of contents is in the channel: that of the page cannot leave.
         while receiver.is_empty() {
             std::thread::yield_now();
@@ -241,10 +259,73 @@ fn a_stop_ends_a_push_at_once_though_nobody_takes_its_packs() {
 fn a_push_whose_packs_nobody_will_ever_take_ends() {
     let root = tempfile::tempdir().unwrap();
     std::fs::write(root.path().join("a"), b"content").unwrap();
-    let known = Known::new(Vec::new()).unwrap();
+    let known = Known::new(None, Vec::new(), None).unwrap();
     let (sender, receiver) = bounded(1);
     drop(receiver);
-    let path = root.path();
-    let request = Request { root: path, index: None, known: &known, pending: Vec::new(), options: &Options::new(2) };
-    assert!(matches!(push(request, &sender, &Job::default()), Err(Error::Stopped)));
+    let pushed = looked(root.path()).push(request(&known, None), &sender, &Job::default());
+    assert!(matches!(pushed, Err(Error::Stopped)));
+}
+
+#[test]
+fn holdings_are_what_the_tree_and_its_pages_use_and_nothing_else() {
+    let root = tempfile::tempdir().unwrap();
+    let big = noise(3 * MAX_CHUNK, 7);
+    std::fs::write(root.path().join("big"), &big).unwrap();
+    std::fs::write(root.path().join("goes"), b"away").unwrap();
+    std::fs::write(root.path().join("stays"), b"here").unwrap();
+    let (first, packs) = run(root.path(), &[]).unwrap();
+    let held = Fragment::parse(first.holdings.clone().unwrap()).unwrap();
+    assert_eq!(held.len(), sent(&packs).len());
+
+    let known = Known::new(first.holdings.clone(), Vec::new(), None).unwrap();
+    let (same, packs) = push_with(root.path(), &known, None).unwrap();
+    assert_eq!((same.holdings, same.reused.len(), packs.len()), (None, 0, 1));
+
+    std::fs::remove_file(root.path().join("goes")).unwrap();
+    std::fs::write(root.path().join("comes"), b"new").unwrap();
+    let (second, packs) = push_with(root.path(), &known, None).unwrap();
+    let now = Fragment::parse(second.holdings.unwrap()).unwrap();
+    let has = |text: &[u8]| (0..now.len()).any(|row| now.chunk(row).1.digest == Digest::of(text));
+    assert!(has(b"new") && has(b"here") && !has(b"away"));
+    assert_eq!(now.blob(&Digest::of(&big)), held.blob(&Digest::of(&big)));
+    // One file and the page went, one file and a page came.
+    assert_eq!((now.len(), sent(&packs).len()), (held.len(), 2));
+}
+
+#[test]
+fn what_the_holdings_say_goes_before_all_else_and_other_packs_only_where_they_are_usable() {
+    let in_pack = |name: u8| {
+        let mut writer = FragmentWriter::default();
+        writer.chunks(&[name; 32], [lying(b"one", u32::from(name))]);
+        writer.finish()
+    };
+    let pack = |known: &Known| known.chunk(&Digest::of(b"one")).map(|chunk| *chunk.frame.pack);
+    let fragments = || vec![in_pack(1), in_pack(2)];
+    let known = |holdings, there: &[u8], sound: &[u8]| {
+        let names = |list: &[u8]| list.iter().map(|&name| [name; 32]).collect();
+        let usable = Usable { there: names(there), sound: names(sound) };
+        Known::new(holdings, fragments(), Some(&usable)).unwrap()
+    };
+    assert_eq!(pack(&Known::new(Some(in_pack(3)), fragments(), None).unwrap()), Some([3; 32]));
+    assert_eq!(pack(&known(Some(in_pack(3)), &[1, 2, 3], &[1, 2])), Some([3; 32]));
+    assert_eq!(pack(&known(Some(in_pack(3)), &[1, 2], &[1, 2])), Some([1; 32]));
+    assert_eq!(pack(&known(None, &[1, 2], &[2])), Some([2; 32]));
+    assert_eq!(pack(&known(None, &[1, 2], &[])), None);
+}
+
+#[test]
+fn two_runs_never_write_a_pack_or_a_map_of_one_name() {
+    let root = tempfile::tempdir().unwrap();
+    std::fs::write(root.path().join("a"), b"content").unwrap();
+    let known = Known::new(None, Vec::new(), None).unwrap();
+    let pushed = |push: &str| {
+        let (sender, receiver) = bounded(8);
+        let request = Request { push, ..request(&known, None) };
+        let pushed = looked(root.path()).push(request, &sender, &Job::default()).unwrap();
+        drop(sender);
+        (receiver.iter().map(|pack| pack.name).collect::<HashSet<_>>(), pushed.map.unwrap())
+    };
+    let (one, other) = (pushed("0123456789abcdef"), pushed("0123456789abcdee"));
+    assert!(one.0.is_disjoint(&other.0));
+    assert_ne!(one.1.digest, other.1.digest);
 }

@@ -10,12 +10,12 @@ use std::time::Duration;
 use rustix::mount::UnmountFlags;
 
 use crate::archive::frame::{self, Frame, FrameWriter};
-use crate::archive::{Lying, Pack, PackWriter, deflate};
+use crate::archive::{Holds, Lying, Pack, PackWriter, deflate};
 use crate::cache::Cache;
 use crate::chunk::{Cutter, MAX_CHUNK};
 use crate::digest::Digest;
 use crate::filemap::{
-    ChunkAt, Content, Entry, FileMap, FrameAt, Kind, MapWriter, PageRef, PageText, fence, parent_and_name,
+    ChunkAt, Content, Entry, FileMap, FrameAt, Kind, MapWriter, PageRef, PageText, Summary, fence, parent_and_name,
 };
 use crate::fuse::{Server, mount};
 use crate::scan::Time;
@@ -127,9 +127,9 @@ struct Packs {
 
 impl Packs {
     fn add(&mut self, frame: Frame) {
-        self.open.add(frame);
+        self.open.add(frame, Holds::Content);
         if self.open.is_full() {
-            self.sealed.push(std::mem::take(&mut self.open).seal());
+            self.sealed.push(std::mem::take(&mut self.open).seal("0123456789abcdef"));
         }
     }
 }
@@ -142,7 +142,7 @@ pub struct Store {
 
 impl Store {
     fn keep(&mut self, mut packs: Packs) -> HashMap<Digest, ChunkAt> {
-        packs.sealed.push(packs.open.seal());
+        packs.sealed.push(packs.open.seal("0123456789abcdef"));
         let mut all = HashMap::new();
         for pack in packs.sealed {
             let name = Arc::new(pack.name);
@@ -171,7 +171,7 @@ impl Store {
             PageRef { first: page.first, digest, entries: page.entries, frame, inner }
         };
         let refs: Vec<PageRef> = pages.into_iter().map(at).collect();
-        self.fence = fence(Digest::of(b"tree"), count, bytes, &refs);
+        self.fence = fence(&Summary { push: None, tree: Digest::of(b"tree"), entries: count, bytes }, &refs);
     }
 
     pub fn file_map(&self) -> FileMap {

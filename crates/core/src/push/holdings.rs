@@ -1,0 +1,109 @@
+//! Holdings: every chunk, page and large blob that a snapshot uses, with its place, as an index fragment.
+//!
+//! Invariant: nothing is in them that the snapshot does not use, for only that stays alive with it (docs/store.md).
+
+use std::collections::BTreeSet;
+
+use super::entries::Places;
+use super::fragment::{FragmentWriter, PackName};
+use crate::archive::Lying;
+use crate::chunk::MAX_CHUNK;
+use crate::digest::Digest;
+use crate::error::Result;
+use crate::filemap::{ChunkAt, FileMap, Found, Kind, PageRef};
+use crate::index::State;
+use crate::scan;
+
+fn put(out: &mut FragmentWriter, chunk: &ChunkAt) {
+    let ChunkAt { digest, frame, inner } = chunk;
+    let (offset, length, plain) = (frame.offset, frame.length, frame.plain);
+    out.chunks(&frame.pack, [Lying { digest: *digest, offset, length, plain, inner: *inner }]);
+}
+
+fn put_page(out: &mut FragmentWriter, page: &PageRef) {
+    put(out, &ChunkAt { digest: page.digest, frame: page.frame.clone(), inner: page.inner });
+}
+
+/// What a push holds at its end.
+pub struct Held {
+    /// `None` when it is what the push began with.
+    pub holdings: Option<Vec<u8>>,
+    /// Packs of which it re-uses something that it did not hold when it began.
+    pub reused: BTreeSet<PackName>,
+}
+
+/// The holdings of a sealed state with these pages.
+pub fn holdings(state: &State, places: &Places<'_>, pages: &[PageRef]) -> Result<Held> {
+    let known = places.known;
+    let mut writer = FragmentWriter::default();
+    let before = known.holdings();
+    let mut rows = vec![false; before.map_or(0, |before| before.len())];
+    let mut blobs = vec![false; before.map_or(0, |before| before.blob_count())];
+    let mut reused = BTreeSet::new();
+    let mut use_chunk = |digest: &Digest, writer: &mut FragmentWriter| -> Result<()> {
+        match known.held_row(digest) {
+            Some(row) => rows[row] = true,
+            None => {
+                let chunk = places.chunk(digest)?;
+                if known.has(digest) {
+                    reused.insert(*chunk.frame.pack);
+                }
+                put(writer, &chunk);
+            }
+        }
+        Ok(())
+    };
+    for record in 0..state.len() {
+        if state.kind(record) != scan::Kind::File {
+            continue;
+        }
+        let Some(digest) = state.digest(record).filter(|digest| digest.size > 0) else { continue };
+        if digest.size < MAX_CHUNK as u64 {
+            use_chunk(&digest, &mut writer)?;
+            continue;
+        }
+        let pieces = places.pieces(&digest)?;
+        pieces.iter().try_for_each(|piece| use_chunk(piece, &mut writer))?;
+        match before.and_then(|before| before.blob_row(&digest)) {
+            Some(row) => blobs[row] = true,
+            None => writer.blob(digest, pieces),
+        }
+    }
+    for page in pages {
+        match known.held_row(&page.digest) {
+            Some(row) => rows[row] = true,
+            None => {
+                if known.has(&page.digest) {
+                    reused.insert(*page.frame.pack);
+                }
+                put_page(&mut writer, page);
+            }
+        }
+    }
+    if let Some(before) = before {
+        if writer.is_empty() && rows.iter().chain(&blobs).all(|&used| used) {
+            return Ok(Held { holdings: None, reused });
+        }
+        writer.part(before, |row| rows[row], |row| blobs[row]);
+    }
+    Ok(Held { holdings: Some(writer.finish()), reused })
+}
+
+/// The holdings of a file map all of whose pages have been brought.
+///
+/// # Errors
+/// The page to bring first.
+pub fn holdings_of(map: &FileMap) -> Found<Vec<u8>> {
+    let mut writer = FragmentWriter::default();
+    for (number, page) in map.pages().iter().enumerate() {
+        put_page(&mut writer, page);
+        for entry in map.rows(number)? {
+            let Kind::Regular(content) = &entry.kind else { continue };
+            content.chunks.iter().for_each(|chunk| put(&mut writer, chunk));
+            if content.digest.size >= MAX_CHUNK as u64 {
+                writer.blob(content.digest, content.chunks.iter().map(|chunk| chunk.digest).collect());
+            }
+        }
+    }
+    Ok(writer.finish())
+}
