@@ -75,7 +75,8 @@ def tree(tmp_path: Path) -> Path:
     """A tree with everything that a shell can write, and names that are hard for it."""
     root = tmp_path / "tree"
     names = [b"plain", b" blank ", b"new\nline", b"tab\t", b"quote\"'", b"back\\slash", b"\\u0041", b"\\\\udc80",
-             b"-n", b"\xff\xfe", "é😀".encode(), b"$(echo no)", b"*", b"%s", b"\x01\x7f", b'","mode":0,"', b"a,b}"]  # fmt: skip
+             b"-n", b"\xff\xfe", "é😀".encode(), b"$(echo no)", b"*", b"%s", b"\x01\x7f",
+             b'","mode":0,"', b"a,b}"]  # fmt: skip
     for name in names:
         folder = os.fsencode(root) + b"/" + name
         os.makedirs(folder)

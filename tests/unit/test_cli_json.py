@@ -37,6 +37,7 @@ ARGUMENTS = {
     "rm": ["main"],
     "forget": ["--keep-last", "1"],
     "verify": [],
+    "recover": ["store"],
     "mount": ["main", "place"],
     "mounts": [],
 }

@@ -1,20 +1,23 @@
 //! `sapwood._core.upkeep`: packs read back, and what file maps need of them.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::ffi::OsString;
+use std::path::PathBuf;
 use std::sync::Mutex;
 
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::PyBytes;
 use sapwood_core::archive::{self, Holds, Lying, Redirect, Tail};
-use sapwood_core::digest::{hex, parse_hex};
+use sapwood_core::digest::{Digest, hex, parse_hex};
 use sapwood_core::error::{Error, Result};
+use sapwood_core::filemap::Summary;
 use sapwood_core::push::{Fragment, PackName};
 use sapwood_core::upkeep::{self, Need};
 
 use crate::enter::{direct, enter};
 use crate::filemap::FileMap;
-use crate::values::digest_text;
+use crate::values::{Frame, digest_text, parse_sha};
 
 /// Offset, inner offset, length, plain length, digest, size: a chunk and its place in a pack.
 type Place = (u32, u32, u32, u32, String, u64);
@@ -59,11 +62,7 @@ impl Toc {
 
     /// Everything of one kind, in the order of the pack.
     fn held(&self, holds: &str) -> Vec<Place> {
-        let wanted = match holds {
-            "page" => Holds::Page,
-            "outline" => Holds::Outline,
-            _ => Holds::Content,
-        };
+        let wanted = holding(holds);
         self.toc.entries.iter().filter(|entry| entry.holds == wanted).map(|entry| place(&entry.lying)).collect()
     }
 
@@ -190,17 +189,221 @@ fn redirect_packs(py: Python<'_>, redirect: PyBackedBytes) -> PyResult<Vec<Strin
     Ok(redirect.packs.iter().map(|pack| hex(pack)).collect())
 }
 
+/// Old offset, old length, pack, new offset, new length.
+type Moved = (u32, u32, String, u32, u32);
+
+/// Where the frames of a moved pack lie now.
+#[pyfunction]
+fn redirect_rows(py: Python<'_>, redirect: PyBackedBytes) -> PyResult<Vec<Moved>> {
+    let Redirect { packs, rows } = direct(py, py.detach(|| Redirect::decode(&redirect)))?;
+    Ok(rows.into_iter().map(|(at, length, pack, to, new)| (at, length, hex(&packs[pack as usize]), to, new)).collect())
+}
+
+/// A damaged pack made again.
+#[pyclass(frozen, module = "sapwood._core.upkeep")]
+struct Rebuild(Mutex<Option<upkeep::Rebuild>>);
+
+fn holding(holds: &str) -> Holds {
+    match holds {
+        "page" => Holds::Page,
+        "outline" => Holds::Outline,
+        _ => Holds::Content,
+    }
+}
+
+fn over() -> Error {
+    Error::Invalid { what: "a pack made again".into(), why: "it was finished".into() }
+}
+
+/// Inner offset, digest, bytes.
+type Part = (u32, String, PyBackedBytes);
+
+#[pymethods]
+impl Rebuild {
+    #[new]
+    fn new(push: &str) -> Rebuild {
+        Rebuild(Mutex::new(Some(upkeep::Rebuild::new(push))))
+    }
+
+    fn copy(
+        &self,
+        py: Python<'_>,
+        offset: u32,
+        stored: PyBackedBytes,
+        plain: u32,
+        chunks: Vec<(String, u64, u32)>,
+        holds: &str,
+    ) -> PyResult<()> {
+        let parse = |(digest, size, inner): &(String, u64, u32)| {
+            Ok((Digest { sha256: parse_sha(digest)?, size: *size }, *inner))
+        };
+        let chunks: Result<Vec<(Digest, u32)>> = chunks.iter().map(parse).collect();
+        let chunks = direct(py, chunks)?;
+        let mut open = self.0.lock().expect("no method panics with it");
+        let rebuild = direct(py, open.as_mut().ok_or_else(over))?;
+        rebuild.copy(offset, &stored, plain, chunks, holding(holds));
+        Ok(())
+    }
+
+    fn make(
+        &self,
+        py: Python<'_>,
+        offset: u32,
+        length: u32,
+        plain: u32,
+        chunks: Vec<Part>,
+        holds: &str,
+    ) -> PyResult<()> {
+        let made = py.detach(|| {
+            let parse = |(inner, digest, bytes): &Part| {
+                Ok((*inner, Digest { sha256: parse_sha(digest)?, size: bytes.len() as u64 }, bytes.to_vec()))
+            };
+            let chunks: Vec<(u32, Digest, Vec<u8>)> = chunks.iter().map(parse).collect::<Result<_>>()?;
+            let mut open = self.0.lock().expect("no method panics with it");
+            open.as_mut().ok_or_else(over)?.make(offset, length, plain, &chunks, holding(holds))
+        });
+        direct(py, made)
+    }
+
+    /// `None` when no frame was added.
+    fn finish<'py>(&self, py: Python<'py>) -> PyResult<Option<Made<'py>>> {
+        let open = self.0.lock().expect("no method panics with it").take();
+        let rebuild = direct(py, open.ok_or_else(over))?;
+        if rebuild.is_empty() {
+            return Ok(None);
+        }
+        let (made, redirect) = py.detach(|| {
+            let made = rebuild.finish();
+            let redirect = made.redirect.encode();
+            (made, redirect)
+        });
+        let bytes = |bytes: &[u8]| PyBytes::new(py, bytes);
+        Ok(Some((hex(&made.pack.name), bytes(&made.pack.bytes), bytes(&made.fragment), bytes(&redirect))))
+    }
+}
+
+/// Name, bytes, fragment, redirect.
+type Made<'py> = (String, Bound<'py, PyBytes>, Bound<'py, PyBytes>, Bound<'py, PyBytes>);
+
+/// Digest, size, stored bytes, content, packs.
+type MadeMap<'py> = (String, u64, Bound<'py, PyBytes>, String, Vec<String>);
+
+/// What packs say of themselves, into fragments and fence indexes.
+#[pyclass(frozen, module = "sapwood._core.upkeep")]
+struct Recovery(Mutex<upkeep::Recovery>);
+
+#[pymethods]
+impl Recovery {
+    #[new]
+    fn new() -> Recovery {
+        Recovery(Mutex::default())
+    }
+
+    fn pack(&self, py: Python<'_>, name: &str, toc: &Toc) -> PyResult<()> {
+        let name = direct(py, pack_name(name))?;
+        py.detach(|| self.0.lock().expect("no method panics with it").pack(&name, &toc.toc));
+        Ok(())
+    }
+
+    fn page(
+        &self,
+        py: Python<'_>,
+        stored: PyBackedBytes,
+        plain: u32,
+        inner: u32,
+        digest: &str,
+        size: u64,
+    ) -> PyResult<()> {
+        let page = py.detach(|| {
+            let digest = Digest { sha256: parse_sha(digest)?, size };
+            self.0.lock().expect("no method panics with it").page(&stored, plain, inner, digest)
+        });
+        direct(py, page)
+    }
+
+    fn has_page(&self, py: Python<'_>, digest: &str) -> PyResult<bool> {
+        let sha256 = direct(py, parse_sha(digest))?;
+        Ok(self.0.lock().expect("no method panics with it").has_page(&sha256))
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn map<'py>(
+        &self,
+        py: Python<'py>,
+        push: &str,
+        tree: &str,
+        tree_size: u64,
+        entries: u64,
+        bytes: u64,
+        pages: Vec<(String, Frame, u32)>,
+    ) -> PyResult<MadeMap<'py>> {
+        let made = py.detach(|| {
+            let tree = Digest { sha256: parse_sha(tree)?, size: tree_size };
+            let summary = Summary { push: Some(push.to_owned()), tree, entries, bytes };
+            let at = |(digest, frame, inner): &(String, Frame, u32)| {
+                Ok(upkeep::PageAt { sha256: parse_sha(digest)?, frame: frame.0.clone(), inner: *inner })
+            };
+            let pages: Vec<upkeep::PageAt> = pages.iter().map(at).collect::<Result<_>>()?;
+            let made = self.0.lock().expect("no method panics with it").map(&summary, &pages)?;
+            let stored = archive::deflate(&made.text, 3);
+            Ok((made, stored))
+        });
+        let (made, stored) = direct(py, made)?;
+        let packs = made.packs.iter().map(|pack| hex(pack)).collect();
+        Ok((digest_text(&made.map), made.map.size, PyBytes::new(py, &stored), digest_text(&made.content), packs))
+    }
+
+    fn fragment<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyBytes>> {
+        let made = py.detach(|| self.0.lock().expect("no method panics with it").fragment());
+        made.map(|fragment| PyBytes::new(py, &fragment))
+    }
+}
+
+/// Where files below `root` hold chunks (digest, size): digest -> (path, offset).
+#[pyfunction]
+fn search(py: Python<'_>, root: PathBuf, wanted: Vec<(String, u64)>) -> PyResult<HashMap<String, (OsString, u64)>> {
+    let wanted: Result<HashSet<Digest>> =
+        wanted.iter().map(|(digest, size)| Ok(Digest { sha256: parse_sha(digest)?, size: *size })).collect();
+    let wanted = direct(py, wanted)?;
+    let found = enter(py, None, |job| upkeep::search(&root, &wanted, job))?;
+    Ok(found
+        .into_iter()
+        .map(|(digest, spot)| (digest_text(&digest), (spot.path.into_os_string(), spot.offset)))
+        .collect())
+}
+
+/// The bytes of a chunk that `search` found, proved.
+#[pyfunction]
+fn read_spot<'py>(
+    py: Python<'py>,
+    path: PathBuf,
+    offset: u64,
+    digest: &str,
+    size: u64,
+) -> PyResult<Bound<'py, PyBytes>> {
+    let read = py.detach(|| {
+        let digest = Digest { sha256: parse_sha(digest)?, size };
+        upkeep::read_spot(&upkeep::Spot { path, offset }, &digest)
+    });
+    Ok(PyBytes::new(py, &direct(py, read)?))
+}
+
 pub fn register(parent: &Bound<'_, PyModule>) -> PyResult<()> {
     let module = PyModule::new(parent.py(), "upkeep")?;
     module.add("TAIL", archive::TAIL)?;
     module.add_class::<Toc>()?;
     module.add_class::<Proved>()?;
     module.add_class::<Needs>()?;
+    module.add_class::<Rebuild>()?;
+    module.add_class::<Recovery>()?;
+    module.add_function(wrap_pyfunction!(search, &module)?)?;
+    module.add_function(wrap_pyfunction!(read_spot, &module)?)?;
     module.add_function(wrap_pyfunction!(read_toc, &module)?)?;
     module.add_function(wrap_pyfunction!(prove, &module)?)?;
     module.add_function(wrap_pyfunction!(paths, &module)?)?;
     module.add_function(wrap_pyfunction!(pages, &module)?)?;
     module.add_function(wrap_pyfunction!(fragment_packs, &module)?)?;
     module.add_function(wrap_pyfunction!(redirect_packs, &module)?)?;
+    module.add_function(wrap_pyfunction!(redirect_rows, &module)?)?;
     parent.add_submodule(&module)
 }

@@ -5,21 +5,27 @@ chunk, size of the chunk); lists of places are sorted.
 """
 
 from collections.abc import Sequence
+from os import PathLike
 from typing import final
 
-from .filemap import FileMap
+from .filemap import FileMap, Frame
 
 __all__ = [
     "TAIL",
     "Needs",
     "Proved",
+    "Rebuild",
+    "Recovery",
     "Toc",
     "fragment_packs",
     "pages",
     "paths",
     "prove",
+    "read_spot",
     "read_toc",
     "redirect_packs",
+    "redirect_rows",
+    "search",
 ]
 
 _Place = tuple[int, int, int, int, str, int]
@@ -74,6 +80,71 @@ class Needs:
     def unproved(self, pack: str, proved: Proved) -> list[_Place]:
         """Return what is needed of a pack and was not found when it was read."""
 
+@final
+class Rebuild:
+    """A damaged pack made again. `holds` is as of `Toc.held`."""
+
+    def __new__(cls, push: str) -> Rebuild:
+        """`push` is the run that writes it, 16 hex digits."""
+    def copy(self, offset: int, stored: bytes, plain: int, chunks: Sequence[tuple[str, int, int]], holds: str) -> None:
+        """Take over the frame that was at `offset`; its chunks (digest, size, inner offset) have been proved."""
+    def make(self, offset: int, length: int, plain: int, chunks: Sequence[tuple[int, str, bytes]], holds: str) -> None:
+        """Make a frame again of chunks (inner offset, digest, bytes), sorted; zeros stand where one is lost.
+
+        Raises:
+            CorruptError: `chunk-corrupt`, `damaged`: they cannot lie so.
+        """
+    def finish(self) -> tuple[str, bytes, bytes, bytes] | None:
+        """Return name and bytes of the new pack, its fragment, its redirect; None when no frame was added. Once."""
+
+@final
+class Recovery:
+    """What packs say of themselves, into fragments and fence indexes. Safe to use from several threads."""
+
+    def __new__(cls) -> Recovery: ...
+    def pack(self, name: str, toc: Toc) -> None:
+        """Take what a pack says it holds."""
+    def page(self, stored: bytes, plain: int, inner: int, digest: str, size: int) -> None:
+        """Take a page: the stored bytes of its frame.
+
+        Raises:
+            CorruptError: `damaged`, `chunk-corrupt`.
+            FormatError: `format-newer`.
+        """
+    def has_page(self, digest: str) -> bool: ...
+    def map(
+        self,
+        push: str,
+        tree: str,
+        tree_size: int,
+        entries: int,
+        bytes: int,
+        pages: Sequence[tuple[str, Frame, int]],
+    ) -> tuple[str, int, bytes, str, list[str]]:
+        """Return digest, size, stored bytes, content and packs of the fence index over pages (digest, frame, inner).
+
+        Raises:
+            NotFoundError: `missing`: a page was not given.
+            CorruptError: `damaged`: they are not the pages of one tree.
+        """
+    def fragment(self) -> bytes | None:
+        """Return an index fragment of all that was given since this was asked last, None of nothing."""
+
+def search(root: str | PathLike[str], wanted: Sequence[tuple[str, int]]) -> dict[str, tuple[str, int]]:
+    """Return where files below `root` hold chunks (digest, size): digest -> (path, offset).
+
+    Raises:
+        NotFoundError, InvalidInputError, DeniedError, UnavailableError: `root` cannot be listed.
+    """
+
+def read_spot(path: str | PathLike[str], offset: int, digest: str, size: int) -> bytes:
+    """Return the bytes of a chunk that `search` found.
+
+    Raises:
+        CorruptError: `chunk-corrupt`: the file has changed.
+        NotFoundError, DeniedError, UnavailableError: it cannot be read any more.
+    """
+
 def read_toc(tail: bytes, size: int) -> tuple[Toc | None, int]:
     """Return the TOC of a pack of `size` bytes from its last ones, or how many of these it takes.
 
@@ -104,3 +175,6 @@ def fragment_packs(fragment: bytes) -> list[str]:
 
 def redirect_packs(redirect: bytes) -> list[str]:
     """Return the packs that a redirect names; errors as `fragment_packs`."""
+
+def redirect_rows(redirect: bytes) -> list[tuple[int, int, str, int, int]]:
+    """Return old offset and length, pack, new offset and length of each frame; errors as `fragment_packs`."""

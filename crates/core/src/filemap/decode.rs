@@ -387,3 +387,24 @@ fn holes(holes: Vec<(u64, u64)>, size: u64) -> std::result::Result<Vec<(u64, u64
     }
     Ok(holes)
 }
+
+/// A page that no fence index describes: its entries, and the packs it names.
+///
+/// # Errors
+/// `Damaged`, `NewerFormat`.
+pub fn page_alone(text: &[u8], digest: Digest) -> Result<(Vec<Entry>, Vec<[u8; 32]>)> {
+    let what = "a page";
+    let mut lines = lines(what, text)?;
+    let head = lines.next().ok_or_else(|| Error::damaged(what, "it is empty"))?;
+    version(what, head_format(what, head)?)?;
+    let head: PageHead = parse(what, 0, head)?;
+    let first: Row<'_> = parse(what, 1, lines.next().ok_or_else(|| Error::damaged(what, "it has no entry"))?)?;
+    let at = PageRef {
+        first: path_of(what, first.name.0)?,
+        digest,
+        entries: 1 + u32::try_from(lines.count()).map_err(|_| Error::damaged(what, "it has no end"))?,
+        frame: FrameAt { pack: Arc::new([0; 32]), offset: 0, length: 0, plain: 0 },
+        inner: 0,
+    };
+    Ok((page(text, 0, &at, None)?, head.packs.into_iter().map(|pack| pack.0).collect()))
+}

@@ -15,6 +15,7 @@ mod text;
 mod working;
 mod write;
 
+pub use decode::page_alone;
 pub use differ::{Node, differing, nodes_of_map, nodes_of_state};
 pub use encode::type_of;
 pub use entry::{ChunkAt, Content, Entry, FrameAt, Kind, parent_and_name};

@@ -1,0 +1,105 @@
+//! A damaged pack made again: its sound frames as they are, the others of their chunks, and a redirect to all of them.
+//!
+//! Invariant: each chunk is at the place in its frame that it had. Where nobody has a chunk, zeros stand in a chunk of their
+//! own, so that the tar stays one.
+
+use crate::archive::frame::{Frame, FrameWriter};
+use crate::archive::{Holds, Pack, PackWriter, Redirect};
+use crate::digest::Digest;
+use crate::error::{Error, Result};
+use crate::push::FragmentWriter;
+
+const LEVEL: i32 = 1;
+const HEADER: usize = 512;
+
+/// One pack as it grows.
+pub struct Rebuild {
+    push: String,
+    writer: PackWriter,
+    redirect: Redirect,
+    at: u32,
+}
+
+/// What takes the place of the damaged pack.
+pub struct Rebuilt {
+    pub pack: Pack,
+    pub redirect: Redirect,
+    /// Without what is only padding.
+    pub fragment: Vec<u8>,
+}
+
+impl Rebuild {
+    /// `push` is the run that writes it.
+    pub fn new(push: &str) -> Rebuild {
+        Rebuild { push: push.to_owned(), writer: PackWriter::default(), redirect: Redirect::default(), at: 0 }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.writer.is_empty()
+    }
+
+    /// Take over a frame as it is; its chunks (digest, inner offset) have been proved.
+    pub fn copy(&mut self, offset: u32, stored: &[u8], plain: u32, chunks: Vec<(Digest, u32)>, holds: Holds) {
+        self.add(offset, stored.len() as u32, Frame { bytes: stored.to_vec(), plain, chunks }, holds);
+    }
+
+    /// Make a frame of `plain` bytes again of chunks sorted by their place in it (inner offset, digest, bytes). What lies
+    /// between them is filled.
+    ///
+    /// # Errors
+    /// `Mismatch` when bytes are not those of their digest; `Damaged` when chunks overlap or do not fit.
+    pub fn make(
+        &mut self,
+        offset: u32,
+        length: u32,
+        plain: u32,
+        chunks: &[(u32, Digest, Vec<u8>)],
+        holds: Holds,
+    ) -> Result<()> {
+        let misfit = || Error::damaged("frame", "its chunks cannot lie as they are said to");
+        let mut writer = FrameWriter::new(LEVEL);
+        let mut at = 0usize;
+        for (inner, digest, bytes) in chunks {
+            let got = Digest::of(bytes);
+            if got != *digest {
+                return Err(Error::Mismatch { what: format!("chunk {}", digest.short()), expected: *digest, got });
+            }
+            let start = (*inner as usize).checked_sub(HEADER).ok_or_else(misfit)?;
+            at = fill(&mut writer, at, start).ok_or_else(misfit)?;
+            writer.add(*digest, bytes);
+            at += HEADER + bytes.len().next_multiple_of(HEADER);
+        }
+        if fill(&mut writer, at, plain as usize) != Some(plain as usize) {
+            return Err(misfit());
+        }
+        self.add(offset, length, writer.seal(), holds);
+        Ok(())
+    }
+
+    fn add(&mut self, offset: u32, length: u32, frame: Frame, holds: Holds) {
+        let stored = frame.bytes.len() as u32;
+        self.redirect.rows.push((offset, length, 0, self.at, stored));
+        self.writer.add(frame, holds);
+        self.at += stored;
+    }
+
+    /// The pack, and what leads to it.
+    pub fn finish(mut self) -> Rebuilt {
+        let pack = self.writer.seal(&self.push);
+        self.redirect.packs = vec![pack.name];
+        self.redirect.rows.sort_unstable();
+        let mut fragment = FragmentWriter::default();
+        fragment.chunks(&pack.name, pack.chunks.iter().copied());
+        Rebuilt { pack, redirect: self.redirect, fragment: fragment.finish() }
+    }
+}
+
+/// Fill a frame up to `end` with chunks of zeros; `None` when that is not possible.
+fn fill(writer: &mut FrameWriter, at: usize, end: usize) -> Option<usize> {
+    let gap = end.checked_sub(at)?;
+    if gap > 0 {
+        let zeros = vec![0; gap.checked_sub(HEADER)?];
+        writer.add(Digest::of(&zeros), &zeros);
+    }
+    (gap.is_multiple_of(HEADER)).then_some(end)
+}

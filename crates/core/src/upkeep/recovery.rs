@@ -1,0 +1,106 @@
+//! What packs say of themselves, turned into index fragments and fence indexes again.
+//!
+//! Invariant: a fence index is made only of pages that were read and proved, so what is made is the one that was lost, or has
+//! another digest.
+
+use std::collections::{BTreeSet, HashMap};
+
+use crate::archive::{Toc, frame};
+use crate::chunk::MAX_CHUNK;
+use crate::digest::Digest;
+use crate::error::{Error, Result};
+use crate::filemap::{FileMap, FrameAt, Kind, PageRef, Summary, content_of, fence, page_alone};
+use crate::push::{FragmentWriter, PackName};
+
+/// Grows by packs and pages; each is given once.
+#[derive(Default)]
+pub struct Recovery {
+    fragment: FragmentWriter,
+    pages: HashMap<[u8; 32], Facts>,
+}
+
+/// What a fence index, and a snapshot, say of a page or because of it.
+struct Facts {
+    digest: Digest,
+    first: Vec<u8>,
+    entries: u32,
+    packs: Vec<PackName>,
+}
+
+/// Where a fence index says that a page lies.
+pub struct PageAt {
+    pub sha256: [u8; 32],
+    pub frame: FrameAt,
+    pub inner: u32,
+}
+
+/// A fence index that was made again.
+pub struct Recovered {
+    pub map: Digest,
+    pub text: Vec<u8>,
+    pub content: Digest,
+    /// Of its pages and of all that they name, sorted.
+    pub packs: Vec<PackName>,
+}
+
+impl Recovery {
+    /// Take what a pack says it holds.
+    pub fn pack(&mut self, name: &PackName, toc: &Toc) {
+        self.fragment.chunks(name, toc.entries.iter().map(|entry| entry.lying));
+    }
+
+    /// Take a page: the stored bytes of its frame.
+    ///
+    /// # Errors
+    /// `Damaged`, `Mismatch`, `NewerFormat`.
+    pub fn page(&mut self, stored: &[u8], plain: u32, inner: u32, digest: Digest) -> Result<()> {
+        let frame = frame::open(stored, plain)?;
+        let (entries, packs) = page_alone(frame::chunk(&frame, inner, &digest)?, digest)?;
+        for entry in &entries {
+            if let Kind::Regular(content) = &entry.kind
+                && content.digest.size >= MAX_CHUNK as u64
+            {
+                self.fragment.blob(content.digest, content.chunks.iter().map(|chunk| chunk.digest).collect());
+            }
+        }
+        let first = entries.first().map(|entry| entry.path.clone()).unwrap_or_default();
+        self.pages.insert(digest.sha256, Facts { digest, first, entries: entries.len() as u32, packs });
+        Ok(())
+    }
+
+    pub fn has_page(&self, sha256: &[u8; 32]) -> bool {
+        self.pages.contains_key(sha256)
+    }
+
+    /// The fence index over pages that have been given.
+    ///
+    /// # Errors
+    /// `Missing` a page; `Damaged` when the pages are not those of one tree.
+    pub fn map(&self, summary: &Summary, pages: &[PageAt]) -> Result<Recovered> {
+        let mut packs = BTreeSet::new();
+        let mut refs = Vec::with_capacity(pages.len());
+        for page in pages {
+            let missing = || Error::Missing { what: "a page of a file map".to_owned() };
+            let facts = self.pages.get(&page.sha256).ok_or_else(missing)?;
+            packs.extend(facts.packs.iter().copied());
+            packs.insert(*page.frame.pack);
+            refs.push(PageRef {
+                first: facts.first.clone(),
+                digest: facts.digest,
+                entries: facts.entries,
+                frame: page.frame.clone(),
+                inner: page.inner,
+            });
+        }
+        let text = fence(summary, &refs);
+        FileMap::from_fence(&text)?;
+        let (map, content) = (Digest::of(&text), content_of(&text));
+        Ok(Recovered { map, text, content, packs: packs.into_iter().collect() })
+    }
+
+    /// An index fragment of all that was given since this was asked last; `None` of nothing.
+    pub fn fragment(&mut self) -> Option<Vec<u8>> {
+        let fragment = std::mem::take(&mut self.fragment);
+        (!fragment.is_empty()).then(|| fragment.finish())
+    }
+}
