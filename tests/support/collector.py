@@ -12,8 +12,8 @@ Frames = dict[str, set[str]]
 """Of each pack the chunks that some history needs from it."""
 
 
-def collect(store: Store) -> Actor:
-    """One run of gc."""
+def collect(store: Store, *, spares_the_young: bool = True) -> Actor:
+    """One run of gc. That it spares the young is for the sake of tags: without, nothing must be lost, either."""
     rules = store.rules
     by = store.now + GRACE // 2 if rules.collectors_have_a_deadline else None
     # 1. What is due.
@@ -47,11 +47,10 @@ def collect(store: Store) -> Actor:
         else:
             done.add(key)
     # 4. What is to be condemned.
+    youngest = 3 * GRACE // 4 if spares_the_young else 1
     waiting = frozenset[str]().union(*(records[key][1].condemned for key in records.keys() - used))
     listed = (yield from store.sure(Request("list", "packs/"))) | (yield from store.sure(Request("list", "snapshots/")))
-    dead = {
-        key for key, put in listed.items() if key not in live and key not in waiting and put <= now - 3 * GRACE // 4
-    }
+    dead = {key for key, put in listed.items() if key not in live and key not in waiting and put <= now - youngest}
     for pack in sorted(live & listed.keys() & store.contents.keys()):
         if 2 * len(frames[pack]) < len(store.contents[pack]) and redirect_of(pack) not in listed:
             dead |= yield from _move(store, pack, frames[pack], by)
@@ -71,7 +70,6 @@ def _kept_by_leases(store: Store, now: int, records: dict[str, int]) -> Generato
     kept = set[str]()
     if not store.rules.leases_are_heeded:
         return kept
-    back = GRACE if store.rules.lease_protects_a_grace_back else GRACE // 2
     for lease in sorted({key.rpartition(".")[0] for key in listed}):
         live, began = listed.get(f"{lease}.live"), listed.get(f"{lease}.began")
         if live is None or live <= now - GRACE:
@@ -79,7 +77,7 @@ def _kept_by_leases(store: Store, now: int, records: dict[str, int]) -> Generato
                 yield from store.sure(Request("delete", f"{lease}.live"))
                 yield from store.sure(Request("delete", f"{lease}.began"))
             continue
-        since = -1 if began is None else began - back
+        since = -1 if began is None else began - GRACE
         kept |= {key for key, put in records.items() if put >= since}
     return kept
 

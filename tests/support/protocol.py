@@ -48,7 +48,6 @@ class Rules:
     collectors_have_a_deadline: bool = True
     tags_heed_records: bool = True
     leases_end_by_themselves: bool = True
-    lease_protects_a_grace_back: bool = True
 
 
 class Pack(NamedTuple):
@@ -346,7 +345,8 @@ class _Lease:
         store = self._store
         if store.now - self._last < GRACE // 4:
             return
-        by = self.deadline if store.rules.renewals_have_a_deadline else None
+        in_time = store.rules.renewals_have_a_deadline and store.rules.pushes_have_a_deadline
+        by = self.deadline if in_time else None
         begun = store.now
         if self._reused & (yield from store.condemned()) and store.rules.condemned_is_not_reused:
             raise GaveUpError("pack-condemned")

@@ -68,6 +68,10 @@ class Place:
         self._choose = choose
         self._states: dict[str, list[_State]] = {}
 
+    def be_late(self, choose: Choose) -> None:
+        """Let something else choose from now on how late listings are."""
+        self._choose = choose
+
     def peek(self, key: str) -> Any:
         """Return the object, or None."""
         states = self._states.get(key)
