@@ -41,7 +41,7 @@ PYTHON = Path(__file__).resolve().parents[2] / "python"
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Try each request twice only, and wait a moment only."""
     monkeypatch.setattr(attempts, "ATTEMPTS", 2)
-    for name in ("QUIET_S", "WRITE_S"):
+    for name in ("QUIET_S", "WRITE_S", "WRITE_SMALL_S"):
         monkeypatch.setattr(attempts, name, 0.3)
     monkeypatch.setattr(attempts, "FIRST_PAUSE_OF_THE_BUSY_S", 0.1)
 

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
+_KEPT = ("etag", "last-modified", "content-range", "content-type")
+
 Reply = Callable[[BaseHTTPRequestHandler], None]
 
 
@@ -51,20 +53,31 @@ def status(code: int, body: bytes = b"") -> Reply:
     return lambda handler: send(handler, code, body)
 
 
-def through(upstream: str, lose: Callable[[BaseHTTPRequestHandler], bool]) -> Reply:
-    """Pass requests on to `upstream`; where `lose` says so, do it and then reply 500 instead of what it said."""
+def never(_: BaseHTTPRequestHandler) -> bool:
+    """Lose nothing."""
+    return False
+
+
+def through(
+    upstream: str, lose: Callable[[BaseHTTPRequestHandler], bool] = never, *, ignoring: tuple[str, ...] = ()
+) -> Reply:
+    """Pass requests on to `upstream`; where `lose` says so, do it and then reply 500 instead of what it said.
+
+    Headers named in `ignoring` stay behind, as if the server did not know them.
+    """
 
     def reply(handler: BaseHTTPRequestHandler) -> None:
         body = handler.rfile.read(int(handler.headers.get("Content-Length", 0)))
         connection = http.client.HTTPConnection(urlsplit(upstream).netloc, timeout=30)
-        connection.request(handler.command, handler.path, body, dict(handler.headers.items()))
+        headers = {name: value for name, value in handler.headers.items() if name.lower() not in ignoring}
+        connection.request(handler.command, handler.path, body, headers)
         said = connection.getresponse()
         data = said.read()
         connection.close()
         if lose(handler):
             send(handler, 500)
         else:
-            kept = {name: value for name, value in said.getheaders() if name.lower() in ("etag", "last-modified")}
+            kept = {name: value for name, value in said.getheaders() if name.lower() in _KEPT}
             length = str(said.headers.get("Content-Length", len(data)))
             send(handler, said.status, data, **{"Content_Length": length, **kept})
 

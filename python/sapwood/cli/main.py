@@ -26,6 +26,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "pull": ("push", "fetch a whole tree into a directory"),
     },
     "Trees in a store": {
+        "init": ("init", "make an empty place a store"),
         "ls": ("look", "list a directory of a tree"),
         "cat": ("look", "write files of a tree to stdout"),
         "diff": ("look", "compare two trees, each a directory or an address"),
@@ -61,7 +62,7 @@ Hash file trees incrementally, ship only what is missing, use them anywhere befo
 
 _FOOT = """\
 An ADDRESS is STORE_URL#REF, STORE_URL#REF@sha256:… (pinned to one snapshot), or REF in the default store. A STORE_URL
-is a directory, s3://BUCKET/PREFIX, or, to read, https://…
+is a directory, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, az://CONTAINER/PREFIX, or, to read, https://…
 
 Environment:
   SAPWOOD_STORE  the default store (else ~/.local/share/sapwood/store)

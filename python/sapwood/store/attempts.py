@@ -27,6 +27,8 @@ CONNECT_S = 5.0
 QUIET_S = 20.0
 SLOWEST = 64 * 1024
 WRITE_S = 300.0
+WRITE_SMALL_S = 15.0
+SMALL = 64 * 1024
 ATTEMPTS = 6
 BEGIN_S = 60.0
 FIRST_PAUSE_S = 0.1
@@ -42,12 +44,13 @@ def reading_s(length: int) -> float:
     return QUIET_S + min(length / SLOWEST, 3600)  # a damaged map may ask for more than there are seconds
 
 
-def write_limit_s(grace_s: float | None) -> float:
-    """Return how long an attempt to write may take in a store of this grace, None while it has none.
+def write_limit_s(length: int, grace_s: float | None) -> float:
+    """Return how long an attempt to write so many bytes may take in a store of this grace, None while it has none.
 
     Attempts are begun for as long at most, so the longest request takes an eighth of the grace.
     """
-    return WRITE_S if grace_s is None else min(WRITE_S, grace_s / 16)
+    limit = WRITE_SMALL_S if length <= SMALL else WRITE_S
+    return limit if grace_s is None else min(limit, grace_s / 16)
 
 
 def client_options(*, allow_http: bool, writing_s: float | None = None) -> ClientConfig:
@@ -88,7 +91,7 @@ def persist(attempt: Callable[[], _Result], renew: Callable[[], bool], *, begin_
                 pause = max(pause, FIRST_PAUSE_OF_THE_BUSY_S)
             # Jitter, so that those who were refused together do not come back together.
             wait = random.uniform(pause / 2, pause)
-            if tried >= ATTEMPTS or time.monotonic() + wait > begun + begin_s:
+            if tried >= ATTEMPTS or time.monotonic() + wait > begun + min(begin_s, BEGIN_S):
                 raise
             time.sleep(wait)
             pause = min(2 * pause, LONGEST_PAUSE_S)

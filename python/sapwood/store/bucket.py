@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import builtins
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from sapwood.errors import ConflictError, NotFoundError, SapwoodError, UnavailableError
 from sapwood.store import attempts
 from sapwood.store.base import Listed, Version
+from sapwood.store.keys import PROBES
 from sapwood.store.remote import Connect, RemoteObjects
 from sapwood.store.waiting import interruptible
 
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from obstore import ObjectMeta, PutMode
 
 __all__ = ["BucketObjects"]
-
-_Result = TypeVar("_Result")
 
 # The keys of one reply to a listing.
 _PAGE = 1000
@@ -35,14 +34,14 @@ class BucketObjects(RemoteObjects):
 
     def __init__(self, url: str, connect: Connect) -> None:
         super().__init__(url, connect)
-        self._writing_s = attempts.write_limit_s(None)
+        self._grace_s: float | None = None
 
     def condition(self, expect: Version) -> PutMode:
         """Return what a put has to ask for to replace this version only."""
         return {"e_tag": expect}
 
     def limit_writes(self, grace_s: float) -> None:
-        self._writing_s = attempts.write_limit_s(grace_s)
+        self._grace_s = grace_s
 
     def list(self, prefix: str) -> list[str]:
         return [entry.key for entry in self.listed(prefix)]
@@ -76,7 +75,13 @@ class BucketObjects(RemoteObjects):
                 self.requests.count("list")
 
     def is_empty(self) -> bool:
-        return self._persist(lambda: next(self._pages(None, after=None, size=1), None)) is None
+        def attempt() -> bool:
+            # What somebody who makes a store here tries, or has left behind when killed, is nothing of another's.
+            return all(
+                entry["path"].startswith(f"{PROBES}/") for page in self._pages(None, after=None) for entry in page
+            )
+
+        return self._persist(attempt)
 
     def read_versioned(self, key: str) -> tuple[bytes, Version]:
         data, version = self._get(key)
@@ -98,10 +103,11 @@ class BucketObjects(RemoteObjects):
 
         def attempt() -> None:
             with self.asking("delete", key):
-                interruptible(lambda: obstore.delete(self.client(self._writing_s), key))
+                interruptible(lambda: obstore.delete(self.client(limit), key))
 
+        limit = attempts.write_limit_s(0, self._grace_s)
         try:
-            self._persist_write(attempt)
+            attempts.persist(attempt, self.renew, begin_s=limit)
         except NotFoundError as error:
             if error.kind != "object-missing":  # the whole bucket
                 raise
@@ -109,17 +115,14 @@ class BucketObjects(RemoteObjects):
     def _put(self, key: str, data: bytes | memoryview, mode: PutMode) -> Version:
         import obstore
 
+        limit = attempts.write_limit_s(len(data), self._grace_s)
+
         def attempt() -> Version:
             with self.asking("put", key):
-                done = interruptible(
-                    lambda: obstore.put(self.client(self._writing_s), key, data, mode=mode, use_multipart=False)
-                )
+                done = interruptible(lambda: obstore.put(self.client(limit), key, data, mode=mode, use_multipart=False))
             return Version(self.version_of(done))  # type: ignore[arg-type]
 
-        return self._persist_write(attempt)
-
-    def _persist_write(self, attempt: Callable[[], _Result]) -> _Result:
-        return attempts.persist(attempt, self.renew, begin_s=min(attempts.BEGIN_S, self._writing_s))
+        return attempts.persist(attempt, self.renew, begin_s=limit)
 
     def _settled(self, key: str, data: bytes, error: SapwoodError) -> Version:
         found = None

@@ -13,13 +13,17 @@ __all__ = [
     "CONDEMNED",
     "FRAGMENTS",
     "IDENTITY",
+    "LOCKS",
     "PACKS",
+    "PROBES",
     "REFS",
     "condemned_key",
     "fragment_key",
     "fragment_name",
     "is_condemned_key",
     "lease_keys",
+    "lock_key",
+    "lock_number",
     "map_key",
     "moved_key",
     "moved_name",
@@ -33,13 +37,16 @@ __all__ = [
 IDENTITY = "sapwood.json"
 CONDEMNED = "gc"
 FRAGMENTS = "index"
+LOCKS = "locks"
 PACKS = "packs"
+PROBES = "probe"
 REFS = "refs"
 
 _FRAGMENT = re.compile(r"index/([0-9a-f]{64})\.frag\Z")
 _PACK = re.compile(r"packs/([0-9a-f]{64})\.tar\.zst\Z")
 _MOVED = re.compile(r"packs/([0-9a-f]{64})\.moved\Z")
 _CONDEMNED = re.compile(r"gc/[0-9a-f]{16}\.json\Z")
+_LOCK = re.compile(r"locks/(\d{12})\.json\Z")
 _REF = re.compile(r"refs/(.+)\.ref\Z")
 
 
@@ -99,6 +106,17 @@ def fragment_name(key: str) -> str | None:
     """Return the name of the fragment that a listed key is, or None if it is none."""
     found = _FRAGMENT.match(key)
     return found.group(1) if found else None
+
+
+def lock_key(number: int) -> str:
+    """Where the lock on refs of this number is."""
+    return f"{LOCKS}/{number:012}.json"
+
+
+def lock_number(key: str) -> int | None:
+    """Return the number of the lock that a listed key is, or None if it is none."""
+    found = _LOCK.match(key)
+    return int(found.group(1)) if found else None
 
 
 def ref_key(name: str) -> str:

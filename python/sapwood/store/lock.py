@@ -10,16 +10,15 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pwd
 import random
 import time
-from collections.abc import Iterator
 
 from sapwood.errors import ConflictError, NotFoundError, UnavailableError
 from sapwood.store import faults
 from sapwood.store.base import CollectObjects, Listed, Version
 from sapwood.store.keys import LOCKS, lock_key, lock_number
 from sapwood.store.record import Record, encode
+from sapwood.store.snapshot import user
 
 __all__ = ["RefLock"]
 
@@ -43,33 +42,36 @@ class RefLock:
             ConflictError: `object-changed`; nothing was written.
             UnavailableError: `ref-locked`: somebody holds the lock for too long, or we were too slow to use it.
         """
-        with self._held() as until:
+        number, asked, older = self._take()
+        try:
             try:
                 found = self._objects.read_versioned(key)[1]
             except NotFoundError:
                 found = None
             if found != expect:
                 raise faults.changed(self._objects.url, key)
-            if _now() > until:
+            if _now() > asked + WRITES_S:
                 raise self._locked("it was held for too long before the ref was written; nothing was written", key)
-            self._objects.put(key, data)
-            return self._objects.read_versioned(key)[1]
+        except BaseException:
+            self._free(number, older)
+            raise
+        # Should this fail, it is not known whether it was written; then the lock is left to expire.
+        self._objects.put(key, data)
+        there, version = self._objects.read_versioned(key)
+        self._free(number, older)
+        if there != data:
+            raise faults.changed(self._objects.url, key)
+        return version
 
-    @contextlib.contextmanager
-    def _held(self) -> Iterator[float]:
-        """Hold the lock; the value is when, by `_now`, nothing may be begun any more."""
-        number, older = self._await()
-        asked = self._asked
-        try:
-            yield asked + WRITES_S
-        finally:
-            with contextlib.suppress(UnavailableError):  # it expires
-                self._objects.put(lock_key(number), _record(free=True))
-                for key in older:
-                    self._objects.delete(key)
+    def _free(self, number: int, older: list[str]) -> None:
+        """Say that the lock is free; if that fails it expires."""
+        with contextlib.suppress(UnavailableError):
+            self._objects.put(lock_key(number), _record(free=True))
+            for key in older:
+                self._objects.delete(key)
 
-    def _await(self) -> tuple[int, list[str]]:
-        """Create the lock after the highest; return its number and the keys of those that nobody can still need."""
+    def _take(self) -> tuple[int, float, list[str]]:
+        """Create the lock after the highest; return its number, when that was asked for, and what nobody needs."""
         listed = [entry for entry in self._objects.listed(LOCKS) if lock_number(entry.key) is not None]
         # The listing may be late, but every lock since then is still there: it is climbed from here.
         number = max((lock_number(entry.key) or 0 for entry in listed), default=0)
@@ -78,10 +80,10 @@ class RefLock:
         seen = _now()
         while True:
             if number == 0 or self._is_free(number) or _now() - seen > EXPIRES_S:
-                self._asked = _now()
+                asked = _now()
                 with contextlib.suppress(ConflictError):
                     self._objects.swap(lock_key(number + 1), _record(free=False), None)
-                    return number + 1, _ancient(listed, self._grace_s)
+                    return number + 1, asked, _ancient(listed, self._grace_s)
                 number, seen, pause = number + 1, _now(), 0.05
                 continue
             if _now() > patience:
@@ -96,7 +98,10 @@ class RefLock:
             return True  # so old that it was deleted
         url, key = self._objects.url, lock_key(number)
         record = Record(data, f"{url}: {key}", kind="lock-corrupt", remedy=f"remove {key}", store=url, key=key)
-        return record.flag("free")
+        free = record.flag("free")
+        if encode({"user": record.text("user"), "host": record.text("host"), "free": free}) != data:
+            raise record.damaged("it is not spelt as sapwood spells it")
+        return free
 
     def _locked(self, why: str, key: str) -> UnavailableError:
         url = self._objects.url
@@ -110,11 +115,7 @@ def _ancient(listed: list[Listed], grace_s: float) -> list[str]:
 
 
 def _record(*, free: bool) -> bytes:
-    try:
-        user = pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:
-        user = str(os.getuid())
-    return encode({"user": user, "host": os.uname().nodename, "free": free})
+    return encode({"user": user(), "host": os.uname().nodename, "free": free})
 
 
 def _now() -> float:

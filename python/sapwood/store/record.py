@@ -75,6 +75,13 @@ class Record:
             raise self.damaged(f'"{name}" is not a list of strings')
         return value
 
+    def flag(self, name: str) -> bool:
+        """Return a truth."""
+        value = self._fields.get(name)
+        if not isinstance(value, bool):
+            raise self.damaged(f'"{name}" is neither true nor false')
+        return value
+
     def has(self, name: str) -> bool:
         """Say whether a field is there and not null."""
         return self._fields.get(name) is not None

@@ -94,6 +94,9 @@ def explained(error: Exception, url: str, key: str) -> SapwoodError:
         return InvalidInputError(
             f"{url}: the server ignores byte ranges", kind="no-ranges", hint="serve it from one that has them", **place
         )
+    if status == 501 or code == "NotImplemented":
+        said = f"the server does not know such a request ({status}{f' {code}' if code else ''})"
+        return InvalidInputError(f"{url}: {key}: {said}", kind="not-implemented", **place)
     if status == 416 or "Wanted range starting at" in text:
         return CorruptError(f"{url}: {key} is cut short: a range lies past its end", kind="object-short", **place)
     if isinstance(error, exceptions.BaseError):

@@ -10,11 +10,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import secrets
 from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Literal, Self, TypeVar
 
 from sapwood import places
 from sapwood.digests import MapDigest, PackName, SnapshotDigest
@@ -28,8 +27,9 @@ from sapwood.errors import (
     UnavailableError,
 )
 from sapwood.store import history
-from sapwood.store.base import CollectObjects, ReadObjects, WriteObjects
+from sapwood.store.base import CollectObjects, ReadObjects, Version, WriteObjects
 from sapwood.store.condemned import read_condemned
+from sapwood.store.create import create_store
 from sapwood.store.fragments import LocalState
 from sapwood.store.identity import Identity, read_identity
 from sapwood.store.keys import (
@@ -94,15 +94,25 @@ class Store:
             self._writer.limit_writes(identity.grace_s)
 
     @classmethod
-    def open(cls, url: str, *, create: bool = False, cache_dir: Path | None = None, ref: str | None = None) -> Self:
-        """Open the store at `url`: a path, `file://`, `s3://`, or, to read, `http(s)://`.
+    def open(
+        cls,
+        url: str,
+        *,
+        create: bool = False,
+        grace_s: int | None = None,
+        cache_dir: Path | None = None,
+        ref: str | None = None,
+    ) -> Self:
+        """Open the store at `url`: a path, `file://`, `s3://`, `gs://`, `az://`, or, to read, `http(s)://`.
 
-        With `create`, an empty place becomes a store. `cache_dir` holds its local state; default is the user's cache.
+        With `create`, an empty place becomes a store, of the grace `grace_s` in seconds (a day). `cache_dir` holds its
+        local state; default is the user's cache.
         With `ref`, no request is made if this machine knows the store from that ref: then a push to it proves or
         corrects what is supposed here, and nothing else may be done before (`confirm`).
 
         Raises:
-            InvalidInputError: `bad-store-url`, `not-a-store`; with `create`, `not-empty`, `read-only-store`.
+            InvalidInputError: `bad-store-url`, `not-a-store`; with `create`, `not-empty`, `read-only-store`,
+                `no-conditional-writes`.
             CorruptError: `store-corrupt`: its `sapwood.json` is damaged.
             FormatError: `format-newer`.
             UnavailableError, DeniedError: the place does not answer, or refuses to.
@@ -112,12 +122,12 @@ class Store:
             store = cls(objects, writer, collector, seen.identity, cache_dir)
             store._supposed = True
             return store
-        return cls(objects, writer, collector, _identity(objects, writer, create=create), cache_dir)
+        return cls(objects, writer, collector, _identity(objects, collector, grace_s, create=create), cache_dir)
 
     def confirm(self) -> None:
         """Read what was only supposed of the store; where there is none any more, make one. Errors as `open`."""
         if self._supposed:
-            self._be(_identity(self._objects, self._writer, create=True))
+            self._be(_identity(self._objects, self._collector, None, create=True))
             self._supposed = False
 
     def __repr__(self) -> str:
@@ -132,6 +142,11 @@ class Store:
     def id(self) -> str:
         """What it is known by, wherever it is."""
         return self._identity.id
+
+    @property
+    def refs_move_by(self) -> Literal["swap", "lock"]:
+        """How refs move: by conditional writes of the place, or under a lock where it has none."""
+        return self._identity.refs
 
     @property
     def grace_s(self) -> int:
@@ -230,7 +245,7 @@ class Store:
 
     def _move(self, ref: _State, expect: Ref | Removed | None) -> _State:
         try:
-            version = self._writing().swap(ref_key(ref.name), ref.encode(), expect.version if expect else None)
+            version = self._swap(ref_key(ref.name), ref.encode(), expect.version if expect else None)
         except UnavailableError:
             # Perhaps only the reply was lost: no two states have the same bytes.
             with contextlib.suppress(SapwoodError):
@@ -417,6 +432,13 @@ class Store:
             return error
         return NotFoundError(f"{self.url} has no {what}", kind=kind, store=self.url, **context)
 
+    def _swap(self, key: str, data: bytes, expect: Version | None) -> Version:
+        if self._identity.refs == "swap":
+            return self._writing().swap(key, data, expect)
+        from sapwood.store.lock import RefLock
+
+        return RefLock(self._collecting(), self.grace_s).swap(key, data, expect)
+
     def _writing(self) -> WriteObjects:
         return _writable(self.url, self._writer)
 
@@ -428,12 +450,12 @@ def _named(ref: Ref | Removed) -> str:
     return ref.snapshot[:19] if isinstance(ref, Ref) else "removed"
 
 
-def _identity(objects: ReadObjects, writer: WriteObjects | None, *, create: bool) -> Identity:
+def _identity(objects: ReadObjects, collector: CollectObjects | None, grace_s: int | None, *, create: bool) -> Identity:
     try:
         return read_identity(objects)
     except NotFoundError as missing:
         if create:
-            return _create(objects.url, writer)
+            return create_store(_writable(objects.url, collector), grace_s)
         if missing.kind != "object-missing":
             raise
         raise InvalidInputError(
@@ -442,24 +464,6 @@ def _identity(objects: ReadObjects, writer: WriteObjects | None, *, create: bool
             hint=f"sapwood push DIR {objects.url}#main",
             store=objects.url,
         ) from missing
-
-
-def _create(url: str, writer: WriteObjects | None) -> Identity:
-    """Make a store of an empty place and return what it is known by; or that of whoever was faster."""
-    objects = _writable(url, writer)
-    if not objects.is_empty():
-        try:
-            return read_identity(objects)  # somebody else has made it one since we looked
-        except NotFoundError:
-            raise InvalidInputError(
-                f"{url}: neither a store nor empty", kind="not-empty", hint="name an empty or a new place", store=url
-            ) from None
-    identity = Identity(secrets.token_hex(16))
-    try:
-        objects.swap(IDENTITY, identity.encode(), None)
-    except ConflictError:
-        return read_identity(objects)
-    return identity
 
 
 def _writable(url: str, writer: _Writer | None) -> _Writer:
