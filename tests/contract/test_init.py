@@ -22,6 +22,7 @@ from tests.support.snapshots import digest
 from tests.support.storeplaces import BucketPlace, Place, S3Place
 
 A, B = (digest(SnapshotDigest, text) for text in "AB")
+HELD = b'{"format":1,"user":"ann","host":"slow","nonce":"0123456789abcdef","free":false}'
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
@@ -64,7 +65,10 @@ class TestLockStore(ListingStoreContract):
         self, store: Store, place: Place, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         old = store.move_ref("main", A, None)
-        place.overwrite("locks/000000000002.json", b'{"format":1,"user":"ann","host":"gone","free":false}')
+        place.overwrite(
+            "locks/000000000002.json",
+            HELD,
+        )
         clock = iter(range(0, 1_000_000, 7))
         monkeypatch.setattr(lock, "_now", lambda: float(next(clock)))
         monkeypatch.setattr(lock, "LONGEST_PAUSE_S", 0.05)
@@ -85,7 +89,10 @@ class TestLockStore(ListingStoreContract):
     def test_a_lock_that_is_held_on_and_on_is_given_up(
         self, store: Store, place: Place, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        place.overwrite("locks/000000000001.json", b'{"format":1,"user":"ann","host":"slow","free":false}')
+        place.overwrite(
+            "locks/000000000001.json",
+            HELD,
+        )
         monkeypatch.setattr(lock, "PATIENCE_S", 0.0)
         with pytest.raises(UnavailableError, match=r"others hold locks/000000000001\.json") as held:
             store.move_ref("main", A, None)

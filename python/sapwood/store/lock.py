@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import secrets
 import time
 
 from sapwood.errors import ConflictError, NotFoundError, UnavailableError
@@ -99,7 +100,8 @@ class RefLock:
         url, key = self._objects.url, lock_key(number)
         record = Record(data, f"{url}: {key}", kind="lock-corrupt", remedy=f"remove {key}", store=url, key=key)
         free = record.flag("free")
-        if encode({"user": record.text("user"), "host": record.text("host"), "free": free}) != data:
+        fields = {name: record.text(name) for name in ("user", "host", "nonce")}
+        if encode({**fields, "free": free}) != data:
             raise record.damaged("it is not spelt as sapwood spells it")
         return free
 
@@ -115,7 +117,8 @@ def _ancient(listed: list[Listed], grace_s: float) -> list[str]:
 
 
 def _record(*, free: bool) -> bytes:
-    return encode({"user": user(), "host": os.uname().nodename, "free": free})
+    # Without a nonce, who lost the creation to his own twin would find his bytes there and think that he had won.
+    return encode({"user": user(), "host": os.uname().nodename, "nonce": secrets.token_hex(8), "free": free})
 
 
 def _now() -> float:
