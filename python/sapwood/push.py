@@ -26,6 +26,7 @@ from sapwood.store.record import encode
 from sapwood.store.ref import Ref, Removed, check_ref_name
 from sapwood.store.snapshot import Snapshot, user
 from sapwood.tree.index import Index
+from sapwood.upload import Uploads
 
 if TYPE_CHECKING:
     from sapwood.store.store import Store
@@ -91,7 +92,7 @@ def push(
     basis = find_basis(store, before, lambda: found.hash(progress=progress))
     nonce = secrets.token_hex(8)
     run = Push(root, index=found.path, options=found.options, progress=counter(progress))
-    sent: list[PackName] = []
+    uploads = Uploads(store)
     with store.term(nonce, since_s) as term:
         try:
             fragments, owed = basis.fragments(store, run.lacking(basis.holdings) if basis.usable else 0)
@@ -106,11 +107,11 @@ def push(
                     pending=list(basis.pending.values()),
                     usable=basis.usable,
                 )
-            while pack := run.next(counter(progress)):
-                name = PackName(pack[0])
-                store.put_pack(name, pack[1])
-                store.keep_pending(name, pack[2])
-                sent.append(name)
+            with uploads:
+                while (pack := run.next(uploads.ticking(progress))) is not None:
+                    uploads.add(PackName(pack[0]), *pack[1:])
+                    del pack  # which would keep its memory from being filled again
+                uploads.finish()
             made = run.result()
         finally:
             run.close()
@@ -125,7 +126,7 @@ def push(
             stored += len(made["map_bytes"]) + len(snapshot.encode())
             term.require(map(PackName, made["reused"]))
             moved = store.move_ref(ref, snapshot.digest, before)
-    store.clear_pending([*basis.pending, *sent])
+    store.clear_pending([*basis.pending, *uploads.sent])
     assert isinstance(moved, Ref)  # a ref that names nothing has no content to be unchanged
     assert snapshot is not None
     holdings = made["holdings"] or basis.holdings

@@ -63,6 +63,8 @@ def push_killed_after(store: OpenStore, tree: Path, writes: int) -> None:
     def push() -> None:
         with pytest.MonkeyPatch.context() as patch:
             count_writes(patch, lambda count: die() if count == writes else None)
+            # One at a time, or it would not be known which are noted when the push dies.
+            patch.setattr("sapwood.upload._AT_ONCE", 1)
             store.push(tree, "main")
 
     with pytest.raises(Killed):

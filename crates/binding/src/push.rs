@@ -1,19 +1,21 @@
 //! `sapwood._core.push`: a directory into packs, pages and a fence index.
 
+use std::ffi::{c_int, c_void};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
+use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
-use pyo3::types::{PyBytes, PyDict};
+use pyo3::types::{PyBytes, PyDict, PyMemoryView};
 use sapwood_core::digest::{hex, parse_hex};
 use sapwood_core::error::{Error, Result};
 use sapwood_core::job::Job;
 use sapwood_core::push::{
-    self, Fragment, FragmentWriter, Known, Looked, Map, PackName, Pushed, Request, Sealed, Usable, look,
+    self, Fragment, FragmentWriter, Known, Looked, Map, PackBytes, PackName, Pushed, Request, Sealed, Usable, look,
 };
 
 use crate::enter::{direct, enter, ticking};
@@ -26,7 +28,23 @@ const WAITING: usize = 1;
 type Outcome = Result<Pushed>;
 
 /// Name, bytes, fragment.
-type Pack<'py> = (String, Bound<'py, PyBytes>, Bound<'py, PyBytes>);
+type Pack<'py> = (String, Bound<'py, PyMemoryView>, Bound<'py, PyBytes>);
+
+/// The bytes of a sealed pack, as the owner of views; the core fills its memory again when nobody has one any more.
+#[pyclass(frozen, module = "sapwood._core.push")]
+struct SealedBytes(PackBytes);
+
+#[pymethods]
+impl SealedBytes {
+    // SAFETY: Python's buffer protocol. The view is read-only and holds `slf`, which is frozen: the bytes stay where they are.
+    unsafe fn __getbuffer__(slf: PyRef<'_, Self>, view: *mut ffi::Py_buffer, flags: c_int) -> PyResult<()> {
+        let bytes: &[u8] = &slf.0;
+        let (start, length) = (bytes.as_ptr() as *mut c_void, bytes.len() as ffi::Py_ssize_t);
+        let owner = slf.as_ptr();
+        let filled = unsafe { ffi::PyBuffer_FillInfo(view, owner, start, length, 1, flags) };
+        if filled == 0 { Ok(()) } else { Err(PyErr::fetch(slf.py())) }
+    }
+}
 
 /// A push: looked at when made, then `lacking` and `begin`; `next` gives its packs, then `result` the rest.
 #[pyclass(frozen, module = "sapwood._core.push")]
@@ -133,9 +151,11 @@ impl Push {
             Err(RecvTimeoutError::Disconnected) => Some(None),
             Err(RecvTimeoutError::Timeout) => None,
         })?;
-        let part =
-            |sealed: Sealed| (hex(&sealed.name), PyBytes::new(py, &sealed.bytes), PyBytes::new(py, &sealed.fragment));
-        Ok(sealed.map(part))
+        let part = |Sealed { name, bytes, fragment }| {
+            let view = PyMemoryView::from(Bound::new(py, SealedBytes(bytes))?.as_any())?;
+            Ok((hex(&name), view, PyBytes::new(py, &fragment)))
+        };
+        sealed.map(part).transpose()
     }
 
     /// What remains to be written once all packs are stored.

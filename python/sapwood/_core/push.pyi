@@ -55,8 +55,13 @@ class Push:
             CorruptError: `damaged` fragment.
             FormatError: `format-newer`.
         """
-    def next(self, progress: Callable[[int, int, int, int], None] | None = None) -> tuple[str, bytes, bytes] | None:
-        """Return the next pack as (name, bytes, fragment), or None when there are no more."""
+    def next(
+        self, progress: Callable[[int, int, int, int], None] | None = None
+    ) -> tuple[str, memoryview, bytes] | None:
+        """Return the next pack as (name, bytes, fragment), or None when there are no more.
+
+        The bytes are read-only. There are no more than six packs at a time: who lets go of none waits for ever.
+        """
     def result(self) -> dict[str, Any]:
         """Return what remains to be written; once.
 

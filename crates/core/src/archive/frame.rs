@@ -3,13 +3,16 @@
 use std::ops::Range;
 
 use zstd::bulk::{Compressor, Decompressor};
-use zstd::zstd_safe;
+use zstd::zstd_safe::{self, CParameter, Strategy};
 
 use super::{MAX_FRAME, MAX_PAGE_FRAME};
 use crate::digest::{Digest, hex, parse_hex};
 use crate::error::{Error, Result};
 
 const BLOCK: usize = 512;
+
+/// What stands before a chunk in a frame: its tar header.
+pub const HEADER: usize = BLOCK;
 
 /// No fence index or TOC is larger: that of a hundred million files takes a tenth of it.
 const MAX_INFLATED: usize = 1 << 30;
@@ -35,7 +38,17 @@ impl FrameWriter {
     pub fn new(level: i32) -> FrameWriter {
         let mut compressor = Compressor::new(level).expect("zstd has memory for a context");
         compressor.include_contentsize(true).expect("zstd knows this parameter");
-        FrameWriter { plain: Vec::with_capacity(MAX_FRAME), chunks: Vec::new(), compressor }
+        FrameWriter { plain: Vec::new(), chunks: Vec::new(), compressor }
+    }
+
+    /// For chunks of blobs: between zstd's levels 2 and 3; docs/decisions/0006.
+    pub fn for_chunks() -> FrameWriter {
+        let mut out = FrameWriter::new(1);
+        let finder = CParameter::Strategy(Strategy::ZSTD_dfast);
+        for parameter in [finder, CParameter::HashLog(15), CParameter::ChainLog(14), CParameter::MinMatch(5)] {
+            out.compressor.set_parameter(parameter).expect("zstd knows this parameter");
+        }
+        out
     }
 
     pub fn is_empty(&self) -> bool {
@@ -62,6 +75,15 @@ impl FrameWriter {
         let frame = Frame { bytes, plain: self.plain.len() as u32, chunks: std::mem::take(&mut self.chunks) };
         self.plain.clear();
         frame
+    }
+
+    /// Compress one chunk as a frame of its own. It is in `buffer` already, from byte `HEADER` on.
+    pub fn alone(&mut self, digest: Digest, buffer: &mut Vec<u8>) -> Frame {
+        debug_assert_eq!(buffer.len() as u64, HEADER as u64 + digest.size);
+        buffer[..HEADER].copy_from_slice(&header(&digest));
+        buffer.resize(buffer.len().next_multiple_of(BLOCK), 0);
+        let bytes = self.compressor.compress(buffer).expect("the bound of zstd's output is allotted");
+        Frame { bytes, plain: buffer.len() as u32, chunks: vec![(digest, HEADER as u32)] }
     }
 }
 

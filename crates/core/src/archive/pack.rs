@@ -7,6 +7,8 @@ use crate::digest::{Digest, hex};
 
 /// A pack is sealed when it has this many bytes.
 const FULL: usize = 16 * 1024 * 1024;
+/// The memory of a pack: a frame and a TOC may come above `FULL`.
+const ROOM: usize = FULL + FULL / 4;
 const SKIPPABLE: u32 = 0x184d_2a50;
 pub const FOOTER: usize = 48;
 pub const MAGIC: &[u8; 8] = b"SAPWPACK";
@@ -76,6 +78,12 @@ struct Entry {
 }
 
 impl PackWriter {
+    /// A writer that fills memory which another pack has had.
+    pub fn within(mut memory: Vec<u8>) -> PackWriter {
+        memory.clear();
+        PackWriter { bytes: memory, ..PackWriter::default() }
+    }
+
     pub fn is_empty(&self) -> bool {
         self.chunks.is_empty()
     }
@@ -88,7 +96,7 @@ impl PackWriter {
     /// Append a frame, all of whose chunks are what `holds` says; tells where each of them lies.
     pub fn add(&mut self, frame: Frame, holds: Holds) -> &[Lying] {
         if self.bytes.capacity() == 0 {
-            self.bytes.reserve_exact(FULL + FULL / 4);
+            self.bytes.reserve_exact(ROOM);
         }
         let (offset, length, plain) = (self.bytes.len() as u32, frame.bytes.len() as u32, frame.plain);
         self.bytes.extend_from_slice(&frame.bytes);

@@ -8,7 +8,9 @@ mod entries;
 mod fragment;
 mod holdings;
 mod known;
+mod memory;
 mod outline;
+mod pieces;
 mod read;
 mod run;
 mod send;
@@ -16,6 +18,7 @@ mod send;
 pub use fragment::{Fragment, FragmentWriter, PackName};
 pub use holdings::holdings_of;
 pub use known::{Known, Usable};
+pub use memory::PackBytes;
 pub use run::{Looked, Map, Pushed, Request, look};
 pub use send::Sealed;
 

@@ -6,17 +6,18 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::known::Known;
+use super::pieces::{File, Packing, Pieces, Reader};
 use super::send::Packer;
-use crate::archive::frame::{FrameWriter, SHARED};
-use crate::chunk::{Cutter, MAX_CHUNK};
-use crate::digest::{Digest, Hasher};
+use crate::archive::frame::SHARED;
+use crate::chunk::MAX_CHUNK;
+use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::index::State;
 use crate::job::Job;
-use crate::scan::{Kind, Root, Sink, Stat, is_denied, is_gone, read_stable};
+use crate::scan::{Kind, Root, Stat, is_denied, is_gone, read_stable};
 
-/// zstd level of chunks; docs/decisions/packs.md.
-const LEVEL: i32 = 1;
+/// More than this many at a time would need more memory than a push may take, and no store keeps up with so many.
+const WORKERS: usize = 8;
 
 /// What reading the files gave.
 #[derive(Default)]
@@ -43,7 +44,10 @@ pub fn work(state: &State, known: &Known) -> Vec<u32> {
     (0..state.len()).filter(|&record| state.kind(record) == Kind::File).filter(lacks).collect()
 }
 
-/// Read the files of `work` with `threads` threads.
+/// Read the files of `work` with `threads` threads, at most `WORKERS`.
+///
+/// Each takes a run of files at a time. One that meets a large file reads and cuts it; its pieces are hashed and compressed by
+/// all, and by the one that reads when the others have enough to do.
 pub fn read(
     root: &Root,
     state: &State,
@@ -53,23 +57,27 @@ pub fn read(
     threads: usize,
     job: &Job,
 ) -> Result<Outcome> {
+    let threads = threads.clamp(1, WORKERS);
     let next = AtomicUsize::new(0);
-    let merged = Mutex::new(Outcome::default());
-    let worker = || -> Result<()> {
-        let mut reader = Reader::new(known, packer);
-        let mut outcome = Outcome::default();
+    let merged = Mutex::new((Outcome::default(), Vec::new()));
+    let (pieces, waiting) = Pieces::new(threads);
+    let worker = |pieces: Pieces| -> Result<()> {
+        let mut reader = Reader { packing: Packing::new(known, packer), pieces, file: File::default() };
+        let (mut outcome, mut cut) = (Outcome::default(), Vec::new());
         let mut buffer = Vec::new();
-        while let Some(records) = take(state, work, &next) {
+        loop {
+            while let Ok(piece) = waiting.try_recv() {
+                reader.packing.piece(piece, &reader.pieces.spare)?;
+            }
+            let Some(records) = take(state, work, &next) else { break };
             for &record in records {
                 let path = state.path_of(record);
                 match read_stable(root, &path, &mut buffer, job, &mut reader) {
                     Ok(stat) => {
-                        let (digest, pieces) = reader.end()?;
+                        let (digest, large) = reader.end()?;
                         outcome.bytes += digest.size;
                         outcome.read.push((record, digest, stat));
-                        if !pieces.is_empty() {
-                            outcome.large.insert(digest.sha256, pieces);
-                        }
+                        cut.extend(large.map(|large| (digest.sha256, large)));
                     }
                     Err(Error::Io { source, path, .. }) if is_denied(&source) => {
                         outcome.unreadable.push((record, path))
@@ -80,20 +88,29 @@ pub fn read(
                 job.file_done();
             }
         }
-        reader.flush()?;
+        let Reader { mut packing, pieces, .. } = reader;
+        // The last one that reads no more ends the waiting of all.
+        let spare = pieces.close();
+        for piece in &waiting {
+            packing.piece(piece, &spare)?;
+        }
+        packing.flush()?;
         let mut merged = merged.lock().expect("a worker that panicked ends the run");
-        merged.read.append(&mut outcome.read);
-        merged.unreadable.append(&mut outcome.unreadable);
-        merged.gone.append(&mut outcome.gone);
-        merged.large.extend(outcome.large);
-        merged.bytes += outcome.bytes;
+        merged.0.read.append(&mut outcome.read);
+        merged.0.unreadable.append(&mut outcome.unreadable);
+        merged.0.gone.append(&mut outcome.gone);
+        merged.0.bytes += outcome.bytes;
+        merged.1.append(&mut cut);
         Ok(())
     };
     std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads.max(1))
-            .map(|_| {
-                scope.spawn(|| {
-                    let result = worker();
+        let all: Vec<Pieces> = std::iter::repeat_n(pieces, threads).collect();
+        let workers: Vec<_> = all
+            .into_iter()
+            .map(|pieces| {
+                let (worker, next) = (&worker, &next);
+                scope.spawn(move || {
+                    let result = worker(pieces);
                     if result.is_err() {
                         // The others need not go on.
                         next.store(work.len(), Ordering::Relaxed);
@@ -108,7 +125,8 @@ pub fn read(
             .collect();
         results.into_iter().collect::<Result<()>>()
     })?;
-    let mut outcome = merged.into_inner().expect("no worker panicked");
+    let (mut outcome, cut) = merged.into_inner().expect("no worker panicked");
+    outcome.large = cut.into_iter().map(|(sha256, large)| (sha256, large.digests())).collect();
     outcome.unreadable.sort();
     Ok(outcome)
 }
@@ -129,111 +147,5 @@ fn take<'a>(state: &State, work: &'a [u32], next: &AtomicUsize) -> Option<&'a [u
             Ok(_) => return Some(&work[start..end]),
             Err(now) => start = now,
         }
-    }
-}
-
-/// Takes one file after the other and packs what is missing of each.
-struct Reader<'a> {
-    known: &'a Known,
-    packer: &'a Packer<'a>,
-    frames: Frames<'a>,
-    large: bool,
-    small: Vec<u8>,
-    cutter: Cutter,
-    hasher: Hasher,
-    pieces: Vec<Digest>,
-}
-
-/// The shared frame that this worker fills, and one for pieces of large blobs.
-struct Frames<'a> {
-    packer: &'a Packer<'a>,
-    shared: FrameWriter,
-    single: FrameWriter,
-}
-
-impl Frames<'_> {
-    fn blob(&mut self, digest: Digest, bytes: &[u8]) -> Result<()> {
-        if !self.shared.takes(bytes.len()) {
-            self.flush()?;
-        }
-        self.shared.add(digest, bytes);
-        Ok(())
-    }
-
-    /// A piece of a large blob never shares a frame: so the chunks of a shared frame are whole blobs.
-    fn piece(&mut self, digest: Digest, bytes: &[u8]) -> Result<()> {
-        self.single.add(digest, bytes);
-        self.packer.add(self.single.seal())
-    }
-
-    fn flush(&mut self) -> Result<()> {
-        if self.shared.is_empty() { Ok(()) } else { self.packer.add(self.shared.seal()) }
-    }
-}
-
-impl<'a> Reader<'a> {
-    fn new(known: &'a Known, packer: &'a Packer<'a>) -> Reader<'a> {
-        let frames = Frames { packer, shared: FrameWriter::new(LEVEL), single: FrameWriter::new(LEVEL) };
-        Reader {
-            known,
-            packer,
-            frames,
-            large: false,
-            small: Vec::new(),
-            cutter: Cutter::default(),
-            hasher: Hasher::default(),
-            pieces: Vec::new(),
-        }
-    }
-
-    /// The file has been read and did not change meanwhile: its digest, and the chunks of a large one.
-    fn end(&mut self) -> Result<(Digest, Vec<Digest>)> {
-        if self.large {
-            let Reader { known, packer, frames, cutter, pieces, .. } = self;
-            cutter.finish(|bytes| pack_piece(known, packer, frames, pieces, bytes))?;
-            return Ok((std::mem::take(&mut self.hasher).finish(), std::mem::take(&mut self.pieces)));
-        }
-        let digest = Digest::of(&self.small);
-        if digest.size > 0 && !self.known.has(&digest) && self.packer.claim(&digest) {
-            self.frames.blob(digest, &self.small)?;
-        }
-        Ok((digest, Vec::new()))
-    }
-
-    fn flush(&mut self) -> Result<()> {
-        self.frames.flush()
-    }
-}
-
-fn pack_piece(
-    known: &Known,
-    packer: &Packer<'_>,
-    frames: &mut Frames<'_>,
-    pieces: &mut Vec<Digest>,
-    bytes: &[u8],
-) -> Result<()> {
-    let digest = Digest::of(bytes);
-    pieces.push(digest);
-    if !known.has(&digest) && packer.claim(&digest) { frames.piece(digest, bytes) } else { Ok(()) }
-}
-
-impl Sink for Reader<'_> {
-    fn begin(&mut self, stat: &Stat) -> Result<()> {
-        self.large = stat.size >= MAX_CHUNK as u64;
-        self.small.clear();
-        self.cutter.clear();
-        self.hasher = Hasher::default();
-        self.pieces.clear();
-        Ok(())
-    }
-
-    fn piece(&mut self, bytes: &[u8]) -> Result<()> {
-        if !self.large {
-            self.small.extend_from_slice(bytes);
-            return Ok(());
-        }
-        self.hasher.update(bytes);
-        let Reader { known, packer, frames, cutter, pieces, .. } = self;
-        cutter.piece(bytes, |bytes| pack_piece(known, packer, frames, pieces, bytes))
     }
 }

@@ -1,12 +1,14 @@
 //! Frames from all workers into packs, packs to whoever uploads.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use crossbeam_channel::{SendTimeoutError, Sender};
 
 use super::fragment::{FragmentWriter, PackName};
+use super::memory::{Memory, PackBytes};
 use crate::archive::frame::Frame;
 use crate::archive::{Holds, Lying, Pack, PackWriter};
 use crate::digest::Digest;
@@ -14,10 +16,13 @@ use crate::error::{Error, Result};
 use crate::filemap::{ChunkAt, FrameAt};
 use crate::job::Job;
 
+/// Packs that are filled, sealed and stored at a time: enough to store several while the next are filled.
+const PACKS: usize = 6;
+
 /// A sealed pack on its way to the store, with the fragment that names its chunks.
 pub struct Sealed {
     pub name: PackName,
-    pub bytes: Vec<u8>,
+    pub bytes: PackBytes,
     pub fragment: Vec<u8>,
 }
 
@@ -26,14 +31,16 @@ pub struct Packer<'a> {
     push: &'a str,
     out: &'a Sender<Sealed>,
     job: &'a Job,
+    memory: Memory,
     claimed: Mutex<HashSet<[u8; 32]>>,
     filling: Mutex<Filling>,
     names: Mutex<HashMap<u32, Arc<PackName>>>,
+    stored_bytes: AtomicU64,
 }
 
 #[derive(Default)]
 struct Filling {
-    writer: PackWriter,
+    writer: Option<PackWriter>,
     number: u32,
     /// Pack number and place of each chunk of this run.
     places: HashMap<[u8; 32], (u32, Lying)>,
@@ -41,7 +48,6 @@ struct Filling {
     outline: Option<u32>,
     content_bytes: u64,
     plain_bytes: u64,
-    stored_bytes: u64,
 }
 
 /// How much a run sent.
@@ -64,7 +70,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl<'a> Packer<'a> {
     /// For the run `push`.
     pub fn new(push: &'a str, out: &'a Sender<Sealed>, job: &'a Job) -> Packer<'a> {
-        Packer { push, out, job, claimed: Mutex::default(), filling: Mutex::default(), names: Mutex::default() }
+        let (claimed, filling, names) = (Mutex::default(), Mutex::default(), Mutex::default());
+        let (memory, stored_bytes) = (Memory::new(PACKS), AtomicU64::new(0));
+        Packer { push, out, job, memory, claimed, filling, names, stored_bytes }
     }
 
     /// True for the one worker that is to send this chunk.
@@ -72,7 +80,7 @@ impl<'a> Packer<'a> {
         lock(&self.claimed).insert(digest.sha256)
     }
 
-    /// Append a frame; seals and sends the pack that it filled.
+    /// Append a frame; seals and sends the pack that it filled. Waits while too many packs are still being stored.
     pub fn add(&self, frame: Frame) -> Result<()> {
         self.add_held(frame, Holds::Content)
     }
@@ -80,7 +88,12 @@ impl<'a> Packer<'a> {
     /// As `add`, of what is no content.
     pub fn add_held(&self, frame: Frame, holds: Holds) -> Result<()> {
         let mut filling = lock(&self.filling);
-        let Filling { writer, number, places, outline, content_bytes, plain_bytes, .. } = &mut *filling;
+        let Filling { writer, number, places, outline, content_bytes, plain_bytes } = &mut *filling;
+        let writer = match writer {
+            Some(writer) => writer,
+            // All others wait for this one, for they need the same.
+            none => none.insert(PackWriter::within(self.memory.take(self.job)?)),
+        };
         for lying in writer.add(frame, holds) {
             if holds == Holds::Outline {
                 *outline = Some(*number);
@@ -90,31 +103,25 @@ impl<'a> Packer<'a> {
             *content_bytes += if holds == Holds::Content { lying.digest.size } else { 0 };
             places.insert(lying.digest.sha256, (*number, *lying));
         }
-        if !filling.writer.is_full() {
-            return Ok(());
-        }
-        let (number, writer) = filling.next();
+        let next = writer.is_full().then(|| filling.next()).flatten();
         drop(filling);
-        self.send(number, writer.seal(self.push))
+        next.map_or(Ok(()), |(number, writer)| self.send(number, writer.seal(self.push)))
     }
 
     /// Seal and send what is left, so that every chunk added so far has its place.
     pub fn flush(&self) -> Result<()> {
-        let mut filling = lock(&self.filling);
-        if filling.writer.is_empty() {
-            return Ok(());
-        }
-        let (number, writer) = filling.next();
-        drop(filling);
-        self.send(number, writer.seal(self.push))
+        let next = lock(&self.filling).next();
+        next.map_or(Ok(()), |(number, writer)| self.send(number, writer.seal(self.push)))
     }
 
     fn send(&self, number: u32, pack: Pack) -> Result<()> {
         let Pack { name, bytes, chunks } = pack;
         lock(&self.names).insert(number, Arc::new(name));
-        lock(&self.filling).stored_bytes += bytes.len() as u64;
+        // Not under the lock of `filling`, which is held by whoever waits for this pack to be stored.
+        self.stored_bytes.fetch_add(bytes.len() as u64, Relaxed);
         let mut fragment = FragmentWriter::default();
         fragment.chunks(&name, chunks);
+        let bytes = self.memory.lend(bytes);
         let mut sealed = Sealed { name, bytes, fragment: fragment.finish() };
         loop {
             self.job.step(0)?;
@@ -156,15 +163,17 @@ impl<'a> Packer<'a> {
             chunks: filling.places.len() as u64,
             chunk_bytes: filling.plain_bytes,
             content_bytes: filling.content_bytes,
-            pack_bytes: filling.stored_bytes,
+            pack_bytes: self.stored_bytes.load(Relaxed),
             packs: lock(&self.names).len() as u64,
         }
     }
 }
 
 impl Filling {
-    fn next(&mut self) -> (u32, PackWriter) {
+    /// Take out the pack that is being filled, if any, and its number.
+    fn next(&mut self) -> Option<(u32, PackWriter)> {
+        let writer = self.writer.take()?;
         self.number += 1;
-        (self.number - 1, std::mem::take(&mut self.writer))
+        Some((self.number - 1, writer))
     }
 }

@@ -49,8 +49,19 @@ fn noise(size: usize, seed: u64) -> Vec<u8> {
     (0..size).map(|_| next()).collect()
 }
 
+/// A pack as it was stored; its memory has been given back.
+struct Stored {
+    name: PackName,
+    bytes: Vec<u8>,
+    fragment: Vec<u8>,
+}
+
+fn store(sealed: Sealed) -> Stored {
+    Stored { name: sealed.name, bytes: sealed.bytes.to_vec(), fragment: sealed.fragment }
+}
+
 /// Push `root` with what is known of the store, and keep the packs.
-fn run(root: &Path, fragments: &[Vec<u8>]) -> Result<(Pushed, Vec<Sealed>)> {
+fn run(root: &Path, fragments: &[Vec<u8>]) -> Result<(Pushed, Vec<Stored>)> {
     let known = Known::new(None, fragments.to_vec(), None)?;
     push_with(root, &known, None)
 }
@@ -66,12 +77,12 @@ fn looked(root: &Path) -> Looked {
 }
 
 /// Push `root` with what is known and the content of the snapshot before.
-fn push_with(root: &Path, known: &Known, content: Option<[u8; 32]>) -> Result<(Pushed, Vec<Sealed>)> {
+fn push_with(root: &Path, known: &Known, content: Option<[u8; 32]>) -> Result<(Pushed, Vec<Stored>)> {
     let looked = looked(root);
     let (sender, receiver) = bounded(1);
     let job = Job::default();
     std::thread::scope(|scope| {
-        let taker = scope.spawn(move || receiver.iter().collect::<Vec<Sealed>>());
+        let taker = scope.spawn(move || receiver.iter().map(store).collect::<Vec<_>>());
         let pushed = looked.push(request(known, content), &sender, &job);
         drop(sender);
         let packs = taker.join().unwrap();
@@ -80,7 +91,7 @@ fn push_with(root: &Path, known: &Known, content: Option<[u8; 32]>) -> Result<(P
 }
 
 /// Each chunk of the packs with the frame it lies in, proved; panics when one was sent twice.
-fn sent(packs: &[Sealed]) -> HashMap<Digest, (PackName, u64)> {
+fn sent(packs: &[Stored]) -> HashMap<Digest, (PackName, u64)> {
     let mut out = HashMap::new();
     for pack in packs {
         assert_eq!(Digest::of(&pack.bytes).sha256, pack.name);
