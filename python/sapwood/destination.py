@@ -1,6 +1,6 @@
-"""A directory that is written in one piece.
+"""A directory that is written: in one piece, or, if there is something in it, by one pull at a time.
 
-Promise: it has its name when all is there, and not before; what is interrupted leaves nothing, what is killed a
+Promise: a new one has its name when all is there, and not before; what is interrupted leaves nothing, what is killed a
 directory beside it, `.NAME.sapwood-partial`, which the next one clears away.
 Not here: what is written (`pull`, `tree.write`).
 """
@@ -18,9 +18,38 @@ from pathlib import Path
 
 from sapwood.errors import ConflictError, DeniedError, InvalidInputError, NotFoundError, SapwoodError, UnavailableError
 
-__all__ = ["appearing", "writing"]
+__all__ = ["appearing", "being_written", "is_filled", "writing"]
 
 _LONGEST_NAME = 255
+
+
+def is_filled(destination: str | os.PathLike[str]) -> bool:
+    """Say whether there is a directory with something in it."""
+    target = Path(os.path.abspath(destination))
+    with writing(target):
+        try:
+            return stat.S_ISDIR(target.lstat().st_mode) and any(target.iterdir())
+        except FileNotFoundError:
+            return False
+
+
+@contextmanager
+def being_written(destination: str | os.PathLike[str]) -> Iterator[str]:
+    """Yield the absolute path of a directory that nobody else pulls into until the block ends.
+
+    Raises:
+        ConflictError: `pull-running`.
+        UnavailableError, DeniedError: the disk.
+    """
+    target = os.path.abspath(destination)
+    with writing(target):
+        handle = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        with writing(target):
+            _lock(handle, target)
+        yield target
+    finally:
+        os.close(handle)
 
 
 @contextmanager
@@ -94,16 +123,21 @@ def _claim(work: Path) -> int:
         work.mkdir(mode=0o700, exist_ok=True)
         handle = os.open(work, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if _is_still(work, handle):
-                return handle
-        except BlockingIOError:
+            _lock(handle, work)
+        except ConflictError:
             os.close(handle)
-            raise ConflictError(
-                f"another is writing to {work}", kind="pull-running", hint="wait for it to end"
-            ) from None
+            raise
+        if _is_still(work, handle):
+            return handle
         # Its pull has just ended and renamed or removed it.
         os.close(handle)
+
+
+def _lock(handle: int, path: str | Path) -> None:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise ConflictError(f"another is writing to {path}", kind="pull-running", hint="wait for it to end") from None
 
 
 def _is_still(work: Path, handle: int) -> bool:

@@ -25,14 +25,14 @@ __all__ = ["Fetched", "Taker", "bring_pages", "fetch_all", "in_pack", "load_map"
 
 # One request at 100 Mbit/s and 20 ms brings a round trip's worth in 250 KB; four keep such a link full.
 _FETCHERS = 4
-# Frames a request: about 1 MiB of packs.
-_BATCH = 16
+# Of packs, a request.
+_BATCH_BYTES = 1 << 20
 
 
 class Taker(Protocol):
-    """What wants frames: `take` names the next ones, none when it has them all; `deliver` takes the bytes of one."""
+    """What wants frames: `take` names the next ones, about so many bytes, none at the end; `deliver` takes one."""
 
-    def take(self, max: int) -> list[Frame]: ...  # noqa: A002 - the core's word
+    def take(self, bytes: int) -> list[Frame]: ...  # noqa: A002 - the core's word
     def deliver(self, frame: Frame, stored: bytes) -> None: ...
 
 
@@ -100,7 +100,7 @@ def fetch_all(store: Store, taker: Taker, report: Callable[[int], None]) -> Fetc
 
     def work() -> None:
         try:
-            while not stop.is_set() and (frames := taker.take(_BATCH)):
+            while not stop.is_set() and (frames := taker.take(_BATCH_BYTES)):
                 for frame, stored in read_frames(store, frames):
                     if stop.is_set():
                         return
@@ -169,12 +169,15 @@ class _Pages:
     def __init__(self, file_map: FileMap, numbers: dict[Frame, int]) -> None:
         self._map = file_map
         self._numbers = numbers
-        self._left = sorted(numbers)
+        self._left = sorted(numbers, reverse=True)
         self._lock = threading.Lock()
 
-    def take(self, max: int) -> list[Frame]:  # noqa: A002 - the core's word
+    def take(self, bytes: int) -> list[Frame]:  # noqa: A002 - the core's word
         with self._lock:
-            batch, self._left = self._left[:max], self._left[max:]
+            batch = list[Frame]()
+            while self._left and (not batch or bytes >= self._left[-1].length):
+                batch.append(self._left.pop())
+                bytes -= batch[-1].length  # noqa: A001
         return batch
 
     def deliver(self, frame: Frame, stored: bytes) -> None:

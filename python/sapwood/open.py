@@ -48,11 +48,19 @@ class OpenStore(Store):
 
         return push(self, root, ref, index=index, options=options, progress=progress)
 
-    def pull(self, ref: str, destination: str | os.PathLike[str], *, progress: OnProgress | None = None) -> Pulled:
-        """Write what `ref` names to a new or empty directory; see `sapwood.pull.pull`."""
+    def pull(
+        self,
+        ref: str,
+        destination: str | os.PathLike[str],
+        *,
+        delete: bool = False,
+        index: Path | None = None,
+        progress: OnProgress | None = None,
+    ) -> Pulled:
+        """Make a directory what `ref` names; see `sapwood.pull.pull`."""
         from sapwood.pull import pull
 
-        return pull(self, self.snapshot(ref), destination, progress=progress)
+        return pull(self, self.snapshot(ref), destination, delete=delete, index=index, progress=progress)
 
     @contextmanager
     def mount(self, ref: str, place: str | os.PathLike[str], *, cache_dir: Path | None = None) -> Iterator[Started]:

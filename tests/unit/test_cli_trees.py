@@ -236,11 +236,7 @@ MISTAKES = {
     ),
     "a path that is not in the tree": (["cat", "main", "gone"], 3, "sapwood: no gone in the tree\n"),
     "a directory where a file is meant": (["cat", "main", "sub"], 2, "sapwood: sub is no file but a dir\n"),
-    "a place to pull to that is not empty": (
-        ["pull", "main", "tree"],
-        2,
-        "sapwood: {home}/tree is not empty\nhint: name a new or an empty directory\n",
-    ),
+    "a place to pull to that is a file": (["pull", "main", "tree/a"], 2, "sapwood: {home}/tree/a is not a directory\n"),
     "a place to pull to whose parent is missing": (
         ["pull", "main", "no/such/place"],
         3,

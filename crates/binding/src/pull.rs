@@ -5,13 +5,14 @@ use std::sync::{Arc, Mutex};
 
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
+use pyo3::types::PyDict;
 use sapwood_core::error::Error;
 use sapwood_core::job::Job;
 use sapwood_core::pull;
 
 use crate::enter::{direct, enter};
 use crate::filemap::FileMap;
-use crate::values::Frame;
+use crate::values::{Frame, Options};
 
 /// None once closed, so that whoever holds an error of this pull does not hold its directory.
 #[pyclass(frozen, module = "sapwood._core.pull")]
@@ -24,6 +25,36 @@ impl Pull {
     }
 }
 
+/// entries, files, bytes, extra
+type Held = (u64, u64, u64, u64);
+
+/// A directory as it is now; none once a pull into it has begun.
+#[pyclass(frozen, module = "sapwood._core.pull")]
+struct Present(Mutex<Option<pull::Present>>);
+
+#[pymethods]
+impl Present {
+    #[new]
+    #[pyo3(signature = (directory, index, options, progress=None))]
+    fn new(
+        py: Python<'_>,
+        directory: PathBuf,
+        index: PathBuf,
+        options: Options,
+        progress: Option<Bound<'_, PyAny>>,
+    ) -> PyResult<Present> {
+        let look =
+            |job: &Job| pull::Present::look(&directory, pull::Records { index, options: options.to_core()? }, job);
+        Ok(Present(Mutex::new(Some(enter(py, progress.as_ref(), look)?))))
+    }
+
+    fn holds(&self, py: Python<'_>, map: &str) -> Option<Held> {
+        let present = self.0.lock().expect("no method panics with it");
+        let held = py.detach(|| present.as_ref()?.holds(map))?;
+        Some((held.entries, held.files, held.bytes, held.extra))
+    }
+}
+
 #[pymethods]
 impl Pull {
     #[new]
@@ -33,13 +64,22 @@ impl Pull {
         Ok(Pull(Mutex::new(Some(Arc::new(begun)))))
     }
 
+    #[staticmethod]
+    fn update(py: Python<'_>, map: &FileMap, present: &Present, delete: bool, nonce: u64) -> PyResult<Pull> {
+        let map = map.0.clone();
+        let taken = present.0.lock().expect("no method panics with it").take();
+        let present = direct(py, taken.ok_or(Error::Stopped))?;
+        let begun = enter(py, None, |job| pull::Pull::update(&map, present, delete, nonce, job))?;
+        Ok(Pull(Mutex::new(Some(Arc::new(begun)))))
+    }
+
     #[getter]
     fn bytes_needed(&self, py: Python<'_>) -> PyResult<u64> {
         Ok(self.open(py)?.bytes_needed())
     }
 
-    fn take(&self, py: Python<'_>, max: usize) -> PyResult<Vec<Frame>> {
-        Ok(self.open(py)?.take(max).into_iter().map(Frame).collect())
+    fn take(&self, py: Python<'_>, bytes: u64) -> PyResult<Vec<Frame>> {
+        Ok(self.open(py)?.take(bytes).into_iter().map(Frame).collect())
     }
 
     fn deliver(&self, py: Python<'_>, frame: &Frame, stored: PyBackedBytes) -> PyResult<()> {
@@ -48,21 +88,39 @@ impl Pull {
         direct(py, delivered)
     }
 
-    /// (files, bytes, notes)
     #[pyo3(signature = (progress=None))]
-    fn finish(&self, py: Python<'_>, progress: Option<Bound<'_, PyAny>>) -> PyResult<(u64, u64, Vec<String>)> {
+    fn finish<'py>(&self, py: Python<'py>, progress: Option<Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyDict>> {
         let open = self.open(py)?;
         let pulled = enter(py, progress.as_ref(), |job| open.finish(job))?;
-        Ok((pulled.files, pulled.bytes, pulled.notes))
+        let out = PyDict::new(py);
+        out.set_item("files", pulled.files)?;
+        out.set_item("bytes", pulled.bytes)?;
+        out.set_item("left_alone", pulled.left_alone)?;
+        out.set_item("written", pulled.written)?;
+        out.set_item("fixed", pulled.fixed)?;
+        out.set_item("removed", pulled.removed)?;
+        out.set_item("extra", pulled.extra)?;
+        out.set_item("notes", pulled.notes)?;
+        Ok(out)
     }
 
-    fn close(&self) {
-        self.0.lock().expect("no method panics with it").take();
+    #[pyo3(signature = (map, index, options))]
+    fn record(&self, py: Python<'_>, map: &str, index: PathBuf, options: Options) -> PyResult<()> {
+        let open = self.open(py)?;
+        enter(py, None, |job| open.record(map, pull::Records { index, options: options.to_core()? }, job))
+    }
+
+    fn close(&self, py: Python<'_>) {
+        let open = self.0.lock().expect("no method panics with it").take();
+        if let Some(open) = open {
+            py.detach(|| open.close());
+        }
     }
 }
 
 pub fn register(parent: &Bound<'_, PyModule>) -> PyResult<()> {
     let module = PyModule::new(parent.py(), "pull")?;
+    module.add_class::<Present>()?;
     module.add_class::<Pull>()?;
     parent.add_submodule(&module)
 }

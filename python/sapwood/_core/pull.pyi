@@ -2,11 +2,33 @@
 
 from collections.abc import Callable
 from os import PathLike
-from typing import final
+from typing import Any, final
+
+from sapwood.tree.options import Options
 
 from .filemap import FileMap, Frame
 
-__all__ = ["Pull"]
+__all__ = ["Present", "Pull"]
+
+@final
+class Present:
+    """A directory as it is now, looked at with its index; good for one `Pull.update`."""
+
+    def __new__(
+        cls,
+        directory: str | PathLike[str],
+        index: str | PathLike[str],
+        options: Options,
+        progress: Callable[[int, int, int, int], None] | None = None,
+    ) -> Present:
+        """Bring the index up to date.
+
+        Raises:
+            DeniedError: `path-denied`; `paths` are the directories that may not be read.
+            UnavailableError: `file-changing`, `disk-full`, `io`.
+        """
+    def holds(self, map: str) -> tuple[int, int, int, int] | None:
+        """Return entries, files, bytes and extra entries if it is as a pull of the map with this digest left it."""
 
 @final
 class Pull:
@@ -22,11 +44,23 @@ class Pull:
             CorruptError: `damaged`: the map contradicts itself.
             UnavailableError: `disk-full`, `io`.
         """
+    @staticmethod
+    def update(map: FileMap, present: Present, delete: bool, nonce: int) -> Pull:
+        """Into a directory that has something in it; what the tree has not is removed if `delete`.
+
+        `nonce`, of 64 bits, tells what this run has not written whole from what others have not.
+
+        Raises:
+            CorruptError: `damaged`: the map contradicts itself.
+            ConflictError: `in-the-way`; `paths` are directories that would have to be removed; nothing was changed.
+            UnavailableError: `disk-full`, `io`.
+            DeniedError: `path-denied`, `read-only`.
+        """
     @property
     def bytes_needed(self) -> int:
         """Of all frames, as they lie in the store."""
-    def take(self, max: int) -> list[Frame]:
-        """Return the next frames that are needed, in order of pack and offset; none when all were taken."""
+    def take(self, bytes: int) -> list[Frame]:
+        """Return the next frames needed, about so many bytes of one pack, in order; none when all were taken."""
     def deliver(self, frame: Frame, stored: bytes) -> None:
         """Prove and write what a frame holds.
 
@@ -34,7 +68,17 @@ class Pull:
             CorruptError: `damaged`, `chunk-corrupt`; names a file that needs it.
             UnavailableError: `disk-full`, `io`.
         """
-    def finish(self, progress: Callable[[int, int, int, int], None] | None = None) -> tuple[int, int, list[str]]:
-        """Set what is left when all frames were delivered; return files, bytes, and notes of what could not be set."""
+    def finish(self, progress: Callable[[int, int, int, int], None] | None = None) -> dict[str, Any]:
+        """Set what is left when all frames were delivered.
+
+        Return `files` and `bytes` of the tree, of its entries how many were `left_alone`, `written` and `fixed`, how
+        many others were `removed` or are there still (`extra`), and `notes` of what could not be set.
+        """
+    def record(self, map: str, index: str | PathLike[str], options: Options) -> None:
+        """After `finish`, store the index of the directory as it is now, and note that a pull of `map` left it so.
+
+        Raises:
+            UnavailableError: `file-changing`: somebody has changed what was written; `disk-full`, `io`.
+        """
     def close(self) -> None:
-        """Let go of the directory."""
+        """Wait for deliveries that are under way, refuse others, remove what is not whole, let go of the directory."""

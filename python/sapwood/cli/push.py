@@ -83,7 +83,9 @@ def _push(arguments: argparse.Namespace) -> int:
 
 def _configure_pull(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("address", metavar="ADDRESS", help="which tree")
-    parser.add_argument("dir", metavar="DIR", help="where to; must not exist, or be empty")
+    parser.add_argument("dir", metavar="DIR", help="where to; what is right there is left alone")
+    parser.add_argument("--delete", action="store_true", help="remove from DIR what the tree has not")
+    add_index(parser)
     add_json(parser)
 
 
@@ -95,13 +97,18 @@ def _pull(arguments: argparse.Namespace) -> int:
     from sapwood.pull import pull
 
     with progress("pulling") as callback:
-        pulled = pull(store, snapshot, arguments.dir, progress=callback)
+        pulled = pull(store, snapshot, arguments.dir, delete=arguments.delete, index=arguments.index, progress=callback)
     if arguments.json:
         show.document(
             {
                 "tree": pulled.tree,
                 "files": pulled.files,
                 "bytes": pulled.bytes,
+                "leftAlone": pulled.left_alone,
+                "written": pulled.written,
+                "fixed": pulled.fixed,
+                "removed": pulled.removed,
+                "extra": pulled.extra,
                 "bytesFetched": pulled.bytes_fetched,
                 "requests": sum(store.requests().values()),
                 "requestsByVerb": store.requests(),
@@ -112,6 +119,11 @@ def _pull(arguments: argparse.Namespace) -> int:
         return 0
     for note in pulled.notes:
         show.talk(f"note: {note}")
+    others = [(pulled.fixed, "fixed"), (pulled.removed, "removed"), (pulled.extra, "not of the tree left there")]
+    show.talk(
+        f"entries: {pulled.written:,} written, {pulled.left_alone:,} left alone"
+        + "".join(f", {count:,} {what}" for count, what in others if count)
+    )
     show.talk(
         f"pulled: {show.counted(pulled.files, 'file')}, {show.exact(pulled.bytes)};"
         f" fetched {show.exact(pulled.bytes_fetched)} in {show.counted(pulled.requests, 'request')},"
@@ -136,7 +148,8 @@ COMMANDS = {
         _pull,
         """
         sapwood pull s3://bucket/trees#venv venv     store -> directory, with modes, times, links, xattrs
-        sapwood pull main copy
+        sapwood pull main copy                       again: only what differs is fetched and written
+        sapwood pull --delete main copy              and what the tree has not is removed
         """,
     ),
 }

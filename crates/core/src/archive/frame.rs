@@ -115,17 +115,25 @@ fn checksum(header: &[u8]) -> u32 {
 /// # Errors
 /// `Damaged` when it does not decompress to exactly that; no more memory than `plain` is used to find out.
 pub fn open(compressed: &[u8], plain: u32) -> Result<Vec<u8>> {
+    let mut out = Vec::new();
+    open_into(compressed, plain, &mut out)?;
+    Ok(out)
+}
+
+/// As `open`, into memory that is used again and again.
+pub fn open_into(compressed: &[u8], plain: u32, out: &mut Vec<u8>) -> Result<()> {
     let damaged = |found: String| Error::damaged("frame", found);
     if plain as usize > MAX_PAGE_FRAME {
         return Err(damaged(format!("it would decompress to {plain} bytes")));
     }
     let mut decompressor = Decompressor::new().map_err(|e| damaged(e.to_string()))?;
-    let mut out = Vec::with_capacity(plain as usize);
-    decompressor.decompress_to_buffer(compressed, &mut out).map_err(|e| damaged(e.to_string()))?;
+    out.clear();
+    out.reserve_exact(plain as usize);
+    decompressor.decompress_to_buffer(compressed, out).map_err(|e| damaged(e.to_string()))?;
     if out.len() != plain as usize {
         return Err(damaged(format!("it decompresses to {} bytes, not {plain}", out.len())));
     }
-    Ok(out)
+    Ok(())
 }
 
 /// The chunks that a decompressed frame claims to hold: claimed SHA-256 and where the bytes are. Nothing is proved yet.

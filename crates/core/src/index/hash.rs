@@ -3,12 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::Relaxed;
 
+use super::record::{HAS_DIGEST, RACY};
 use super::share::share;
 use super::{Options, Scope, State};
 use crate::digest::{Digest, Hasher};
 use crate::error::{Error, Result};
 use crate::job::Job;
 use crate::scan::{Kind, Root, Sink, Stat, is_denied, is_gone, read_stable};
+use crate::select::may_rule;
 
 /// What a tree has, the root not counted, and what had to be read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -93,6 +95,25 @@ impl State {
             return Err(Error::Unreadable { paths: std::mem::take(unreadable) });
         }
         Ok((count, bytes))
+    }
+
+    /// Note the digests of the files that are pending and need not be read: `known` tells that of the bytes which belong
+    /// to the stat it is given, without number of links and blocks.
+    pub fn note_known(&mut self, known: impl Fn(&[u8], &Stat) -> Option<Digest>) {
+        let (began, trust_ctime) = (self.began, self.trust_ctime);
+        for file in std::mem::take(&mut self.pending) {
+            let stat = self.stat(file);
+            let Some(digest) = known(&self.path_of(file), &stat).filter(|digest| digest.size == stat.size) else {
+                self.pending.push(file);
+                continue;
+            };
+            // As in `set_digest`.
+            let is_unapplied = may_rule(self.name(file)) && self.record(file).has(RACY);
+            let record = self.touch(file);
+            record.set_sha256(&digest.sha256);
+            record.set(HAS_DIGEST, true);
+            record.set(RACY, is_unapplied || stat.is_racy(began, trust_ctime));
+        }
     }
 
     /// Read `files`, without noting what comes out.

@@ -16,6 +16,7 @@ mod list;
 mod live;
 mod look;
 mod merge;
+mod print;
 mod record;
 mod rules;
 mod seal;

@@ -1,126 +1,73 @@
-//! The directory as it fills.
+//! Chunks into files.
+//!
+//! Invariant: bytes are written only after their chunk's digest is proved, and a file has its name only when it is whole
+//! and has its metadata; in a directory that nobody sees it has its name at once.
 
-use std::collections::BTreeSet;
+use std::cell::RefCell;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, Mode, OFlags, renameat};
 use rustix::io::Errno;
 
-use super::metadata;
-use super::place::Place;
-use super::plan::{Needed, Plan, Use, path_of, plan};
+use super::compare::Action;
+use super::place::{At, Near};
+use super::plan::{Needed, Use, path_of};
+use super::run::{Pull, Written, below};
 use crate::archive::frame;
 use crate::error::{Error, Result};
-use crate::filemap::{ChunkAt, Entry, FileMap, FrameAt, Kind};
+use crate::filemap::{ChunkAt, FrameAt, Kind};
 use crate::job::Job;
+use crate::scan::Stat;
 
-/// A pull under way: hand `take`'s frames back by `deliver`, from any thread, then `finish`.
-pub struct Pull {
-    place: Place,
-    privileged: bool,
-    entries: Vec<Entry>,
-    /// Chunks that each regular file still lacks.
-    left: Vec<AtomicU64>,
-    frames: Vec<Needed>,
-    next: AtomicUsize,
-    delivered: AtomicUsize,
-    notes: Mutex<Vec<String>>,
-}
+/// How a file is made: readable, too, for others may have its content.
+const NEW: OFlags =
+    OFlags::CREATE.union(OFlags::EXCL).union(OFlags::RDWR).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
-/// What was written, and what could not be set.
-pub struct Pulled {
-    pub files: u64,
-    pub bytes: u64,
-    pub notes: Vec<String>,
+thread_local! {
+    /// What a frame is decompressed into, again and again.
+    static PLAIN: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
 impl Pull {
-    /// Into `directory`, which exists, is empty and nobody else's business. Makes the directories, and the files that are empty.
-    ///
-    /// # Errors
-    /// `Damaged` when the map contradicts itself, `Io`.
-    pub fn begin(map: &FileMap, directory: &Path, job: &Job) -> Result<Pull> {
-        let Plan { entries, frames } = plan(map)?;
-        let left = |entry: &Entry| match &entry.kind {
-            Kind::Regular(content) => AtomicU64::new(content.chunks.len() as u64),
-            _ => AtomicU64::new(0),
-        };
-        let place = Place::open(directory)?;
-        let mut paths: Vec<&[u8]> = entries.iter().skip(1).filter(|e| e.is_directory()).map(|e| &e.path[..]).collect();
-        // A parent's path is a prefix, hence before.
-        paths.sort_unstable();
-        for path in paths {
-            let at = place.at(path)?;
-            rustix::fs::mkdirat(&at, at.name, Mode::RWXU)
-                .map_err(|e| Error::io("make the directory", place.show(path))(e.into()))?;
-            job.step(0)?;
-        }
-        let pull = Pull {
-            place,
-            privileged: rustix::process::geteuid().is_root(),
-            left: entries.iter().map(left).collect(),
-            entries,
-            frames,
-            next: AtomicUsize::new(0),
-            delivered: AtomicUsize::new(0),
-            notes: Mutex::default(),
-        };
-        for (number, entry) in pull.entries.iter().enumerate() {
-            if let Kind::Regular(content) = &entry.kind {
-                pull.create(number, content.digest.size)?;
-                if content.chunks.is_empty() {
-                    pull.complete(number)?;
-                }
-                job.step(0)?;
-            }
-        }
-        Ok(pull)
-    }
-
-    /// The next frames that are needed, in order of pack and offset; at most `max`, empty when all were taken.
-    pub fn take(&self, max: usize) -> Vec<FrameAt> {
-        let start = self.next.fetch_add(max, Ordering::Relaxed).min(self.frames.len());
-        let end = start.saturating_add(max).min(self.frames.len());
-        self.frames[start..end].iter().map(|needed| needed.frame.clone()).collect()
-    }
-
-    /// Bytes of all frames that are needed, as they lie in the store.
-    pub fn bytes_needed(&self) -> u64 {
-        self.frames.iter().map(|needed| u64::from(needed.frame.length)).sum()
-    }
-
     /// Prove and write what a frame holds.
     ///
     /// # Errors
-    /// `Damaged` or `Mismatch` when its bytes are not what the map says, naming a file that needs them; `Io`.
+    /// `Damaged` or `Mismatch` when its bytes are not what the map says, naming a file that needs them; `Io`; `Stopped`
+    /// once closed.
     pub fn deliver(&self, frame: &FrameAt, bytes: &[u8], job: &Job) -> Result<()> {
+        let closed = self.closed.read().unwrap_or_else(PoisonError::into_inner);
+        if *closed {
+            return Err(Error::Stopped);
+        }
         let at = self.frames.binary_search_by(|needed| needed.frame.cmp(frame));
         let at = at.map_err(|_| Error::Missing { what: "a frame that was asked for".into() })?;
         let Needed { chunks, .. } = &self.frames[at];
-        let name = |error: Error| self.name(error, &chunks[0].1);
-        let plain = frame::open(bytes, frame.plain).map_err(name)?;
-        // All of it is proved before any of it is written: a frame that is delivered again finds nothing done.
-        let prove = |(chunk, uses): &(ChunkAt, Vec<Use>)| {
-            frame::chunk(&plain, chunk.inner, &chunk.digest).map_err(|error| self.name(error, uses))
-        };
-        let proved: Vec<&[u8]> = chunks.iter().map(prove).collect::<Result<_>>()?;
-        for ((_, uses), bytes) in chunks.iter().zip(proved) {
-            for place in uses {
-                self.write(*place, bytes)?;
-                job.step(bytes.len() as u64)?;
+        PLAIN.with_borrow_mut(|plain| {
+            frame::open_into(bytes, frame.plain, plain).map_err(|error| self.name(error, &chunks[0].1))?;
+            // All of it is proved before any of it is written: a frame that is delivered again finds nothing done.
+            let prove = |(chunk, uses): &(ChunkAt, Vec<Use>)| {
+                frame::chunk(plain, chunk.inner, &chunk.digest).map_err(|error| self.name(error, uses))
+            };
+            let proved: Vec<&[u8]> = chunks.iter().map(prove).collect::<Result<_>>()?;
+            let mut near = Near::default();
+            for ((_, uses), bytes) in chunks.iter().zip(proved) {
+                for place in uses {
+                    self.write(&mut near, *place, bytes)?;
+                    job.step(bytes.len() as u64)?;
+                }
             }
-        }
+            Ok(())
+        })?;
         self.delivered.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
 
     /// Damage, with the file it strikes.
     fn name(&self, error: Error, uses: &[Use]) -> Error {
-        let path = crate::error::show(&path_of(&self.entries[uses[0].file as usize].path));
+        let path = crate::error::show(&path_of(&self.tree.entries[uses[0].file as usize].path));
         match error {
             Error::Damaged { what, found } => Error::Damaged { what: format!("{what} of {path}"), found },
             Error::Mismatch { what, expected, got } => {
@@ -130,111 +77,173 @@ impl Pull {
         }
     }
 
-    fn open(&self, doing: &'static str, number: usize, flags: OFlags) -> Result<File> {
-        let path = &self.entries[number].path;
-        let (at, flags) = (self.place.at(path)?, flags | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC);
-        let file = rustix::fs::openat(&at, at.name, flags, Mode::RUSR | Mode::WUSR);
-        file.map(File::from).map_err(|e| Error::io(doing, self.place.show(path))(e.into()))
-    }
-
-    fn create(&self, number: usize, size: u64) -> Result<()> {
-        let file = self.open("create", number, OFlags::CREATE | OFlags::EXCL)?;
-        let shown = || self.place.show(&self.entries[number].path);
-        if size > 0 { file.set_len(size).map_err(|e| Error::io("write", shown())(e)) } else { Ok(()) }
-    }
-
-    fn write(&self, place: Use, bytes: &[u8]) -> Result<()> {
+    fn write(&self, near: &mut Near, place: Use, bytes: &[u8]) -> Result<()> {
         let number = place.file as usize;
-        let Kind::Regular(content) = &self.entries[number].kind else { return Ok(()) };
-        let file = self.open("write", number, OFlags::empty())?;
-        for (start, end) in data_ranges(&content.holes, place.offset, bytes) {
-            let at = place.offset + start as u64;
-            let written = file.write_all_at(&bytes[start..end], at);
-            written.map_err(|e| Error::io("write", self.place.show(&self.entries[number].path))(e))?;
+        let entry = &self.tree.entries[number];
+        let Kind::Regular(content) = &entry.kind else { return Ok(()) };
+        let at = self.place.at(near, &entry.path)?;
+        let is_whole = place.offset == 0 && content.chunks.len() == 1;
+        let file = if is_whole { self.create(at, number) } else { self.open(at, number) }?;
+        let written = || -> std::io::Result<()> {
+            for (start, end) in data_ranges(&content.holes, place.offset, bytes) {
+                file.write_all_at(&bytes[start..end], place.offset + start as u64)?;
+            }
+            // A hole at the end is written by nothing.
+            if is_whole && content.holes.last().is_some_and(|(hole, length)| hole + length == content.digest.size) {
+                file.set_len(content.digest.size)?;
+            }
+            Ok(())
+        };
+        let written = written().map_err(Error::io("write", self.place.show(&entry.path)));
+        let is_last = || self.left[number].fetch_sub(1, Ordering::AcqRel) == 1;
+        match written.and_then(|()| if is_last() { self.complete(at, number, &file) } else { Ok(()) }) {
+            Ok(()) => Ok(()),
+            Err(error) => {
+                // One of several chunks, of which others write, is removed at the end.
+                if self.before.is_some() && (is_whole || self.left[number].load(Ordering::Acquire) == 0) {
+                    // What cannot be removed the next pull finds.
+                    let _ = self.partial(number, at, |at| at.remove(false));
+                }
+                Err(error)
+            }
         }
-        drop(file);
-        if self.left[number].fetch_sub(1, Ordering::AcqRel) == 1 { self.complete(number) } else { Ok(()) }
     }
 
-    fn complete(&self, number: usize) -> Result<()> {
+    /// Make a regular file, empty.
+    pub(super) fn create(&self, at: At<'_>, number: usize) -> Result<File> {
+        let entry = &self.tree.entries[number];
+        // Nobody may see more of it than of what it becomes; to set attributes takes the right to write.
+        let mode =
+            if entry.xattrs.is_empty() { Mode::from_raw_mode(entry.mode & 0o777) } else { Mode::RUSR | Mode::WUSR };
+        let made = self.partial(number, at, |at| rustix::fs::openat(at, at.name, NEW, mode));
+        made.map(File::from).map_err(|e| Error::io("create", self.place.show(&entry.path))(e.into()))
+    }
+
+    /// Make a file of several chunks, to be written by `open`.
+    pub(super) fn create_large(&self, near: &mut Near, number: usize) -> Result<()> {
+        let entry = &self.tree.entries[number];
+        let at = self.place.at(near, &entry.path)?;
+        let made = self.partial(number, at, |at| rustix::fs::openat(at, at.name, NEW, Mode::RUSR | Mode::WUSR));
+        let file = made.map(File::from).map_err(|e| Error::io("create", self.place.show(&entry.path))(e.into()))?;
+        file.set_len(entry.size()).map_err(Error::io("write", self.place.show(&entry.path)))
+    }
+
+    fn open(&self, at: At<'_>, number: usize) -> Result<File> {
+        let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let opened = self.partial(number, at, |at| rustix::fs::openat(at, at.name, flags, Mode::empty()));
+        let path = || self.place.show(&self.tree.entries[number].path);
+        opened.map(File::from).map_err(|e| Error::io("write", path())(e.into()))
+    }
+
+    /// The file has its content: give it its metadata and its name, and its content to those that have the same.
+    pub(super) fn complete(&self, at: At<'_>, number: usize, file: &File) -> Result<()> {
+        for &copy in self.copies.get(&(number as u32)).into_iter().flatten() {
+            self.copy(file, copy as usize)?;
+        }
+        let path = self.place.show(&self.tree.entries[number].path);
         let mut notes = Vec::new();
-        metadata::set(&self.place, &self.entries[number], self.privileged, &mut notes)?;
-        if !notes.is_empty() {
-            self.notes.lock().expect("no writer panics with notes").append(&mut notes);
+        self.setting(number, &path).set_open(file, &mut notes)?;
+        self.note(notes);
+        self.give_name(at, number)?;
+        let stat: Stat = rustix::fs::fstat(file).map_err(|e| Error::io("stat", &path)(e.into()))?.into();
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        written.insert(number as u32, Written::of(&stat));
+        Ok(())
+    }
+
+    /// Make a file of the content of another one, which is complete but for its name.
+    fn copy(&self, source: &File, number: usize) -> Result<()> {
+        let entry = &self.tree.entries[number];
+        let path = self.place.show(&entry.path);
+        let mut near = Near::default();
+        let to = self.place.at(&mut near, &entry.path)?;
+        let made = self.create(to, number).and_then(|file| {
+            let is_cloned = self.clones.load(Ordering::Relaxed)
+                && match rustix::fs::ioctl_ficlone(&file, source) {
+                    Ok(()) => true,
+                    Err(Errno::OPNOTSUPP | Errno::XDEV | Errno::INVAL | Errno::NOTTY) => {
+                        self.clones.store(false, Ordering::Relaxed);
+                        false
+                    }
+                    Err(error) => return Err(Error::io("write", &path)(error.into())),
+                };
+            if !is_cloned {
+                self.copy_ranges(source, &file, number).map_err(Error::io("write", &path))?;
+            }
+            self.complete(to, number, &file)
+        });
+        if made.is_err() && self.before.is_some() {
+            let _ = self.partial(number, to, |at| at.remove(false));
+        }
+        made
+    }
+
+    fn copy_ranges(&self, source: &File, file: &File, number: usize) -> std::io::Result<()> {
+        let Kind::Regular(content) = &self.tree.entries[number].kind else { return Ok(()) };
+        let (size, mut at) = (content.digest.size, 0);
+        file.set_len(size)?;
+        for (hole, length) in content.holes.iter().copied().chain([(size, 0)]) {
+            while at < hole {
+                let (mut from, mut to) = (at, at);
+                let left = usize::try_from(hole - at).unwrap_or(usize::MAX).min(1 << 30);
+                match rustix::fs::copy_file_range(source, Some(&mut from), file, Some(&mut to), left)? {
+                    0 => return Err(std::io::ErrorKind::UnexpectedEof.into()),
+                    copied => at += copied as u64,
+                }
+            }
+            at = hole + length;
         }
         Ok(())
     }
 
-    /// All frames have been delivered: make what has no content, then set the metadata of directories.
-    ///
-    /// # Errors
-    /// `Missing` when a frame has not been delivered; `Io`.
-    pub fn finish(&self, job: &Job) -> Result<Pulled> {
-        if self.delivered.load(Ordering::Acquire) != self.frames.len() {
-            return Err(Error::Missing { what: "a frame that was asked for".into() });
+    /// What was made becomes what has the entry's name.
+    pub(super) fn give_name(&self, at: At<'_>, number: usize) -> Result<()> {
+        if self.before.is_none() {
+            return Ok(());
         }
-        let mut pulled = Pulled { files: 0, bytes: 0, notes: Vec::new() };
-        let mut refused: BTreeSet<&[u8]> = BTreeSet::new();
-        for (number, entry) in self.entries.iter().enumerate() {
-            job.step(0)?;
-            if let Kind::Regular(content) = &entry.kind {
-                pulled.files += 1;
-                pulled.bytes += content.digest.size;
-            } else if !matches!(entry.kind, Kind::Directory { .. } | Kind::HardLink { .. }) {
-                if self.make(number)? {
-                    metadata::set(&self.place, entry, self.privileged, &mut pulled.notes)?;
-                } else {
-                    refused.insert(&entry.path);
-                }
+        let path = || self.place.show(&self.tree.entries[number].path);
+        let rename = || self.partial(number, at, |partial| renameat(partial, partial.name, at, at.name));
+        match rename() {
+            Err(Errno::ISDIR | Errno::NOTEMPTY | Errno::EXIST) => {
+                self.clear_the_way(number, at)?;
+                rename().map_err(|e| Error::io("replace", path())(e.into()))
             }
-        }
-        for entry in &self.entries {
-            if let Kind::HardLink { first } = &entry.kind {
-                if refused.contains(&first[..]) {
-                    refused.insert(&entry.path);
-                } else {
-                    self.link(first, &entry.path)?;
-                }
-            }
-        }
-        pulled.notes.extend(refused.into_iter().map(|path| {
-            let path = crate::error::show(&self.place.show(path));
-            format!("{path}: not made: only root may make devices")
-        }));
-        let mut directories: Vec<usize> = (0..self.entries.len()).filter(|&n| self.entries[n].is_directory()).collect();
-        directories.sort_unstable_by(|&a, &b| self.entries[b].path.cmp(&self.entries[a].path));
-        for number in directories {
-            metadata::set(&self.place, &self.entries[number], self.privileged, &mut pulled.notes)?;
-        }
-        pulled.notes.append(&mut self.notes.lock().expect("no writer panics with notes"));
-        Ok(pulled)
-    }
-
-    /// Make a symlink, device or FIFO; false for a device when this user may not.
-    fn make(&self, number: usize) -> Result<bool> {
-        let entry = &self.entries[number];
-        let at = self.place.at(&entry.path)?;
-        let node =
-            |kind, major, minor| rustix::fs::mknodat(&at, at.name, kind, Mode::RWXU, rustix::fs::makedev(major, minor));
-        let made = match &entry.kind {
-            Kind::Symlink { target } => rustix::fs::symlinkat(path_of(target), &at, at.name),
-            Kind::CharDevice { major, minor } => node(FileType::CharacterDevice, *major, *minor),
-            Kind::BlockDevice { major, minor } => node(FileType::BlockDevice, *major, *minor),
-            Kind::Fifo => node(FileType::Fifo, 0, 0),
-            Kind::Directory { .. } | Kind::Regular(_) | Kind::HardLink { .. } => return Ok(false),
-        };
-        match made {
-            Ok(()) => Ok(true),
-            Err(Errno::PERM) if matches!(entry.kind, Kind::CharDevice { .. } | Kind::BlockDevice { .. }) => Ok(false),
-            Err(e) => Err(Error::io("create", self.place.show(&entry.path))(e.into())),
+            renamed => renamed.map_err(|e| Error::io("replace", path())(e.into())),
         }
     }
 
-    /// Give what is at `first` another name.
-    fn link(&self, first: &[u8], name: &[u8]) -> Result<()> {
-        let (from, to) = (self.place.at(first)?, self.place.at(name)?);
-        let linked = rustix::fs::linkat(&from, from.name, &to, to.name, AtFlags::empty());
-        linked.map_err(|e| Error::io("link", self.place.show(name))(e.into()))
+    /// Remove the directory that stands where something else is to be.
+    fn clear_the_way(&self, number: usize, at: At<'_>) -> Result<()> {
+        let path = self.place.show(&self.tree.entries[number].path);
+        if let Some(before) = &self.before
+            && before.delete
+            && let Some(&record) = before.blocked.get(&(number as u32))
+            && let Some(state) = &*before.state.lock().unwrap_or_else(PoisonError::into_inner)
+        {
+            let inside: Vec<u32> = below(state, record).into_iter().skip(1).collect();
+            self.remove_records(state, inside)?;
+        }
+        match at.remove(true) {
+            Ok(_) => Ok(()),
+            Err(Errno::NOTEMPTY | Errno::EXIST) => Err(Error::InTheWay { paths: vec![path] }),
+            Err(error) => Err(Error::io("remove", path)(error.into())),
+        }
+    }
+
+    /// Whether an entry is to be made here.
+    pub(super) fn makes(&self, number: usize) -> bool {
+        self.actions[number] == Action::Make
+    }
+
+    /// Tell of a file that another name was given to.
+    pub(super) fn renew_written(&self, first: u32, at: At<'_>) {
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = written.get_mut(&first)
+            && let Ok(stat) = rustix::fs::statat(at, at.name, AtFlags::SYMLINK_NOFOLLOW)
+            && known.ino == stat.st_ino
+        {
+            *known = Written::of(&stat.into());
+        }
     }
 }
 
