@@ -9,7 +9,7 @@ import pytest
 
 from sapwood import open_store, open_tree
 from tests.support.mounting import mounted, shell
-from tests.support.storeplaces import HttpPlace, LocalPlace, Place, S3Place
+from tests.support.storeplaces import BucketPlace, HttpPlace, LocalPlace, Place, S3Place
 
 LARGE = os.urandom(3_000_000)
 
@@ -67,3 +67,21 @@ class TestHttp(WholeWay):
     @pytest.fixture
     def place(self, http_place: HttpPlace) -> Place:
         return http_place
+
+
+class TestVersitygw(WholeWay):
+    @pytest.fixture
+    def place(self, versitygw_place: BucketPlace) -> Place:
+        return versitygw_place
+
+
+class TestAzure(WholeWay):
+    @pytest.fixture
+    def place(self, azure_place: BucketPlace) -> Place:
+        return azure_place
+
+
+class TestGcs(WholeWay):
+    @pytest.fixture
+    def place(self, gcs_place: BucketPlace) -> Place:
+        return gcs_place
