@@ -155,3 +155,33 @@ def test_credentials_that_stay_refused_are_asked_for_once_more_only(
             store.read_ref("main")
         assert denied.value.kind == "store-denied"
         assert store.requests()["get"] == before + 2
+
+
+@pytest.fixture
+def azure_home(azure_place: BucketPlace, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The URL of a place that the environment does not lead to any more."""
+    for name in ("ACCOUNT_NAME", "ACCOUNT_KEY", "ENDPOINT"):
+        monkeypatch.delenv(f"AZURE_STORAGE_{name}")
+    return azure_place.url
+
+
+def test_a_connection_string_has_account_key_and_endpoint(
+    azure_home: str, azurite: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = f"AccountName={peers.ACCOUNT};AccountKey={peers.ACCOUNT_KEY};BlobEndpoint={azurite};"
+    monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", f"DefaultEndpointsProtocol=http;{said}")
+    assert open_store(azure_home, create=True).refs() == []
+
+
+def test_a_missing_account_is_said_with_what_was_tried(azure_home: str) -> None:
+    with pytest.raises(DeniedError, match="AZURE_STORAGE_CONNECTION_STRING and AZURE_STORAGE_ACCOUNT_NAME") as denied:
+        open_store(azure_home)
+    assert denied.value.kind == "credentials-missing"
+    assert denied.value.hint is not None
+
+
+def test_a_wrong_key_of_an_account_is_denied(azure_place: BucketPlace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_KEY", "d3Jvbmc=")
+    with pytest.raises(DeniedError) as denied:
+        open_store(azure_place.url)
+    assert denied.value.kind == "store-denied"
