@@ -4,7 +4,7 @@
 # Pinned: versitygw (S3) by the Go checksum database, azurite (Azure Blob) by the hashes in its lock file. They are kept in
 # $SAPWOOD_PEERS, by default ~/.cache/sapwood-peers, for all checkouts; what is there is not installed again. Two minutes.
 set -eu
-cd "$(dirname "$0")/.."
+cd "${0%/*}/.."
 peers=${SAPWOOD_PEERS:-$HOME/.cache/sapwood-peers}
 versitygw=1.8.0
 azurite=3.35.0

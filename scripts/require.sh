@@ -52,7 +52,7 @@ tests() {
     need strace strace
     need nginx nginx-light
     need setpriv util-linux
-    sh "$(dirname "$0")/install-peers.sh"
+    "${0%/*}/install-peers.sh"
     [ "$(id -u)" != 0 ] || need mkfs.ext4 e2fsprogs
 }
 

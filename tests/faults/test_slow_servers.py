@@ -1,4 +1,4 @@
-"""Servers that drip, are silent, are busy, say things twice or too late: every wait ends, and nothing false is taken."""
+"""Servers that drip, are silent or busy, say things twice or too late: every wait ends, and nothing false is taken."""
 
 from __future__ import annotations
 

@@ -52,6 +52,19 @@ def test_a_missing_tool_is_said_in_one_sentence_with_its_remedy(tools: Path, too
     assert (said.returncode, said.stdout, said.stderr) == (1, "", remedy)
 
 
+@pytest.mark.parametrize(("present", "missing"), [("", "go"), ("versitygw-1.8.0", "npm")])
+def test_a_server_for_the_tests_that_cannot_be_installed_is_said(
+    tools: Path, tmp_path: Path, present: str, missing: str
+) -> None:
+    peers = tmp_path / "peers"
+    peers.mkdir()
+    if present:
+        (peers / present).touch(mode=0o755)
+    said = run("install-peers.sh", path=tools, SAPWOOD_PEERS=str(peers))
+    assert (said.returncode, said.stdout, said.stderr.count("\n")) == (1, "", 1)
+    assert said.stderr.startswith(f"sapwood: {missing} is missing: install ")
+
+
 def test_no_suitable_python_is_said_in_one_sentence(tools: Path) -> None:
     (tools / "python3").write_text("#!/bin/sh\nexit 127\n")  # a version manager's shim for what is not installed
     (tools / "python3").chmod(0o755)
