@@ -54,6 +54,7 @@ tests() {
     need setpriv util-linux
     "${0%/*}/install-peers.sh"
     [ "$(id -u)" != 0 ] || need mkfs.ext4 e2fsprogs
+    [ "$(id -u)" != 0 ] || need mkfs.xfs xfsprogs
 }
 
 bench() {
