@@ -68,6 +68,8 @@ bench() {
     need zstd zstd
     need nginx nginx-light
     need xz xz-utils
+    need setpriv util-linux
+    "${0%/*}/install-peers.sh"
 }
 
 case "${1:-}" in

@@ -51,10 +51,14 @@ def versitygw_command(data: Path, port: int, keys: tuple[str, str] = KEYS) -> li
 
 
 @contextmanager
-def versitygw(data: Path, *, port: int = 0, keys: tuple[str, str] = KEYS) -> Iterator[str]:
-    """Serve `data`; the value is the server's URL."""
+def versitygw(
+    data: Path, *, port: int = 0, keys: tuple[str, str] = KEYS, access_log: Path | None = None
+) -> Iterator[str]:
+    """Serve `data`; the value is the server's URL. Each request becomes a line of `access_log`."""
     port = port or free_port()
-    with _running(versitygw_command(data, port, keys), port, data.with_name(f"{data.name}.log")):
+    command = versitygw_command(data, port, keys)
+    command[1:1] = ["--access-log", str(access_log)] if access_log else []
+    with _running(command, port, data.with_name(f"{data.name}.log")):
         yield f"http://127.0.0.1:{port}"
 
 
