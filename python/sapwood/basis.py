@@ -29,13 +29,14 @@ _SHARE = 64
 
 @dataclass(frozen=True)
 class Basis:
-    """The snapshot before and its holdings, if they are known; pending fragments; and which packs are usable, or all.
+    """The snapshot before, its holdings and the memory of its pages, if known; pending fragments; what packs are usable.
 
     `warm`: this machine saw the ref last, and nothing has been asked for.
     """
 
     previous: Snapshot | None = None
     holdings: bytes | None = None
+    memory: bytes = b""
     pending: dict[PackName, bytes] = field(default_factory=dict)
     usable: tuple[list[PackName], list[PackName]] | None = None
     warm: bool = False
@@ -59,11 +60,11 @@ def find_basis(store: Store, before: Ref | Removed | None, hash_first: Callable[
     """
     seen = store.seen(before)
     if seen and before and before.snapshot:
-        snapshot, holdings = seen
+        snapshot, holdings, memory = seen
         previous = Snapshot.decode(snapshot, before.snapshot, url=store.url)
         if not store.has_pending():
-            return Basis(previous, holdings, warm=True)
-        return _looked_up(store, previous, holdings)
+            return Basis(previous, holdings, memory, warm=True)
+        return _looked_up(store, previous, holdings, memory)
     store.confirm()
     # Now, for where a newer sapwood has written nothing is changed.
     previous_found = _snapshot(store, before)
@@ -74,9 +75,9 @@ def find_basis(store: Store, before: Ref | Removed | None, hash_first: Callable[
     return looked()
 
 
-def _looked_up(store: Store, previous: Snapshot | None, holdings: bytes | None) -> Basis:
+def _looked_up(store: Store, previous: Snapshot | None, holdings: bytes | None, memory: bytes = b"") -> Basis:
     there, sound = store.usable_packs()
-    return Basis(previous, holdings, store.pending(sound), (sorted(there), sorted(sound)))
+    return Basis(previous, holdings, memory, store.pending(sound), (sorted(there), sorted(sound)))
 
 
 def _holdings(store: Store, previous: Snapshot) -> bytes | None:

@@ -103,6 +103,7 @@ def push(
                     words=_outline(nonce, ref, before, words),
                     content=basis.previous.content if basis.previous else None,
                     holdings=basis.holdings,
+                    memory=basis.memory,
                     fragments=[*fragments, *owed.values()],
                     pending=list(basis.pending.values()),
                     usable=basis.usable,
@@ -130,8 +131,8 @@ def push(
     assert isinstance(moved, Ref)  # a ref that names nothing has no content to be unchanged
     assert snapshot is not None
     holdings = made["holdings"] or basis.holdings
-    if holdings and (made["holdings"] or moved is not before or not basis.warm):
-        store.saw(moved, snapshot, holdings)
+    if holdings and (made["memory"] or moved is not before or not basis.warm):
+        store.saw(moved, snapshot, holdings, made["memory"])
     return Pushed(
         tree=TreeDigest(made["tree"]),
         snapshot=snapshot.digest,

@@ -100,7 +100,7 @@ impl Push {
     }
 
     /// Begin to read. `usable` are the packs that are there, and those of them that are sound; `None`: all.
-    #[pyo3(signature = (*, push, words, content, holdings, fragments, pending, usable))]
+    #[pyo3(signature = (*, push, words, content, holdings, memory, fragments, pending, usable))]
     #[expect(clippy::too_many_arguments, reason = "by keyword: what a push knows and says")]
     fn begin(
         &self,
@@ -109,6 +109,7 @@ impl Push {
         words: Vec<u8>,
         content: Option<String>,
         holdings: Option<PyBackedBytes>,
+        memory: PyBackedBytes,
         fragments: Vec<PyBackedBytes>,
         pending: Vec<PyBackedBytes>,
         usable: Option<(Vec<String>, Vec<String>)>,
@@ -132,7 +133,7 @@ impl Push {
         let (sender, packs) = bounded(WAITING);
         let job = self.job.clone();
         let thread = std::thread::spawn(move || {
-            let request = Request { push: &push, known: &known, pending, content, words: &words };
+            let request = Request { push: &push, known: &known, pending, memory: &memory, content, words: &words };
             looked.push(request, &sender, &job)
         });
         *stage = Stage::Running { packs, thread };
@@ -191,7 +192,7 @@ impl Push {
 
 fn describe(py: Python<'_>, pushed: Pushed) -> PyResult<Bound<'_, PyDict>> {
     let out = PyDict::new(py);
-    let Pushed { tree, summary, sent, unreadable, entries, bytes, map, fragment, holdings, reused } = pushed;
+    let Pushed { tree, summary, sent, unreadable, entries, bytes, map, fragment, holdings, reused, memory } = pushed;
     out.set_item("tree", digest_text(&tree))?;
     out.set_item("tree_size", tree.size)?;
     out.set_item("entries", entries)?;
@@ -206,6 +207,7 @@ fn describe(py: Python<'_>, pushed: Pushed) -> PyResult<Bound<'_, PyDict>> {
     }
     out.set_item("fragment", fragment.map(|fragment| PyBytes::new(py, &fragment).unbind()))?;
     out.set_item("holdings", holdings.map(|holdings| PyBytes::new(py, &holdings).unbind()))?;
+    out.set_item("memory", memory.map(|memory| PyBytes::new(py, &memory).unbind()))?;
     out.set_item("reused", reused.iter().map(|pack| hex(pack)).collect::<Vec<_>>())?;
     out.set_item("files", summary.files)?;
     out.set_item("files_hashed", summary.files_hashed)?;

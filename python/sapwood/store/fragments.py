@@ -94,17 +94,24 @@ class LocalState:
         for name in names:
             (self._owed / f"{name}.frag").unlink(missing_ok=True)
 
-    def holdings(self, name: str, sha256: str) -> bytes | None:
-        """Return the holdings kept as `name` if they are whole and those of this hash."""
+    def holdings(self, name: str, sha256: str) -> tuple[bytes, bytes] | None:
+        """Return the holdings kept as `name` if they are whole and those of this hash, and the memory of their pages.
+
+        Whether that is whole the core finds out; it may be empty.
+        """
         with contextlib.suppress(FileNotFoundError):
             data = kept.read(self._holdings / f"{name}.frag")
             if hashlib.sha256(data).hexdigest() == sha256:
-                return data
+                with contextlib.suppress(FileNotFoundError):
+                    return data, kept.read(self._holdings / f"{name}.pages")
+                return data, b""
         return None
 
-    def keep_holdings(self, name: str, data: bytes) -> str:
-        """Keep holdings as `name`, in place of what was kept so; return their hash."""
+    def keep_holdings(self, name: str, data: bytes, memory: bytes | None) -> str:
+        """Keep holdings as `name`, in place of what was kept so, and of their pages what is new; return their hash."""
         kept.write(self._holdings / f"{name}.frag", data)
+        if memory is not None:
+            kept.write(self._holdings / f"{name}.pages", memory)
         return hashlib.sha256(data).hexdigest()
 
     def keep(self, name: str, data: bytes) -> None:

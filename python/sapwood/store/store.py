@@ -271,8 +271,8 @@ class Store:
 
     # What this machine saw of a ref last
 
-    def seen(self, ref: Ref | Removed | None) -> tuple[bytes, bytes] | None:
-        """Return snapshot and holdings of a ref, from this machine, if they are those of this very state."""
+    def seen(self, ref: Ref | Removed | None) -> tuple[bytes, bytes, bytes] | None:
+        """Return snapshot, holdings and the memory of pages, from this machine, if they are of this very state."""
         if ref is None:
             return None
         seen = Seen.read(self._cache_dir, self.url, ref.name)
@@ -280,13 +280,16 @@ class Store:
             return None
         with contextlib.suppress(SapwoodError):
             holdings = self._local.holdings(ref_hash(self.url, ref.name)[:32], seen.holdings)
-            return (seen.snapshot, holdings) if holdings else None
+            return (seen.snapshot, *holdings) if holdings else None
         return None
 
-    def saw(self, ref: Ref, snapshot: Snapshot, holdings: bytes) -> None:
-        """Keep what `seen` returns. Where that cannot be written, the next push costs more."""
+    def saw(self, ref: Ref, snapshot: Snapshot, holdings: bytes, memory: bytes | None) -> None:
+        """Keep what `seen` returns; without `memory`, it stays as it was.
+
+        Where that cannot be written, the next push costs more.
+        """
         with contextlib.suppress(SapwoodError):
-            kept = self._local.keep_holdings(ref_hash(self.url, ref.name)[:32], holdings)
+            kept = self._local.keep_holdings(ref_hash(self.url, ref.name)[:32], holdings, memory)
             seen = Seen(self._identity, ref.encode(), snapshot.encode(), kept)
             seen.keep(self._cache_dir, self.url, ref.name)
 

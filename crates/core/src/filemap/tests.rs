@@ -23,11 +23,10 @@ fn file(path: &str, text: &str) -> Entry {
 
 /// The pages of a map of `entries`.
 fn pages_of(entries: &[Entry]) -> (Vec<PageText>, u64, u64) {
-    let (mut writer, mut pages) = (MapWriter::default(), Vec::new());
+    let (mut writer, mut pages) = (MapWriter::new(entries.len() as u64), Vec::new());
     pages.extend(entries.iter().filter_map(|entry| writer.push(entry)));
-    let (last, count, bytes) = writer.finish();
-    pages.extend(last);
-    (pages, count, bytes)
+    pages.extend(writer.finish());
+    (pages, entries.len() as u64, entries.iter().filter(|entry| !entry.is_directory()).map(Entry::size).sum())
 }
 
 fn fence_of(map: &FileMap) -> Vec<u8> {

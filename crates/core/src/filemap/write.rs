@@ -6,15 +6,21 @@
 use std::sync::Arc;
 
 use super::encode::{self, Line, push_number};
-use super::entry::{Entry, Kind, parent_and_name};
+use super::entry::{Entry, parent_and_name};
 use super::frames::{FrameTable, Row};
 use super::map::{PageRef, Summary};
 use crate::digest::{Digest, hex};
 
-const MIN_PAGE: usize = 32 * 1024;
 const MAX_PAGE: usize = 512 * 1024;
-/// One entry in this many closes a page that is long enough.
-const CUT: u32 = 512;
+/// A page that has this many bytes for each entry of its cut may be closed.
+const LONG: usize = 256;
+
+/// Of a tree of so many entries, one entry in this many closes a page that is long enough. An edit writes the pages on its
+/// way to the root and a line for every page: this keeps both small, and a step lies between sizes of one to four.
+pub fn cut_of(entries: u64) -> u32 {
+    let at_most = (entries / 4).isqrt().clamp(8, 1024);
+    1 << at_most.ilog2()
+}
 
 /// A finished page, ready to be stored.
 pub struct PageText {
@@ -25,18 +31,27 @@ pub struct PageText {
 }
 
 /// Takes entries in order, gives pages as they fill.
-#[derive(Default)]
 pub struct MapWriter {
+    cut: u32,
     first: Vec<u8>,
     last: Option<Vec<u8>>,
     rows: Vec<u8>,
     count: u32,
     frames: FrameTable,
-    total_entries: u64,
-    total_bytes: u64,
 }
 
 impl MapWriter {
+    /// For a tree of `entries` entries.
+    pub fn new(entries: u64) -> MapWriter {
+        let (first, rows) = (Vec::new(), Vec::new());
+        MapWriter { cut: cut_of(entries), first, last: None, rows, count: 0, frames: FrameTable::default() }
+    }
+
+    /// Whether the next entry begins a page.
+    pub fn is_between_pages(&self) -> bool {
+        self.count == 0
+    }
+
     /// Add the next entry. Entries come strictly sorted by (parent, name), the root first.
     pub fn push(&mut self, entry: &Entry) -> Option<PageText> {
         debug_assert!(self.last.as_deref().is_none_or(|last| parent_and_name(last) < parent_and_name(&entry.path)));
@@ -46,20 +61,15 @@ impl MapWriter {
         let MapWriter { rows, frames, .. } = self;
         encode::entry(rows, entry, |chunk| frames.number(&chunk.frame));
         self.count += 1;
-        self.total_entries += 1;
-        if let Kind::Regular(content) = &entry.kind {
-            self.total_bytes += content.digest.size;
-        }
         self.last = Some(entry.path.clone());
         let full = self.rows.len() >= MAX_PAGE;
-        let cut = self.rows.len() >= MIN_PAGE && crc32fast::hash(&entry.path).is_multiple_of(CUT);
+        let cut = self.rows.len() >= LONG * self.cut as usize && crc32fast::hash(&entry.path).is_multiple_of(self.cut);
         (full || cut).then(|| self.close())
     }
 
-    /// The last page, if any entries are left, and what the fence index says of the whole.
-    pub fn finish(mut self) -> (Option<PageText>, u64, u64) {
-        let page = (self.count > 0).then(|| self.close());
-        (page, self.total_entries, self.total_bytes)
+    /// The last page, if any entries are left.
+    pub fn finish(mut self) -> Option<PageText> {
+        (self.count > 0).then(|| self.close())
     }
 
     fn close(&mut self) -> PageText {

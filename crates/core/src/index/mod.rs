@@ -32,6 +32,7 @@ pub use hash::{Summary, hash};
 pub use inspect::{Described, verify};
 pub use live::Live;
 pub use look::{Dirty, Hook, Options, Scope};
+pub use share::share;
 pub use status::{Status, status};
 
 use crate::digest::Digest;
@@ -135,6 +136,17 @@ impl State {
 
     pub fn has_xattrs(&self, entry: u32) -> bool {
         self.record(entry).has(HAS_XATTRS)
+    }
+
+    /// Whether the entry changed so lately that it may change again without telling.
+    pub fn is_racy(&self, entry: u32) -> bool {
+        self.record(entry).has(RACY)
+    }
+
+    /// What there is to know of an entry itself, wherever it stands, but for its names; of one that has extended
+    /// attributes or holes they are another when these may be.
+    pub fn own(&self, entry: u32) -> [u8; record::SIZE] {
+        self.record(entry).own()
     }
 
     /// The directory that holds an entry; the root's is itself.

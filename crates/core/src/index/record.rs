@@ -196,6 +196,16 @@ impl Record {
         put(self, 112, &sum.to_le_bytes());
     }
 
+    /// What the record tells of the entry itself: neither its place among others nor how well it is known.
+    pub fn own(&self) -> [u8; SIZE] {
+        let mut own = self.0;
+        for other in [0..4, 92..96, 100..120] {
+            own[other].fill(0);
+        }
+        own[FLAGS] &= !RACY;
+        own
+    }
+
     pub fn sum(&self) -> u32 {
         field!(u32, self, 0)
     }

@@ -42,10 +42,10 @@ fn file(path: &str, content: &[u8], frame: u32) -> (Entry, FrameAt, Vec<u8>) {
 
 /// A map of `entries`, in order, with its pages brought.
 fn map_of(entries: &[Entry]) -> FileMap {
-    let (mut writer, mut pages) = (MapWriter::default(), Vec::new());
+    let (mut writer, mut pages) = (MapWriter::new(0), Vec::new());
     pages.extend(entries.iter().filter_map(|entry| writer.push(entry)));
-    let (last, count, bytes) = writer.finish();
-    pages.extend(last);
+    let bytes = entries.iter().filter(|entry| !entry.is_directory()).map(Entry::size).sum();
+    pages.extend(writer.finish());
     let refs: Vec<PageRef> = (0u32..)
         .zip(&pages)
         .map(|(number, page)| PageRef {
@@ -56,9 +56,11 @@ fn map_of(entries: &[Entry]) -> FileMap {
             inner: 512,
         })
         .collect();
-    let map =
-        FileMap::from_fence(&fence(&Summary { push: None, tree: Digest::of(b"tree"), entries: count, bytes }, &refs))
-            .unwrap();
+    let map = FileMap::from_fence(&fence(
+        &Summary { push: None, tree: Digest::of(b"tree"), entries: entries.len() as u64, bytes },
+        &refs,
+    ))
+    .unwrap();
     for (number, page) in pages.iter().enumerate() {
         map.add_page(number, &page.text).unwrap();
     }

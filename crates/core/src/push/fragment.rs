@@ -84,6 +84,10 @@ impl Fragment {
         u32_at(&self.bytes, self.chunk_at(row) + 36)
     }
 
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// How many chunks it names.
     pub fn len(&self) -> usize {
         self.chunks

@@ -25,6 +25,7 @@ fn put_page(out: &mut FragmentWriter, page: &PageRef) {
 }
 
 /// What a push holds at its end.
+#[derive(Default)]
 pub struct Held {
     /// `None` when it is what the push began with.
     pub holdings: Option<Vec<u8>>,

@@ -73,6 +73,11 @@ impl Known {
         self.held && source == 0
     }
 
+    /// Whether the holdings are there, and all packs that they name.
+    pub fn holds_all(&self) -> bool {
+        self.held && self.sources[0].packs.iter().all(Option::is_some)
+    }
+
     /// The holdings.
     pub fn holdings(&self) -> Option<&Fragment> {
         self.held.then(|| &self.sources[0].fragment)

@@ -9,9 +9,12 @@ mod fragment;
 mod holdings;
 mod known;
 mod memory;
+mod order;
 mod outline;
+mod pages;
 mod pieces;
 mod read;
+mod remembered;
 mod run;
 mod send;
 

@@ -6,24 +6,26 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use crossbeam_channel::Sender;
 
-use super::entries::{Places, entries};
+use super::entries::Places;
 use super::fragment::{Fragment, FragmentWriter, PackName};
 use super::holdings::{Held, holdings};
 use super::known::Known;
 use super::outline::outline;
+use super::pages::{Pages, pages};
 use super::read::{read, work};
+use super::remembered::{self, Remembered};
 use super::send::{Packer, Sealed, Sent};
 use crate::archive::frame::FrameWriter;
-use crate::archive::{Holds, MAX_PAGE_FRAME, deflate};
+use crate::archive::{Holds, deflate};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
-use crate::filemap::{self, ChunkAt, MapWriter, PageRef, PageText, content_of, fence};
+use crate::filemap::{self, ChunkAt, PageRef, content_of, cut_of, fence};
 use crate::index::{Options, Scope, State, Summary};
 use crate::job::Job;
 use crate::scan::Root;
 
 /// zstd level of pages and fence indexes, which are read often and written once.
-const MAP_LEVEL: i32 = 3;
+pub const MAP_LEVEL: i32 = 3;
 
 /// A directory that has been looked at, to be pushed.
 pub struct Looked {
@@ -42,6 +44,8 @@ pub struct Request<'a> {
     pub known: &'a Known,
     /// Fragments of packs that were sent by a run that did not finish.
     pub pending: Vec<Fragment>,
+    /// What `Pushed` said when the snapshot before was made, if that is known.
+    pub memory: &'a [u8],
     /// `content` of the snapshot before.
     pub content: Option<[u8; 32]>,
     /// The outline's beginning, a JSON object.
@@ -65,6 +69,8 @@ pub struct Pushed {
     pub holdings: Option<Vec<u8>>,
     /// Packs that are re-used though the holdings before did not say so.
     pub reused: BTreeSet<PackName>,
+    /// What makes the next push on top of this one quicker: `Request::memory`; `None` when it is that.
+    pub memory: Option<Vec<u8>>,
 }
 
 /// A new fence index.
@@ -105,7 +111,7 @@ impl Looked {
     /// `Unreadable` (all such paths) unless they are skipped, `Unstable`, `Io`, `Stopped` (also when `out` is closed).
     pub fn push(self, request: Request<'_>, out: &Sender<Sealed>, job: &Job) -> Result<Pushed> {
         let Looked { root, index, options, mut state, mut unreadable } = self;
-        let Request { push, known, pending, content, words } = request;
+        let Request { push, known, pending, memory, content, words } = request;
         let packer = Packer::new(push, out, job);
         let work = work(&state, known);
         job.files_total.store(work.len() as u64, Relaxed);
@@ -125,14 +131,23 @@ impl Looked {
         packer.flush()?;
         let tree = state.seal().ok_or_else(|| Error::Missing { what: "the digest of the root".to_owned() })?;
         let places = Places { known, packer: &packer, outcome: &outcome };
-        let pages = pages(&root, &state, &places, job)?;
+        let cut = cut_of(state.len().into());
+        let remembered = match known.holdings().filter(|_| known.holds_all()) {
+            Some(holdings) => remembered::decode(memory, holdings.bytes(), cut),
+            None => Vec::new(),
+        };
+        let pages = pages(&root, &state, &places, &remembered, options.threads, job)?;
         let summary =
-            filemap::Summary { push: Some(push.to_owned()), tree, entries: pages.entries, bytes: pages.bytes };
-        let (map, refs) = map(pages, &places, &summary, content, words)?;
+            filemap::Summary { push: Some(push.to_owned()), tree, entries: state.len().into(), bytes: pages.bytes() };
+        let (map, refs) = map(&pages, &places, &summary, content, words)?;
         if let Some(index) = index {
             state.write(&index)?;
         }
-        let Held { holdings, reused } = holdings(&state, &places, &refs)?;
+        // The same pages hold the same, in the same places.
+        let is_same = !remembered.is_empty() && pages.pages == remembered;
+        let Held { holdings, reused } = if is_same { Held::default() } else { holdings(&state, &places, &refs)? };
+        let held = holdings.as_deref().or_else(|| known.holdings().map(Fragment::bytes)).unwrap_or_default();
+        let memory = (!is_same).then(|| remembered::encode(held, cut, &pages.pages));
         let mut fragment = FragmentWriter::default();
         packer.describe(&mut fragment);
         pending.iter().for_each(|pending| fragment.fragment(pending));
@@ -147,78 +162,49 @@ impl Looked {
             }
         }
         let fragment = (!fragment.is_empty()).then(|| fragment.finish());
-        Ok(Pushed { tree, summary, sent: packer.sent(), unreadable, entries, bytes, map, fragment, holdings, reused })
+        Ok(Pushed {
+            tree,
+            summary,
+            sent: packer.sent(),
+            unreadable,
+            entries,
+            bytes,
+            map,
+            fragment,
+            holdings,
+            reused,
+            memory,
+        })
     }
-}
-
-/// The pages of a state, those that the store lacks packed; their texts are gone.
-struct Pages {
-    pages: Vec<PageText>,
-    packs: BTreeSet<PackName>,
-    entries: u64,
-    bytes: u64,
-    /// None had to be packed.
-    all_known: bool,
-}
-
-fn pages(root: &Root, state: &State, places: &Places<'_>, job: &Job) -> Result<Pages> {
-    let mut writer = MapWriter::default();
-    let mut pages: Vec<PageText> = Vec::new();
-    let mut packs = BTreeSet::new();
-    let mut frames = FrameWriter::new(MAP_LEVEL);
-    let mut all_known = true;
-    let mut keep = |mut page: PageText| -> Result<()> {
-        if page.text.len() > MAX_PAGE_FRAME - 1024 {
-            let what = format!("a file beside {}", crate::error::show(&root.show(&page.first)));
-            return Err(Error::Invalid { what, why: "it has more chunks or holes than a file map can say".into() });
-        }
-        if !places.known.has(&page.digest) && places.packer.claim(&page.digest) {
-            all_known = false;
-            frames.add(page.digest, &page.text);
-            places.packer.add_held(frames.seal(), Holds::Page)?;
-        }
-        page.text = Vec::new();
-        pages.push(page);
-        Ok(())
-    };
-    entries(root, state, places, job, |entry| {
-        if let filemap::Kind::Regular(content) = &entry.kind {
-            packs.extend(content.chunks.iter().map(|chunk| *chunk.frame.pack));
-        }
-        writer.push(entry).map_or(Ok(()), &mut keep)
-    })?;
-    let (last, entries, bytes) = writer.finish();
-    last.map_or(Ok(()), &mut keep)?;
-    Ok(Pages { pages, packs, entries, bytes, all_known })
 }
 
 /// The fence index over pages, unless its content is that of `before`; packs the outline and what else is left.
 fn map(
-    pages: Pages,
+    pages: &Pages,
     places: &Places<'_>,
     summary: &filemap::Summary,
     before: Option<[u8; 32]>,
     words: &[u8],
 ) -> Result<(Option<Map>, Vec<PageRef>)> {
-    let Pages { pages, mut packs, all_known, .. } = pages;
-    let place = |page: &PageText| -> Result<PageRef> {
+    let place = |page: &Remembered| -> Result<PageRef> {
         let ChunkAt { frame, inner, .. } = places.chunk(&page.digest)?;
         Ok(PageRef { first: page.first.clone(), digest: page.digest, entries: page.entries, frame, inner })
     };
-    let refs = || pages.iter().map(place).collect::<Result<Vec<_>>>();
+    let refs = || pages.pages.iter().map(place).collect::<Result<Vec<_>>>();
     // A page that had to be packed is a new one.
-    if all_known && before.is_some() {
+    if pages.all_known && before.is_some() {
         let refs = refs()?;
         if Some(content_of(&fence(summary, &refs)).sha256) == before {
             return Ok((None, refs));
         }
     }
-    let outline = outline(words, summary, pages.iter().map(|page| page.digest));
+    let outline = outline(words, summary, pages.pages.iter().map(|page| page.digest));
     let mut frames = FrameWriter::new(MAP_LEVEL);
     frames.add(Digest::of(&outline), &outline);
     places.packer.add_held(frames.seal(), Holds::Outline)?;
     places.packer.flush()?;
     let refs = refs()?;
+    let mut packs = pages.packs();
     packs.extend(refs.iter().map(|page| *page.frame.pack));
     packs.extend(places.packer.outline());
     let text = fence(summary, &refs);

@@ -69,7 +69,7 @@ fn run(root: &Path, fragments: &[Vec<u8>]) -> Result<(Pushed, Vec<Stored>)> {
 const PUSH: &str = "0123456789abcdef";
 
 fn request(known: &Known, content: Option<[u8; 32]>) -> Request<'_> {
-    Request { push: PUSH, known, pending: Vec::new(), content, words: b"{\"format\":1}" }
+    Request { push: PUSH, known, pending: Vec::new(), memory: b"", content, words: b"{\"format\":1}" }
 }
 
 fn looked(root: &Path) -> Looked {
@@ -208,8 +208,10 @@ fn equal_contents_are_sent_once_and_what_the_store_has_not_at_all() {
     let chunks = sent(&packs);
     let pieces = Fragment::parse(first.fragment.clone().unwrap()).unwrap().blob(&Digest::of(&big)).unwrap();
     assert_eq!(pieces.iter().map(|piece| piece.size).sum::<u64>(), big.len() as u64);
-    // Of the contents: pieces, "the same", "a", "b", "c"; and one page; the outline is none.
-    assert_eq!(chunks.len(), pieces.len() + 4 + 1);
+    // Of the contents: pieces, "the same", "a", "b", "c"; and pages; the outline is none.
+    let entries = packs.iter().flat_map(|pack| Toc::of(&pack.bytes).unwrap().entries);
+    let pages = entries.filter(|entry| entry.holds == Holds::Page).count();
+    assert_eq!(chunks.len(), pieces.len() + 4 + pages);
     assert_eq!(first.sent.chunks, chunks.len() as u64);
     let map = first.map.unwrap();
     assert_eq!(map.packs.iter().copied().collect::<HashSet<_>>(), packs.iter().map(|pack| pack.name).collect());
@@ -339,4 +341,99 @@ fn two_runs_never_write_a_pack_or_a_map_of_one_name() {
     let (one, other) = (pushed("0123456789abcdef"), pushed("0123456789abcdee"));
     assert!(one.0.is_disjoint(&other.0));
     assert_ne!(one.1.digest, other.1.digest);
+}
+
+/// A step of a random sequence that a seed gives.
+fn step(state: &mut u64, below: usize) -> usize {
+    *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+    (*state >> 33) as usize % below
+}
+
+/// Change something in the tree at `root`, of files that are named by numbers.
+fn edit_somewhere(root: &Path, seed: &mut u64) {
+    let folder = root.join(format!("folder-{}", step(seed, 6)));
+    let folder = if step(seed, 2) == 0 { folder } else { folder.join("below") };
+    std::fs::create_dir_all(&folder).unwrap();
+    let path = folder.join(format!("a-file-with-a-name-{}", step(seed, 80)));
+    let other = folder.join(format!("another-{}", step(seed, 20)));
+    match step(seed, 8) {
+        0 => drop(std::fs::remove_file(&path)),
+        1 => drop(std::fs::rename(&path, &other)),
+        2 => drop(std::fs::hard_link(&path, &other)),
+        3 => drop(std::os::unix::fs::symlink("somewhere", &other)),
+        4 if path.exists() => {
+            let mode = 0o600 + step(seed, 0o100) as u32;
+            std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+        }
+        5 => {
+            let file = std::fs::File::create(&path).unwrap();
+            file.set_len(1 << 20).unwrap();
+        }
+        6 => drop(std::fs::remove_dir_all(folder.join("below"))),
+        _ => std::fs::write(&path, noise(10 + step(seed, 3000), *seed)).unwrap(),
+    }
+}
+
+#[test]
+fn what_is_remembered_of_pages_changes_no_byte_of_the_file_map() {
+    for seed in 0..6 {
+        let folder = tempfile::tempdir().unwrap();
+        let (root, index) = (folder.path().join("tree"), folder.path().join("index"));
+        let mut seed = seed * 1000 + 7;
+        (0..600).for_each(|_| edit_somewhere(&root, &mut seed));
+        let (mut holdings, mut memory) = (None, Vec::new());
+        let mut taken = 0;
+        for edits in [0, 1, 0, 1, 3, 30, 1] {
+            (0..edits).for_each(|_| edit_somewhere(&root, &mut seed));
+            let known = Known::new(holdings.clone(), Vec::new(), None).unwrap();
+            let pushed = |memory: &[u8]| {
+                // One thread, so that both pack new content alike.
+                let looked = look(&root, Some(&index), &Options::new(1), &Job::default()).unwrap();
+                let (sender, receiver) = bounded(64);
+                let pushed =
+                    looked.push(Request { memory, ..request(&known, None) }, &sender, &Job::default()).unwrap();
+                drop(sender);
+                // The outline is in a pack of its own whenever no page is new.
+                (receiver.iter().map(|pack| pack.name).collect::<Vec<_>>(), pushed)
+            };
+            let (with, without) = (pushed(&memory), pushed(b""));
+            assert_eq!(with.1.map.as_ref().unwrap().digest, without.1.map.as_ref().unwrap().digest);
+            assert_eq!(with.1.map.unwrap().packs, without.1.map.unwrap().packs);
+            assert_eq!(with.0, without.0);
+            assert_eq!(with.1.holdings, without.1.holdings);
+            let now = without.1.holdings.or(holdings.clone());
+            if let (Some(before), Some(said)) = (&holdings, &with.1.memory) {
+                let cut = crate::filemap::cut_of(with.1.entries);
+                let old = remembered::decode(&memory, before, cut);
+                let new = remembered::decode(said, now.as_ref().unwrap(), cut);
+                taken += new.iter().filter(|page| old.contains(page)).count();
+            }
+            holdings = now;
+            memory = with.1.memory.unwrap_or(memory);
+        }
+        assert!(taken > 0, "seed {seed}: nothing was taken from memory");
+    }
+}
+
+#[test]
+fn a_damaged_memory_is_none() {
+    let page = remembered::Remembered {
+        first: b"a/\xff".to_vec(),
+        entries: 3,
+        is_last: true,
+        sum: [1; 32],
+        digest: Digest::of(b"page"),
+        bytes: 7,
+        packs: vec![[3; 32], [2; 32]],
+    };
+    let good = remembered::encode(b"holdings", 8, std::slice::from_ref(&page));
+    assert_eq!(remembered::decode(&good, b"holdings", 8), [page]);
+    assert!(remembered::decode(&good, b"others", 8).is_empty());
+    assert!(remembered::decode(&good, b"holdings", 16).is_empty());
+    for at in 0..good.len() {
+        let mut damaged = good.clone();
+        damaged[at] ^= 1;
+        assert!(remembered::decode(&damaged, b"holdings", 8).is_empty(), "byte {at}");
+        assert!(remembered::decode(&good[..at], b"holdings", 8).is_empty(), "cut at {at}");
+    }
 }

@@ -156,10 +156,10 @@ impl Store {
     }
 
     fn map(&mut self, entries: &[Entry]) {
-        let (mut writer, mut pages): (_, Vec<PageText>) = (MapWriter::default(), Vec::new());
+        let (mut writer, mut pages): (_, Vec<PageText>) = (MapWriter::new(0), Vec::new());
         pages.extend(entries.iter().filter_map(|entry| writer.push(entry)));
-        let (last, count, bytes) = writer.finish();
-        pages.extend(last);
+        let bytes = entries.iter().filter(|entry| !entry.is_directory()).map(Entry::size).sum();
+        pages.extend(writer.finish());
         let (mut frames, mut packs) = (FrameWriter::new(1), Packs::default());
         for page in &pages {
             frames.add(page.digest, &page.text);
@@ -171,7 +171,8 @@ impl Store {
             PageRef { first: page.first, digest, entries: page.entries, frame, inner }
         };
         let refs: Vec<PageRef> = pages.into_iter().map(at).collect();
-        self.fence = fence(&Summary { push: None, tree: Digest::of(b"tree"), entries: count, bytes }, &refs);
+        self.fence =
+            fence(&Summary { push: None, tree: Digest::of(b"tree"), entries: entries.len() as u64, bytes }, &refs);
     }
 
     pub fn file_map(&self) -> FileMap {

@@ -1,0 +1,156 @@
+//! The pages of a file map: those that may have changed are made, the others taken as they were.
+
+use std::collections::{BTreeSet, HashMap};
+
+use super::entries::{Places, entry_of};
+use super::fragment::PackName;
+use super::order::Order;
+use super::remembered::Remembered;
+use super::run::MAP_LEVEL;
+use crate::archive::frame::FrameWriter;
+use crate::archive::{Holds, MAX_PAGE_FRAME};
+use crate::error::{Error, Result};
+use crate::filemap::{Kind, MapWriter, PageText};
+use crate::index::{State, share};
+use crate::job::Job;
+use crate::scan::Root;
+
+/// All pages of a state, those that the store lacks packed.
+pub struct Pages {
+    /// What is not to be believed again has a sum of zeros.
+    pub pages: Vec<Remembered>,
+    /// None had to be packed.
+    pub all_known: bool,
+}
+
+impl Pages {
+    /// Bytes of all blobs.
+    pub fn bytes(&self) -> u64 {
+        self.pages.iter().map(|page| page.bytes).sum()
+    }
+
+    /// All packs that blobs lie in.
+    pub fn packs(&self) -> BTreeSet<PackName> {
+        self.pages.iter().flat_map(|page| page.packs.iter().copied()).collect()
+    }
+}
+
+/// The sum of a page that may change without telling.
+pub const UNSURE: [u8; 32] = [0; 32];
+
+/// The pages of a sealed state; `memory` are pages from before, whose chunks lie where the holdings say.
+pub fn pages(
+    root: &Root,
+    state: &State,
+    places: &Places<'_>,
+    memory: &[Remembered],
+    threads: usize,
+    job: &Job,
+) -> Result<Pages> {
+    let order = Order::of(state);
+    let mut as_before = same(&order, memory, threads)?;
+    let mut making = Making {
+        root,
+        places,
+        writer: MapWriter::new(order.len() as u64),
+        frames: FrameWriter::new(MAP_LEVEL),
+        packs: BTreeSet::new(),
+        bytes: 0,
+        pages: Vec::new(),
+        made: Vec::new(),
+        all_known: true,
+    };
+    let mut row = 0;
+    while row < order.len() {
+        if making.writer.is_between_pages()
+            && let Some(page) = as_before.remove(&row)
+        {
+            row += page.entries as usize;
+            making.pages.push(page.clone());
+            continue;
+        }
+        if row.is_multiple_of(4096) {
+            job.step(0)?;
+        }
+        let entry = match order.link(row) {
+            Err(link) => *link,
+            Ok(links) => entry_of(root, state, places, order.record(row), order.path(row), links)?,
+        };
+        row += 1;
+        if let Kind::Regular(content) = &entry.kind {
+            making.packs.extend(content.chunks.iter().map(|chunk| *chunk.frame.pack));
+            making.bytes += content.digest.size;
+        }
+        if let Some(page) = making.writer.push(&entry) {
+            making.keep(page, row, false)?;
+        }
+    }
+    let writer = std::mem::replace(&mut making.writer, MapWriter::new(0));
+    if let Some(page) = writer.finish() {
+        making.keep(page, row, true)?;
+    }
+    let Making { mut pages, made, all_known, .. } = making;
+    let sums = share(
+        threads,
+        made.len(),
+        || (),
+        |(), number| {
+            let (_, end) = made[number];
+            let begin = end - pages[made[number].0].entries as usize;
+            Ok(order.sum(begin..end).unwrap_or(UNSURE))
+        },
+    )?;
+    for ((page, _), sum) in made.into_iter().zip(sums) {
+        pages[page].sum = sum;
+    }
+    Ok(Pages { pages, all_known })
+}
+
+/// Pages of `memory` that would be made again, were they to begin at these rows.
+fn same<'m>(order: &Order<'_>, memory: &'m [Remembered], threads: usize) -> Result<HashMap<usize, &'m Remembered>> {
+    let rows = order.find(memory.iter().map(|page| page.first.as_slice()));
+    let is_same = |number: usize| {
+        let page = &memory[number];
+        let begin = rows[number]?;
+        let end = begin + page.entries as usize;
+        // One that was not cut would go on if anything followed.
+        let can_end = end < order.len() && !page.is_last || end == order.len();
+        (can_end && page.sum != UNSURE && order.sum(begin..end) == Some(page.sum)).then_some((begin, page))
+    };
+    let found = share(threads, memory.len(), || (), |(), number| Ok(is_same(number)))?;
+    Ok(found.into_iter().flatten().collect())
+}
+
+struct Making<'a> {
+    root: &'a Root,
+    places: &'a Places<'a>,
+    writer: MapWriter,
+    frames: FrameWriter,
+    /// Of the page that is being made.
+    packs: BTreeSet<PackName>,
+    bytes: u64,
+    pages: Vec<Remembered>,
+    /// Numbers of the pages that were made, with the row after their last.
+    made: Vec<(usize, usize)>,
+    all_known: bool,
+}
+
+impl Making<'_> {
+    fn keep(&mut self, page: PageText, end: usize, is_last: bool) -> Result<()> {
+        let PageText { first, digest, entries, text } = page;
+        if text.len() > MAX_PAGE_FRAME - 1024 {
+            let what = format!("a file beside {}", crate::error::show(&self.root.show(&first)));
+            return Err(Error::Invalid { what, why: "it has more chunks or holes than a file map can say".into() });
+        }
+        if !self.places.known.has(&digest) && self.places.packer.claim(&digest) {
+            self.all_known = false;
+            self.frames.add(digest, &text);
+            self.places.packer.add_held(self.frames.seal(), Holds::Page)?;
+        }
+        self.made.push((self.pages.len(), end));
+        let packs = std::mem::take(&mut self.packs).into_iter().collect();
+        let bytes = std::mem::take(&mut self.bytes);
+        self.pages.push(Remembered { first, entries, is_last, sum: UNSURE, digest, bytes, packs });
+        Ok(())
+    }
+}
