@@ -1,5 +1,6 @@
 //! The extension module `sapwood._core`: a file a room, each a submodule. No logic: arguments in, values out.
 
+mod collect;
 mod digest;
 mod directory;
 mod enter;
@@ -18,6 +19,7 @@ use pyo3::prelude::*;
 
 #[pymodule]
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    collect::register(module)?;
     digest::register(module)?;
     directory::register(module)?;
     filemap::register(module)?;
@@ -30,7 +32,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     watch::register(module)?;
     // `import sapwood._core.tree` must find what `from sapwood._core import tree` does.
     let modules = module.py().import("sys")?.getattr("modules")?;
-    for name in ["digest", "directory", "filemap", "index", "mount", "pull", "push", "tree", "upkeep", "watch"] {
+    for name in ["collect", "digest", "directory", "filemap", "index", "mount", "pull", "push", "tree", "upkeep", "watch"] {
         modules.set_item(format!("sapwood._core.{name}"), module.getattr(name)?)?;
     }
     Ok(())

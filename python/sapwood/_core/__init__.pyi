@@ -1,5 +1,6 @@
 """The compiled core; a submodule a room. Import it only through the faces (tree, filemap, mount, push, pull)."""
 
+from . import collect as collect
 from . import digest as digest
 from . import directory as directory
 from . import filemap as filemap
@@ -11,4 +12,4 @@ from . import tree as tree
 from . import upkeep as upkeep
 from . import watch as watch
 
-__all__ = ["digest", "directory", "filemap", "index", "mount", "pull", "push", "tree", "upkeep", "watch"]
+__all__ = ["collect", "digest", "directory", "filemap", "index", "mount", "pull", "push", "tree", "upkeep", "watch"]

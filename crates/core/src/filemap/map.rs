@@ -82,17 +82,25 @@ impl FileMap {
     /// Bring the text of a page. A second time is no error and changes nothing.
     ///
     /// # Errors
-    /// `Mismatch` when the text is not the page's, `Damaged` when it does not parse or breaks a rule, `NewerFormat`.
+    /// As `read_page`.
     pub fn add_page(&self, page: usize, text: &[u8]) -> Result<()> {
+        let entries = self.read_page(page, text)?;
+        let _ = self.loaded[page].set(entries.into());
+        Ok(())
+    }
+
+    /// The entries of a page, from its text, without keeping them.
+    ///
+    /// # Errors
+    /// `Mismatch` when the text is not the page's, `Damaged` when it does not parse or breaks a rule, `NewerFormat`.
+    pub fn read_page(&self, page: usize, text: &[u8]) -> Result<Vec<Entry>> {
         let at = self.pages.get(page).ok_or_else(|| Error::damaged("file map", format!("it has no page {page}")))?;
         let got = Digest::of(text);
         if got != at.digest {
             return Err(Error::Mismatch { what: format!("page {page} of the file map"), expected: at.digest, got });
         }
         let next = self.pages.get(page + 1).map(|next| next.first.as_slice());
-        let entries = decode::page(text, page, at, next)?;
-        let _ = self.loaded[page].set(entries.into());
-        Ok(())
+        decode::page(text, page, at, next)
     }
 
     /// The entries of a page, in order.
