@@ -61,15 +61,23 @@ def read_frames(store: Store, frames: Iterable[Frame]) -> Iterator[tuple[Frame, 
 def _deliver(store: Store, taker: Taker, frame: Frame, stored: bytes) -> None:
     """Hand a frame over; one that arrived damaged is fetched once more, for the way may be to blame, not the store.
 
+    The third and last time it is fetched from where it was moved to, if it was.
+
     Raises:
-        CorruptError, FormatError: what `taker` says of the second, with the place of the frame.
+        CorruptError, FormatError: what `taker` says of the last, with the place of the frame.
     """
     try:
-        taker.deliver(frame, stored)
+        return taker.deliver(frame, stored)
     except (CorruptError, FormatError):
         [(_, again)] = read_frames(store, [frame])
-        with in_pack(store, frame):
-            taker.deliver(frame, again)
+    with in_pack(store, frame):
+        try:
+            return taker.deliver(frame, again)
+        except (CorruptError, FormatError):
+            moved = store.read_moved(PackName(frame.pack), frame.offset, frame.length)
+            if moved is None:
+                raise
+            return taker.deliver(frame, moved)
 
 
 @contextmanager

@@ -37,6 +37,7 @@ ARGUMENTS = {
     "tag": ["main", "v1"],
     "rm": ["main"],
     "forget": ["--keep-last", "1"],
+    "gc": ["--dry-run"],
     "verify": [],
     "recover": ["store"],
     "mount": ["main", "place"],

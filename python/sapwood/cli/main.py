@@ -43,6 +43,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "Upkeep of a store": {
         "forget": ("forget", "cut the histories of refs to what rules keep"),
+        "gc": ("gc", "delete what no ref needs any more"),
         "verify": ("verify", "find out whether everything that refs need is there"),
         "recover": ("recover", "make everything but packs again, from packs alone"),
     },

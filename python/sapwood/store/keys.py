@@ -13,14 +13,19 @@ __all__ = [
     "CONDEMNED",
     "FRAGMENTS",
     "IDENTITY",
+    "LEASES",
     "LOCKS",
+    "MAPS",
     "PACKS",
     "PROBES",
     "REFS",
+    "SNAPSHOTS",
     "condemned_key",
     "fragment_key",
     "fragment_name",
     "is_condemned_key",
+    "is_map_key",
+    "is_snapshot_key",
     "lease_keys",
     "lock_key",
     "lock_number",
@@ -38,15 +43,20 @@ IDENTITY = "sapwood.json"
 CONDEMNED = "gc"
 FRAGMENTS = "index"
 LOCKS = "locks"
+LEASES = "leases"
+MAPS = "maps"
 PACKS = "packs"
 PROBES = "probe"
 REFS = "refs"
+SNAPSHOTS = "snapshots"
 
 _FRAGMENT = re.compile(r"index/([0-9a-f]{64})\.frag\Z")
 _PACK = re.compile(r"packs/([0-9a-f]{64})\.tar\.zst\Z")
 _MOVED = re.compile(r"packs/([0-9a-f]{64})\.moved\Z")
 _CONDEMNED = re.compile(r"gc/[0-9a-f]{16}\.json\Z")
 _LOCK = re.compile(r"locks/(\d{12})\.json\Z")
+_MAP = re.compile(r"maps/[0-9a-f]{64}\.jsonl\.zst\Z")
+_SNAPSHOT = re.compile(r"snapshots/[0-9a-f]{64}\.json\Z")
 _REF = re.compile(r"refs/(.+)\.ref\Z")
 
 
@@ -92,9 +102,19 @@ def map_key(digest: MapDigest) -> str:
     return f"maps/{hex_of(digest)}.jsonl.zst"
 
 
+def is_map_key(key: str) -> bool:
+    """Say whether a listed key is that of a file map's fence index."""
+    return _MAP.match(key) is not None
+
+
 def snapshot_key(digest: SnapshotDigest) -> str:
     """Where a snapshot is."""
     return f"snapshots/{hex_of(digest)}.json"
+
+
+def is_snapshot_key(key: str) -> bool:
+    """Say whether a listed key is that of a snapshot."""
+    return _SNAPSHOT.match(key) is not None
 
 
 def fragment_key(name: str) -> str:

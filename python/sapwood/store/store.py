@@ -50,6 +50,7 @@ from sapwood.store.keys import (
 from sapwood.store.lease import Term
 from sapwood.store.objects import open_objects
 from sapwood.store.record import encode
+from sapwood.store.redirects import Redirects
 from sapwood.store.ref import Ref, Removed, check_ref_name, is_ref_name
 from sapwood.store.seen import Seen, ref_hash
 from sapwood.store.snapshot import Snapshot, user
@@ -85,6 +86,7 @@ class Store:
         self._collector = collector
         self._cache_dir = cache_dir or places.cache_dir()
         self._supposed = False
+        self._redirects = Redirects(objects)
         self._be(identity)
 
     def _be(self, identity: Identity) -> None:
@@ -348,15 +350,22 @@ class Store:
     def read_ranges(self, pack: PackName, ranges: list[tuple[int, int]]) -> list[bytes]:
         """Return the bytes of each (offset, length) of a pack, in the order asked; unverified.
 
+        Frames of a pack that was moved are read where they lie now.
+
         Raises:
             NotFoundError: `pack-missing`.
-            CorruptError: `object-short`: the pack ends before a range does.
+            CorruptError: `object-short`: the pack ends before a range does; `damaged` redirect.
             UnavailableError: `reply-truncated`, or the place does not answer.
         """
         try:
-            return self._objects.get_ranges(pack_key(pack), ranges)
+            return self._redirects.read(pack, ranges)
         except NotFoundError as error:
             raise self._missing(f"pack {pack[:12]}", "pack-missing", error, pack=pack) from error
+
+    def read_moved(self, pack: PackName, offset: int, length: int) -> bytes | None:
+        """Return a frame of a pack from where it was moved to, None if it was not; errors as `read_ranges`."""
+        found = self._redirects.read_moved(pack, [(offset, length)])
+        return found[0] if found else None
 
     def put_map(self, digest: MapDigest, compressed: bytes) -> None:
         """Store a fence index, compressed, under the digest of its text; durable when it returns."""

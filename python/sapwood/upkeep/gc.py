@@ -1,0 +1,330 @@
+"""Collection: what no ref needs is condemned, and a grace later deleted. docs/store.md, "Collection".
+
+Invariant: nothing is deleted that was not condemned a grace before and found dead again since, in this run; nothing is
+deleted from a store that is damaged. Killed anywhere, a run leaves only work for the next.
+Not here: what is alive (`living`), moving (`moving`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import secrets
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from sapwood._core.collect import OldPack
+from sapwood.digests import PackName
+from sapwood.errors import NotFoundError, SapwoodError, UnavailableError
+from sapwood.store.base import CollectObjects, Listed
+from sapwood.store.condemned import decode_condemned, encode_condemned
+from sapwood.store.keys import (
+    CONDEMNED,
+    FRAGMENTS,
+    LEASES,
+    MAPS,
+    PACKS,
+    SNAPSHOTS,
+    condemned_key,
+    fragment_key,
+    fragment_name,
+    is_condemned_key,
+    is_map_key,
+    is_snapshot_key,
+    moved_name,
+    pack_key,
+    pack_name,
+)
+from sapwood.store.store import Store
+from sapwood.store.waiting import each
+from sapwood.upkeep.living import Living, find_living
+from sapwood.upkeep.moving import Moved, move_packs, read_old, read_outlines
+
+__all__ = ["Collected", "collect"]
+
+# Bytes of a merged fragment, at most.
+_FRAGMENT = 64 << 20
+# Fragments that are not worth merging as long as they are true.
+_FEW = 8
+# Less than this is not worth moving the rest of a pack for.
+_LITTLE = 4096
+_LOOKS, _PAUSE_S = 20, 0.1
+
+
+@dataclass
+class Collected:
+    """What a run did. Sizes in bytes; `waiting` are objects condemned and not yet deleted, `moved` packs."""
+
+    refs: int = 0
+    snapshots: int = 0
+    deleted: int = 0
+    bytes_deleted: int = 0
+    condemned: int = 0
+    bytes_condemned: int = 0
+    waiting: int = 0
+    moved: int = 0
+    bytes_moved: int = 0
+    finished: bool = True
+    """It had the time for everything; if not, the next run goes on."""
+    seconds: float = 0.0
+
+
+def collect(store: Store, *, grace_s: float | None = None, dry_run: bool = False) -> Collected:
+    """Delete what was condemned a grace ago and condemn what is dead now; with `dry_run` only say so.
+
+    `grace_s` is by default the store's own. A shorter one is safe only while nobody writes to the store; with 0 what is
+    condemned is deleted by the same run.
+
+    Raises:
+        CorruptError, NotFoundError, FormatError: as `find_living`, and `record-corrupt`; nothing was deleted.
+        InvalidInputError: `read-only-store`.
+        UnavailableError: `listing-late`; `gc-too-slow`; or the place does not answer.
+    """
+    started = time.monotonic()
+    run = _Run(store, store.grace_s if grace_s is None else grace_s, dry_run=dry_run)
+    done = run.collect()
+    done.seconds = time.monotonic() - started
+    return done
+
+
+@dataclass(frozen=True)
+class _Condemning:
+    """A record: when it was put, by the place's clock, and what it condemns."""
+
+    put_ns: int
+    keys: tuple[str, ...]
+
+
+class _Run:
+    def __init__(self, store: Store, grace_s: float, *, dry_run: bool) -> None:
+        self._store = store
+        self._objects: CollectObjects = store._collecting()
+        self._grace_ns = int(grace_s * 1e9)
+        self._dry = dry_run
+        self._nonce = secrets.token_hex(8)
+        self._began_s = _clock_s()
+        self._done = Collected()
+
+    def collect(self) -> Collected:
+        empty = condemned_key(self._nonce)
+        try:
+            now = self._put_empty(empty)
+            self._collect(now, empty)
+        except BaseException:
+            with contextlib.suppress(SapwoodError):  # it is due in a grace
+                self._forget({empty})
+            raise
+        return self._done
+
+    def _collect(self, now: int, empty: str) -> None:
+        records = self._records(empty)
+        named = {key for record in records.values() for key in record.keys} & records.keys()
+        due = {key for key, record in records.items() if record.put_ns <= now - self._grace_ns and key not in named}
+        due -= self._kept_by_leases(now, records)
+        living = find_living(self._store)
+        self._done.refs = living.refs
+        self._done.snapshots = sum(map(is_snapshot_key, living.keys))
+        listed = {
+            one.key: one for folder in (SNAPSHOTS, MAPS, FRAGMENTS, PACKS) for one in self._objects.listed(folder)
+        }
+        live = _Live(living, listed)
+        condemned = {key for record in due for key in records[record].keys}
+        if any(fragment_name(key) in live.fragments() for key in condemned if fragment_name(key)):
+            condemned -= {fragment_key(name) for name in live.fragments()}
+        deleted = self._delete([listed[key] for key in condemned & listed.keys() if not live.is_live(key)])
+        used, over = set[str](), {key for key in condemned & records.keys() if key not in due}
+        for key in due:
+            (over if all(map(is_condemned_key, records[key].keys)) else used).add(key)
+        self._forget(over)
+        waiting = {key for record in records.keys() - named - due for key in records[record].keys}
+        old = {
+            key: one
+            for key, one in listed.items()
+            if key not in deleted and key not in waiting and one.modified_ns <= now - self._grace_ns * 3 // 4
+        }
+        dead = self._condemn(live, old)
+        if any(pack_name(key) or fragment_name(key) for key in dead | deleted) or len(_fragments(old)) > _FEW:
+            dead |= self._merge(live, listed, old)
+        self._done.condemned = len(dead)
+        self._done.bytes_condemned = sum(listed[key].size for key in dead)
+        self._done.waiting = len((waiting & listed.keys()) | dead)
+        if self._grace_ns == 0:
+            self._delete([listed[key] for key in dead])
+            self._done.waiting = 0
+            dead, used = set(), set()
+            self._forget(due)
+        self._put_record(dead | used)
+        self._forget({empty})
+
+    def _put_empty(self, key: str) -> int:
+        """Put an empty record and return what the place's clock said then."""
+        if self._dry:
+            return time.time_ns()
+        self._objects.put(key, encode_condemned([]))
+        for _ in range(_LOOKS):
+            for one in self._objects.listed(CONDEMNED):
+                if one.key == key:
+                    return one.modified_ns
+            time.sleep(_PAUSE_S)
+        raise UnavailableError(
+            f"{self._store.url}: what was put is not listed yet",
+            kind="listing-late",
+            hint=f"sapwood gc {self._store.url}",
+            store=self._store.url,
+            key=key,
+        )
+
+    def _records(self, own: str) -> dict[str, _Condemning]:
+        listed = [one for one in self._objects.listed(CONDEMNED) if is_condemned_key(one.key) and one.key != own]
+
+        def read(one: Listed) -> _Condemning | None:
+            try:
+                data = self._objects.get(one.key)
+            except NotFoundError as error:
+                if error.kind != "object-missing":
+                    raise
+                return None  # another collector has just finished with it
+            return _Condemning(one.modified_ns, tuple(decode_condemned(data, url=self._store.url, key=one.key)))
+
+        found = zip(listed, each(read, listed), strict=True)
+        return {one.key: record for one, record in found if record is not None}
+
+    def _kept_by_leases(self, now: int, records: dict[str, _Condemning]) -> set[str]:
+        """Return the records that a push under way may not have seen; delete leases that are over."""
+        listed = {one.key: one.modified_ns for one in self._objects.listed(LEASES)}
+        kept = set[str]()
+        over = set[str]()
+        for lease in {key.rpartition(".")[0] for key in listed}:
+            began, live = listed.get(f"{lease}.began"), listed.get(f"{lease}.live")
+            if live is not None and live > now - self._grace_ns:
+                since = -1 if began is None else began - self._grace_ns
+                kept |= {key for key, record in records.items() if record.put_ns >= since}
+            elif max(live or 0, began or 0) <= now - self._grace_ns:
+                over |= {f"{lease}.live", f"{lease}.began"} & listed.keys()
+        self._forget(over)
+        return kept
+
+    def _condemn(self, live: _Live, old: dict[str, Listed]) -> set[str]:
+        """Return what is dead of the `old`, after what lives in mostly dead packs was moved."""
+        dead = {key for key in old if not live.is_live(key) and not fragment_name(key)}
+        candidates: list[tuple[PackName, OldPack]] = []
+        packs = {name: one for key, one in old.items() if (name := pack_name(key)) and name not in live.moved}
+        half = {name for name, one in packs.items() if live.bytes_of(name) < min(one.size / 2, one.size - _LITTLE)}
+        looked_at = sorted(half | {name for name in packs if pack_key(name) in dead})
+
+        def look(name: PackName) -> tuple[PackName, OldPack] | None:
+            found = read_old(self._objects, name, packs[name])
+            if found is None:
+                return None
+            has_outline = read_outlines(self._objects, name, found, live.marks)
+            if has_outline:
+                dead.discard(pack_key(name))
+            frames = live.marks.frames(name)
+            return (name, found) if frames and 2 * sum(length for _, length in frames) < found.end else None
+
+        candidates = [found for found in each(look, looked_at) if found]
+        live.renew()
+        if not self._dry:
+            moved = move_packs(self._objects, live.marks, candidates, self._nonce, lambda: self._has_time(3 / 8))
+            if moved.redirects:
+                live.marks.follow(moved.redirects)
+                live.renew()
+        else:
+            lengths = [length for name, _ in candidates for _, length in live.marks.frames(name)]
+            moved = Moved({name: b"" for name, _ in candidates}, sum(lengths))
+        self._done.moved = len(moved.redirects)
+        self._done.bytes_moved = moved.bytes
+        return dead | {pack_key(PackName(name)) for name in moved.redirects}
+
+    def _merge(self, live: _Live, listed: dict[str, Listed], old: dict[str, Listed]) -> set[str]:
+        """Put fragments of everything live, and return those that are not needed beside them."""
+        wanted = live.fragments()
+        for name, data in wanted.items():
+            if fragment_key(name) not in listed and not self._dry:
+                if not self._has_time(1 / 2):
+                    return set()
+                self._objects.put(fragment_key(name), data)
+        return _fragments(old) - {fragment_key(name) for name in wanted}
+
+    def _put_record(self, keys: set[str]) -> None:
+        if keys and not self._dry and self._has_time(1 / 2):
+            self._objects.put(condemned_key(secrets.token_hex(8)), encode_condemned(keys))
+
+    def _delete(self, objects: Iterable[Listed]) -> set[str]:
+        """Delete these, packs last, so that who reads what was forgotten learns it early; return what went."""
+        todo = list(objects)
+        gone = set[str]()
+        for is_last in (False, True):
+            part = [one for one in todo if (pack_name(one.key) is not None) == is_last]
+            self._forget({one.key for one in part})
+            gone.update(one.key for one in part)
+        self._done.deleted += len(todo)
+        self._done.bytes_deleted += sum(one.size for one in todo)
+        return gone
+
+    def _forget(self, keys: Iterable[str]) -> None:
+        def delete(key: str) -> None:
+            if not self._has_time(1 / 2):
+                raise UnavailableError(
+                    f"{self._store.url}: collection took more than half of the store's grace; the next run goes on",
+                    kind="gc-too-slow",
+                    hint=f"sapwood gc {self._store.url}",
+                    store=self._store.url,
+                )
+            self._objects.delete(key)
+
+        if not self._dry:
+            each(delete, sorted(keys))
+
+    def _has_time(self, share: float) -> bool:
+        """Say whether less than this share of the grace has passed since the run began."""
+        in_time = self._grace_ns == 0 or (_clock_s() - self._began_s) * 1e9 < self._grace_ns * share
+        self._done.finished &= in_time
+        return in_time
+
+
+class _Live:
+    """Which of the listed objects are alive."""
+
+    def __init__(self, living: Living, listed: dict[str, Listed]) -> None:
+        self.marks = living.marks
+        self.moved = {name for key in listed if (name := moved_name(key))}
+        self._keys = living.keys
+        self._there = {name for key in listed if (name := pack_name(key))}
+        self.renew()
+
+    def renew(self) -> None:
+        """Ask the marks again: some were added, or followed redirects."""
+        self._packs = self.marks.packs()
+        self._needed = set(self.marks.moved())
+        self._merged: dict[str, bytes] | None = None
+
+    def bytes_of(self, pack: PackName) -> int:
+        """Return the bytes of the live frames of a pack."""
+        return self._packs.get(pack, 0)
+
+    def is_live(self, key: str) -> bool:
+        """Say whether it is needed, or nothing of ours; of fragments that is not asked."""
+        if name := pack_name(key):
+            return name in self._packs
+        if name := moved_name(key):
+            return name in self._needed or name in self._there
+        if fragment_name(key):
+            return False
+        return key in self._keys or not (is_snapshot_key(key) or is_map_key(key))
+
+    def fragments(self) -> dict[str, bytes]:
+        """Return fragments of everything that is alive, by name."""
+        if self._merged is None:
+            made = self.marks.fragments(_FRAGMENT)
+            self._merged = {hashlib.sha256(data).hexdigest(): data for data in made}
+        return self._merged
+
+
+def _fragments(listed: Iterable[str]) -> set[str]:
+    return {key for key in listed if fragment_name(key)}
+
+
+def _clock_s() -> float:
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
