@@ -117,9 +117,8 @@ impl Marks {
     /// Take every mark to where redirects, by pack, say that its frame lies now.
     fn follow(&self, py: Python<'_>, redirects: HashMap<String, PyBackedBytes>) -> PyResult<()> {
         let followed = self.with(py, |marks| {
-            let decode = |(pack, stored): (&String, &PyBackedBytes)| {
-                Ok((pack_name(pack)?, archive::Redirect::decode(stored)?))
-            };
+            let decode =
+                |(pack, stored): (&String, &PyBackedBytes)| Ok((pack_name(pack)?, archive::Redirect::decode(stored)?));
             marks.follow(&redirects.iter().map(decode).collect::<Result<_>>()?)
         });
         direct(py, followed)

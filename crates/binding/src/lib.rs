@@ -32,7 +32,9 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     watch::register(module)?;
     // `import sapwood._core.tree` must find what `from sapwood._core import tree` does.
     let modules = module.py().import("sys")?.getattr("modules")?;
-    for name in ["collect", "digest", "directory", "filemap", "index", "mount", "pull", "push", "tree", "upkeep", "watch"] {
+    for name in
+        ["collect", "digest", "directory", "filemap", "index", "mount", "pull", "push", "tree", "upkeep", "watch"]
+    {
         modules.set_item(format!("sapwood._core.{name}"), module.getattr(name)?)?;
     }
     Ok(())

@@ -93,7 +93,15 @@ impl Marks {
         let live = self.pushes.contains(outline.push);
         if live {
             let number = self.number(pack);
-            self.push(Row { pack: number, offset, inner, length, plain, size: digest.size as u32, sha256: digest.sha256 });
+            self.push(Row {
+                pack: number,
+                offset,
+                inner,
+                length,
+                plain,
+                size: digest.size as u32,
+                sha256: digest.sha256,
+            });
         }
         Ok(live)
     }
@@ -203,7 +211,7 @@ impl Marks {
         // first.
         let mut order: Vec<usize> = (0..self.rows.len()).collect();
         order.sort_by_key(|&row| (self.names[self.rows[row].pack as usize], row));
-        let part_of = |sha256: &[u8; 32]| (usize::from(sha256[0]) << 8 | usize::from(sha256[1])) * parts >> 16;
+        let part_of = |sha256: &[u8; 32]| ((usize::from(sha256[0]) << 8 | usize::from(sha256[1])) * parts) >> 16;
         (0..parts)
             .map(|part| {
                 let mut writer = FragmentWriter::default();
