@@ -1,0 +1,38 @@
+"""Eight processes on one store of a real server, killed now and then: nothing finished is lost, no read is wrong."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.soak import Crowd, Line, campaign, require_lines
+from tests.support.crowd import WrongError
+from tests.support.storeplaces import BucketPlace
+
+
+def test_pushers_readers_and_collectors_at_once_lose_nothing_and_leave_nothing(versitygw_place: BucketPlace) -> None:
+    did = campaign(versitygw_place.url, Crowd(pushers=4, readers=2, collectors=1), seconds=30, grace_s=8)
+    for what in ("pushed", "read", "forgot", "collected", "were killed", "deleted by collections"):
+        assert did[what] > 0, what
+    assert did["snapshots read after that"] == did["snapshots read at the end"] > 0
+
+
+def pushed(snapshot: str, parent: str | None) -> Line:
+    return {"did": "pushed", "ref": "main", "snapshot": snapshot, "parent": parent}
+
+
+LINE = [pushed("a", None), pushed("b", "a"), {"did": "removed", "ref": "main", "snapshot": "b"}, pushed("c", None)]
+
+
+def test_a_history_that_is_one_line_is_right() -> None:
+    require_lines(LINE, {"c"}, unknown=0)
+    require_lines(LINE, {"d"}, unknown=1)
+
+
+def test_two_pushes_that_follow_the_same_snapshot_are_found() -> None:
+    with pytest.raises(WrongError, match="2 pushes follow a"):
+        require_lines([*LINE, pushed("x", "a")], {"c", "x"}, unknown=0)
+
+
+def test_a_finished_push_that_no_ref_remembers_is_found() -> None:
+    with pytest.raises(WrongError, match="nobody followed"):
+        require_lines([*LINE, pushed("x", None)], {"c"}, unknown=0)
