@@ -7,13 +7,19 @@ from pathlib import Path
 import pytest
 
 from sapwood import open_store
-from sapwood.errors import ConflictError, NotFoundError
+from sapwood.errors import ConflictError, NotFoundError, UnavailableError
 from sapwood.open import OpenStore
 from sapwood.store import Snapshot
+from sapwood.store.condemned import encode_condemned, read_condemned
+from sapwood.store.keys import condemned_key, map_key, pack_key, snapshot_key
+from sapwood.store.lease import clock_s
 from sapwood.upkeep.forget import forget, forget_ref, remove, tag
+from sapwood.upkeep.gc import collect
 from sapwood.upkeep.retention import Rules, kept
 from tests.support.cli import Sapwood
+from tests.support.collecting import age
 from tests.support.snapshots import make_snapshot
+from tests.support.trees import noise
 
 
 def history_of(*created: str) -> list[Snapshot]:
@@ -158,6 +164,46 @@ def test_what_was_forgotten_is_not_tagged(store: OpenStore) -> None:
     with pytest.raises(NotFoundError) as forgotten:
         tag(store, old, "v1", of="main")
     assert forgotten.value.kind == "snapshot-forgotten"
+    assert store.ref_state("v1") is None
+
+
+def test_what_is_condemned_is_not_tagged_though_it_lives(store: OpenStore) -> None:
+    old = store.snapshot("main")
+    for key in (snapshot_key(old.digest), map_key(old.map), pack_key(old.packs[0])):
+        record = condemned_key("0123456789abcdef")
+        store._collecting().put(record, encode_condemned([key]))
+        with pytest.raises(ConflictError) as condemned:
+            tag(store, old, "v1", of="main")
+        assert condemned.value.kind == "pack-condemned"
+        assert key in str(condemned.value)
+        assert store.ref_state("v1") is None
+        store._collecting().delete(record)
+    tag(store, old, "v1", of="main")
+
+
+def test_what_needs_nothing_of_a_condemned_pack_any_more_is_tagged(store: OpenStore, tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    for name, size in (("moved", 300_000), ("dropped", 900_000)):
+        (tree / name).write_bytes(noise(size, size))
+    store.push(tree, "main")
+    (tree / "dropped").unlink()
+    store.push(tree, "main")
+    forget_ref(store, "main", Rules(last=1))
+    age(Path(store.url))
+    assert collect(store).moved == 1
+    snapshot = store.snapshot("main")
+    (condemned,) = read_condemned(store._objects).values()
+    assert not {pack_key(pack) for pack in snapshot.packs}.isdisjoint(condemned)
+    assert tag(store, snapshot, "v1", of="main").snapshot == snapshot.digest
+
+
+def test_a_tag_that_took_longer_than_half_the_grace_is_refused(
+    store: OpenStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sapwood.upkeep.forget.clock_s", lambda: clock_s() - store.grace_s / 2 - 1)
+    with pytest.raises(UnavailableError) as slow:
+        tag(store, store.snapshot("main"), "v1", of="main")
+    assert slow.value.kind == "push-too-slow"
     assert store.ref_state("v1") is None
 
 

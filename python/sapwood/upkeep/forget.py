@@ -6,16 +6,22 @@ Nothing is deleted here (`gc` does that), so a pinned address stays good until t
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TypeVar
 
-from sapwood.digests import SnapshotDigest
+from sapwood._core.collect import Marks
+from sapwood.digests import PackName, SnapshotDigest
 from sapwood.errors import ConflictError, NotFoundError
+from sapwood.store.condemned import read_condemned
+from sapwood.store.keys import map_key, moved_key, pack_key, snapshot_key
+from sapwood.store.lease import clock_s
 from sapwood.store.ref import Ref, check_ref_name
 from sapwood.store.snapshot import Snapshot
 from sapwood.store.store import Store
+from sapwood.upkeep.living import mark_maps
 from sapwood.upkeep.retention import Rules, kept
 
 __all__ = ["Forgotten", "forget", "forget_ref", "remove", "tag"]
@@ -95,9 +101,11 @@ def tag(store: Store, snapshot: Snapshot, name: str, *, of: str) -> Ref:
     A second time is harmless.
 
     Raises:
-        ConflictError: `ref-exists`: the name is taken.
+        ConflictError: `ref-exists`: the name is taken; `pack-condemned`: collection may be about to take a part of it.
         NotFoundError: `snapshot-forgotten`: it is in no ref's history, so collection may be about to take it.
+        UnavailableError: `push-too-slow`.
     """
+    term = store.term(secrets.token_hex(8), clock_s())
     before = store.ref_state(check_ref_name(name))
     if isinstance(before, Ref):
         if (before.snapshot, before.base, before.kept) == (snapshot.digest, snapshot.digest, ()):
@@ -118,7 +126,31 @@ def tag(store: Store, snapshot: Snapshot, name: str, *, of: str) -> Ref:
             store=store.url,
             digest=snapshot.digest,
         )
+    _require_uncondemned(store, snapshot)
+    term.require(())
     return store.tag_ref(name, snapshot.digest, before)
+
+
+def _require_uncondemned(store: Store, snapshot: Snapshot) -> None:
+    """Raise if something that the snapshot needs is condemned, though it lives now: it may be deleted any time."""
+    condemned = {key for keys in read_condemned(store._objects).values() for key in keys}
+    found = store.read_snapshot(snapshot.digest)
+    needed = {snapshot_key(found.digest), map_key(found.map), *map(pack_key, found.packs)}
+    if not condemned.isdisjoint(needed):
+        # Packs that have been moved are condemned, too, and no longer needed.
+        marks = Marks()
+        mark_maps(store, marks, [found])
+        needed = {snapshot_key(found.digest), map_key(found.map)}
+        needed.update(pack_key(PackName(pack)) for pack in marks.packs())
+        needed.update(moved_key(PackName(pack)) for pack in marks.moved())
+    if lost := condemned & needed:
+        raise ConflictError(
+            f"{store.url}: {min(lost)}, which snapshot {snapshot.digest[:19]} needs, was condemned by a collection",
+            kind="pack-condemned",
+            hint="tag it when the next collections have found it alive, or pull it and push that",
+            store=store.url,
+            digest=snapshot.digest,
+        )
 
 
 def _repeated(move: Callable[[], _Result]) -> _Result:
