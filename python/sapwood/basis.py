@@ -29,7 +29,7 @@ _SHARE = 64
 
 @dataclass(frozen=True)
 class Basis:
-    """The snapshot before, its holdings and the memory of its pages, if known; pending fragments; usable packs.
+    """The snapshot before, its holdings, the memory of its pages, if known; pending fragments; what packs are usable.
 
     `warm`: this machine saw the ref last, and nothing has been asked for.
     """

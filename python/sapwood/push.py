@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import builtins
 import os
-import secrets
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -90,7 +89,7 @@ def push(
     before = store.ref_state(check_ref_name(ref))
     found = Index(root, index, options)
     basis = find_basis(store, before, lambda: found.hash(progress=progress))
-    nonce = secrets.token_hex(8)
+    nonce = os.urandom(8).hex()
     run = Push(root, index=found.path, options=found.options, progress=counter(progress))
     uploads = Uploads(store)
     with store.term(nonce, since_s) as term:

@@ -92,7 +92,7 @@ impl Push {
         let lacking = py.detach(|| {
             let known = Known::new(holdings.map(|bytes| bytes.to_vec()), Vec::new(), None)?;
             match &*self.stage.lock().expect("no method panics with it") {
-                Stage::Looked(looked) => Ok(looked.lacking(&known)),
+                Stage::Looked(looked) => looked.lacking(&known),
                 _ => Err(used_up("begun")),
             }
         });

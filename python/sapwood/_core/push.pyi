@@ -49,10 +49,9 @@ class Push:
         """Begin to read and pack; once.
 
         `push` are the 16 hex digits of the run, `words` the beginning of its outline, `content` that of the snapshot
-        before; `memory` is what `result` gave with these holdings, or empty. `fragments` are those of the store,
+        before; `memory` is what `result` gave with these holdings, or empty. `fragments` are those of the store, and
         `pending` those of packs that were sent but not yet named in it. `usable` are the packs that are there, and
-        those of them of which anything may be
-        re-used; None: all.
+        those of them of which anything may be re-used; None: all.
 
         Raises:
             CorruptError: `damaged` fragment.

@@ -8,7 +8,7 @@ writes". Of any number that make one store at once all get the same.
 from __future__ import annotations
 
 import contextlib
-import secrets
+import os
 from typing import Literal
 
 from sapwood.errors import ConflictError, InvalidInputError, NotFoundError, SapwoodError
@@ -39,7 +39,7 @@ def create_store(objects: CollectObjects, grace_s: int | None = None) -> Identit
             ) from None
     # A directory needs no trial: the lock of the operating system orders what is swapped there.
     refs = probe(objects) if "://" in objects.url else "swap"
-    identity = Identity(secrets.token_hex(16), GRACE_S if grace_s is None else grace_s, refs)
+    identity = Identity(os.urandom(16).hex(), GRACE_S if grace_s is None else grace_s, refs)
     try:
         objects.swap(IDENTITY, identity.encode(), None)
     except ConflictError:
@@ -53,7 +53,7 @@ def probe(objects: CollectObjects) -> Literal["swap", "lock"]:
     Raises:
         InvalidInputError: `no-conditional-writes`: it can do neither.
     """
-    key = f"{PROBES}/{secrets.token_hex(8)}"
+    key = f"{PROBES}/{os.urandom(8).hex()}"
     try:
         return _probe(objects, key)
     finally:
@@ -62,7 +62,7 @@ def probe(objects: CollectObjects) -> Literal["swap", "lock"]:
 
 
 def _probe(objects: CollectObjects, key: str) -> Literal["swap", "lock"]:
-    states = [b"%d %s" % (number, secrets.token_hex(8).encode()) for number in range(5)]
+    states = [b"%d %s" % (number, os.urandom(8).hex().encode()) for number in range(5)]
     if not _swaps(objects, key, states[0], None):
         raise _refused(objects.url, "it creates nothing on condition")
     if _swaps(objects, key, states[1], None):

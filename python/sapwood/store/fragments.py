@@ -21,6 +21,8 @@ from sapwood.store.waiting import each
 
 __all__ = ["LocalState"]
 
+_SHA256 = 32
+
 
 class LocalState:
     """The local state of one store, in `folder`. Several processes may use it at once."""
@@ -103,16 +105,19 @@ class LocalState:
             data = kept.read(self._holdings / f"{name}.frag")
             if hashlib.sha256(data).hexdigest() == sha256:
                 with contextlib.suppress(FileNotFoundError):
-                    return data, kept.read(self._holdings / f"{name}.pages")
+                    memory = kept.read(self._holdings / f"{name}.pages")
+                    if memory.startswith(bytes.fromhex(sha256)):
+                        return data, memory[_SHA256:]
                 return data, b""
         return None
 
     def keep_holdings(self, name: str, data: bytes, memory: bytes | None) -> str:
         """Keep holdings as `name`, in place of what was kept so, and of their pages what is new; return their hash."""
+        sha256 = hashlib.sha256(data)
         kept.write(self._holdings / f"{name}.frag", data)
         if memory is not None:
-            kept.write(self._holdings / f"{name}.pages", memory)
-        return hashlib.sha256(data).hexdigest()
+            kept.write(self._holdings / f"{name}.pages", sha256.digest() + memory)
+        return sha256.hexdigest()
 
     def keep(self, name: str, data: bytes) -> None:
         """Keep a copy of a fragment that this machine has just put."""

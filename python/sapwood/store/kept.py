@@ -6,7 +6,6 @@ Invariant: a file is whole or not there; it is not synced, so whoever reads one 
 from __future__ import annotations
 
 import os
-import secrets
 from pathlib import Path
 
 from sapwood.errors import SapwoodError
@@ -36,7 +35,7 @@ def write(path: Path, data: bytes) -> None:
     Raises:
         UnavailableError: `disk-full`, or it cannot be written.
     """
-    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
+    temporary = path.with_name(f".{os.urandom(8).hex()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.write_bytes(data)

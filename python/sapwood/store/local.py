@@ -13,7 +13,6 @@ import fcntl
 import hashlib
 import os
 import re
-import secrets
 import threading
 import time
 from collections.abc import Iterator
@@ -158,7 +157,7 @@ class LocalObjects:
         folder = self._root / _TEMPORARY
         self._root_folder(folder)
         self._sweep(folder)
-        temporary = folder / f"{os.getpid()}-{secrets.token_hex(8)}"
+        temporary = folder / f"{os.getpid()}-{os.urandom(8).hex()}"
         try:
             # Nobody may write it, as far as the user's umask lets others read it at all.
             file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import os
 import random
-import secrets
 import time
 
 from sapwood.errors import ConflictError, NotFoundError, UnavailableError
@@ -118,7 +117,7 @@ def _ancient(listed: list[Listed], grace_s: float) -> list[str]:
 
 def _record(*, free: bool) -> bytes:
     # Without a nonce, who lost the creation to his own twin would find his bytes there and think that he had won.
-    return encode({"user": user(), "host": os.uname().nodename, "nonce": secrets.token_hex(8), "free": free})
+    return encode({"user": user(), "host": os.uname().nodename, "nonce": os.urandom(8).hex(), "free": free})
 
 
 def _now() -> float:

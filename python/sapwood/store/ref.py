@@ -7,8 +7,8 @@ Bytes: docs/format.md, "Store". Not here: moving (`store.py`), what a history is
 
 from __future__ import annotations
 
+import os
 import re
-import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -128,7 +128,7 @@ def _spell(
 
 
 def _draw() -> str:
-    return secrets.token_hex(8)
+    return os.urandom(8).hex()
 
 
 def is_ref_name(name: str) -> bool:

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
 from functools import partial
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 __all__ = ["each", "interruptible", "meanwhile"]
 
@@ -22,6 +21,29 @@ _Result = TypeVar("_Result")
 _AT_ONCE = 8
 
 
+class _Outcome(Generic[_Result]):
+    """What a call gave, once it has; `concurrent.futures` is slow to import."""
+
+    def __init__(self) -> None:
+        self._settled = threading.Event()
+        self._results: list[_Result] = []
+        self._error: BaseException | None = None
+
+    def settle(self, call: Callable[[], _Result]) -> None:
+        try:
+            self._results.append(call())
+        except BaseException as error:  # noqa: BLE001 - raised again where it is waited for
+            self._error = error
+        self._settled.set()
+
+    def result(self, within_s: float | None = None) -> _Result:
+        if not self._settled.wait(within_s):
+            raise TimeoutError
+        if self._error is not None:
+            raise self._error
+        return self._results[0]
+
+
 def interruptible(call: Callable[[], _Result], within_s: float | None = None) -> _Result:
     """Return what `call` returns; from the main thread, or for a limited time, wait for it from outside.
 
@@ -30,21 +52,21 @@ def interruptible(call: Callable[[], _Result], within_s: float | None = None) ->
     """
     if within_s is None and threading.current_thread() is not threading.main_thread():
         return call()
-    outcome: Future[_Result] = Future()
-    _start(lambda: _settle(outcome, call))
+    outcome: _Outcome[_Result] = _Outcome()
+    _start(lambda: outcome.settle(call))
     return outcome.result(within_s)
 
 
 def meanwhile(call: Callable[[], _Result]) -> Callable[[], _Result]:
     """Begin `call` in a thread of its own; calling what is returned waits for what it gives, or raises."""
-    outcome: Future[_Result] = Future()
-    _start(lambda: _settle(outcome, call))
+    outcome: _Outcome[_Result] = _Outcome()
+    _start(lambda: outcome.settle(call))
     return outcome.result
 
 
 def each(call: Callable[[_Item], _Result], items: Sequence[_Item], *, at_once: int = _AT_ONCE) -> list[_Result]:
     """Return `call` of each item, in order, `at_once` at a time; after an error no more are begun."""
-    outcomes: list[Future[_Result]] = [Future() for _ in items]
+    outcomes: list[_Outcome[_Result]] = [_Outcome() for _ in items]
     todo = iter(zip(items, outcomes, strict=True))
     taking = threading.Lock()
     stopped = threading.Event()
@@ -56,7 +78,7 @@ def each(call: Callable[[_Item], _Result], items: Sequence[_Item], *, at_once: i
             if taken is None:
                 return
             item, outcome = taken
-            _settle(outcome, partial(call, item))
+            outcome.settle(partial(call, item))
 
     for _ in range(min(at_once, len(items))):
         _start(work)
@@ -69,10 +91,3 @@ def each(call: Callable[[_Item], _Result], items: Sequence[_Item], *, at_once: i
 def _start(work: Callable[[], None]) -> None:
     # A daemon: the interpreter does not wait for it at its end.
     threading.Thread(target=work, daemon=True, name="sapwood-request").start()
-
-
-def _settle(outcome: Future[_Result], call: Callable[[], _Result]) -> None:
-    try:
-        outcome.set_result(call())
-    except BaseException as error:  # noqa: BLE001 - raised again where it is waited for
-        outcome.set_exception(error)

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 
 use super::entries::Places;
 use super::fragment::{FragmentWriter, PackName};
+use super::read::NONE;
 use crate::archive::Lying;
 use crate::chunk::MAX_CHUNK;
 use crate::digest::Digest;
@@ -33,14 +34,16 @@ pub struct Held {
     pub reused: BTreeSet<PackName>,
 }
 
-/// The holdings of a sealed state with these pages.
-pub fn holdings(state: &State, places: &Places<'_>, pages: &[PageRef]) -> Result<Held> {
+/// The holdings of a sealed state with these pages. `looked_up` are rows of the holdings before, as `Work` has them.
+pub fn holdings(state: &State, places: &Places<'_>, pages: &[PageRef], looked_up: &[u32]) -> Result<Held> {
     let known = places.known;
     let mut writer = FragmentWriter::default();
     let before = known.holdings();
     let mut rows = vec![false; before.map_or(0, |before| before.len())];
     let mut blobs = vec![false; before.map_or(0, |before| before.blob_count())];
     let mut reused = BTreeSet::new();
+    looked_up.iter().filter(|&&row| row != NONE).for_each(|&row| rows[row as usize] = true);
+    let is_done = |record: u32| looked_up.get(record as usize).is_some_and(|&row| row != NONE);
     let mut use_chunk = |digest: &Digest, writer: &mut FragmentWriter| -> Result<()> {
         match known.held_row(digest) {
             Some(row) => rows[row] = true,
@@ -55,7 +58,7 @@ pub fn holdings(state: &State, places: &Places<'_>, pages: &[PageRef]) -> Result
         Ok(())
     };
     for record in 0..state.len() {
-        if state.kind(record) != scan::Kind::File {
+        if is_done(record) || state.kind(record) != scan::Kind::File {
             continue;
         }
         let Some(digest) = state.digest(record).filter(|digest| digest.size > 0) else { continue };

@@ -12,7 +12,7 @@ use crate::archive::frame::SHARED;
 use crate::chunk::MAX_CHUNK;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
-use crate::index::State;
+use crate::index::{State, share};
 use crate::job::Job;
 use crate::scan::{Kind, Root, Stat, is_denied, is_gone, read_stable};
 
@@ -33,15 +33,54 @@ pub struct Outcome {
     pub bytes: u64,
 }
 
-/// The regular files of which some chunk may be missing in the store, in order.
-pub fn work(state: &State, known: &Known) -> Vec<u32> {
-    let lacks = |record: &u32| match state.digest(*record) {
-        None => true,
-        Some(digest) if digest.size == 0 => false,
-        Some(digest) if digest.size < MAX_CHUNK as u64 => !known.has(&digest),
-        Some(digest) => known.blob(&digest).is_none(),
+/// What a state's files are to the store.
+#[derive(Default)]
+pub struct Work {
+    /// The regular files of which some chunk may be missing in the store, in order.
+    pub lacking: Vec<u32>,
+    /// Of each record, the row of the holdings that names its only chunk; `NONE` where there is none.
+    pub rows: Vec<u32>,
+}
+
+/// No row.
+pub const NONE: u32 = u32::MAX;
+
+/// Look all files up.
+pub fn work(state: &State, known: &Known, threads: usize) -> Result<Work> {
+    const RUN: u32 = 4096;
+    let look = |record: u32, found: &mut Work| {
+        let mut row = NONE;
+        if state.kind(record) == Kind::File {
+            let has = match state.digest(record) {
+                None => false,
+                Some(digest) if digest.size == 0 => true,
+                Some(digest) if digest.size < MAX_CHUNK as u64 => {
+                    row = known.held_row(&digest).map_or(NONE, |row| row as u32);
+                    row != NONE || known.has(&digest)
+                }
+                Some(digest) => known.blob(&digest).is_some(),
+            };
+            found.lacking.extend((!has).then_some(record));
+        }
+        found.rows.push(row);
     };
-    (0..state.len()).filter(|&record| state.kind(record) == Kind::File).filter(lacks).collect()
+    let runs = state.len().div_ceil(RUN) as usize;
+    let found = share(
+        threads,
+        runs,
+        || (),
+        |(), run| {
+            let mut found = Work::default();
+            let first = run as u32 * RUN;
+            (first..state.len().min(first + RUN)).for_each(|record| look(record, &mut found));
+            Ok(found)
+        },
+    )?;
+    Ok(found.into_iter().fold(Work::default(), |mut all, mut found| {
+        all.lacking.append(&mut found.lacking);
+        all.rows.append(&mut found.rows);
+        all
+    }))
 }
 
 /// Read the files of `work` with `threads` threads, at most `WORKERS`.

@@ -28,8 +28,6 @@ pub struct Remembered {
 #[derive(Serialize, Deserialize)]
 struct Raw {
     format: u32,
-    /// SHA-256 of the holdings that it goes with.
-    holdings: String,
     cut: u32,
     packs: Vec<String>,
     pages: Vec<RawPage>,
@@ -47,8 +45,8 @@ struct RawPage {
     packs: Vec<u32>,
 }
 
-/// Spell the memory that goes with `holdings`.
-pub fn encode(holdings: &[u8], cut: u32, pages: &[Remembered]) -> Vec<u8> {
+/// Spell the memory of pages of this cut.
+pub fn encode(cut: u32, pages: &[Remembered]) -> Vec<u8> {
     let mut packs: Vec<PackName> = pages.iter().flat_map(|page| page.packs.iter().copied()).collect();
     packs.sort_unstable();
     packs.dedup();
@@ -64,26 +62,25 @@ pub fn encode(holdings: &[u8], cut: u32, pages: &[Remembered]) -> Vec<u8> {
         packs: page.packs.iter().map(number).collect(),
     };
     let pages = pages.iter().map(page).collect();
-    let holdings = Digest::of(holdings).hex();
-    let raw = Raw { format: 1, holdings, cut, packs: packs.iter().map(|pack| hex(pack)).collect(), pages };
+    let raw = Raw { format: 1, cut, packs: packs.iter().map(|pack| hex(pack)).collect(), pages };
     let mut out = serde_json::to_vec(&raw).expect("plain numbers and strings are JSON");
     let sum = Digest::of(&out);
     out.extend_from_slice(&sum.sha256);
     out
 }
 
-/// Read what goes with `holdings` and pages of this cut; nothing when it is damaged or goes with others.
-pub fn decode(bytes: &[u8], holdings: &[u8], cut: u32) -> Vec<Remembered> {
-    read(bytes, holdings, cut).unwrap_or_default()
+/// Read the memory of pages of this cut; nothing when it is damaged or of others.
+pub fn decode(bytes: &[u8], cut: u32) -> Vec<Remembered> {
+    read(bytes, cut).unwrap_or_default()
 }
 
-fn read(bytes: &[u8], holdings: &[u8], cut: u32) -> Option<Vec<Remembered>> {
+fn read(bytes: &[u8], cut: u32) -> Option<Vec<Remembered>> {
     let (json, sum) = bytes.split_at_checked(bytes.len().checked_sub(32)?)?;
     if Digest::of(json).sha256 != sum {
         return None;
     }
     let raw: Raw = serde_json::from_slice(json).ok()?;
-    if raw.format != 1 || raw.cut != cut || raw.holdings != Digest::of(holdings).hex() {
+    if raw.format != 1 || raw.cut != cut {
         return None;
     }
     let packs: Vec<PackName> = raw.packs.iter().map(|pack| parse_hex(pack)).collect::<Option<_>>()?;

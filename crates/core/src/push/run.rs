@@ -12,7 +12,7 @@ use super::holdings::{Held, holdings};
 use super::known::Known;
 use super::outline::outline;
 use super::pages::{Pages, pages};
-use super::read::{read, work};
+use super::read::{NONE, Work, read, work};
 use super::remembered::{self, Remembered};
 use super::send::{Packer, Sealed, Sent};
 use crate::archive::frame::FrameWriter;
@@ -44,7 +44,7 @@ pub struct Request<'a> {
     pub known: &'a Known,
     /// Fragments of packs that were sent by a run that did not finish.
     pub pending: Vec<Fragment>,
-    /// What `Pushed` said when the snapshot before was made, if that is known.
+    /// What `Pushed` said with the holdings, if that is known.
     pub memory: &'a [u8],
     /// `content` of the snapshot before.
     pub content: Option<[u8; 32]>,
@@ -101,8 +101,12 @@ pub fn look(root: &Path, index: Option<&Path>, options: &Options, job: &Job) -> 
 
 impl Looked {
     /// Bytes of the files of which `known` does not explain some chunk, or which have never been read.
-    pub fn lacking(&self, known: &Known) -> u64 {
-        work(&self.state, known).iter().map(|&record| self.state.stat(record).size).sum()
+    ///
+    /// # Errors
+    /// None, for nothing is read.
+    pub fn lacking(&self, known: &Known) -> Result<u64> {
+        let Work { lacking, .. } = work(&self.state, known, self.options.threads)?;
+        Ok(lacking.iter().map(|&record| self.state.stat(record).size).sum())
     }
 
     /// Push it, giving each pack to `out` as it is sealed. Blocks while `out` is full.
@@ -113,7 +117,7 @@ impl Looked {
         let Looked { root, index, options, mut state, mut unreadable } = self;
         let Request { push, known, pending, memory, content, words } = request;
         let packer = Packer::new(push, out, job);
-        let work = work(&state, known);
+        let Work { lacking: work, mut rows } = work(&state, known, options.threads)?;
         job.files_total.store(work.len() as u64, Relaxed);
         job.bytes_total.store(work.iter().map(|&record| state.stat(record).size).sum(), Relaxed);
         let outcome = read(&root, &state, &work, known, &packer, options.threads, job)?;
@@ -122,20 +126,22 @@ impl Looked {
         }
         for (record, digest, stat) in &outcome.read {
             state.set_digest(*record, *digest, stat);
+            rows[*record as usize] = NONE;
         }
         for (record, path) in &outcome.unreadable {
             state.remove(*record);
             unreadable.push(path.clone());
         }
         outcome.gone.iter().for_each(|&record| state.remove(record));
+        if !outcome.unreadable.is_empty() || !outcome.gone.is_empty() {
+            // `seal` gives records other numbers.
+            rows.clear();
+        }
         packer.flush()?;
         let tree = state.seal().ok_or_else(|| Error::Missing { what: "the digest of the root".to_owned() })?;
         let places = Places { known, packer: &packer, outcome: &outcome };
         let cut = cut_of(state.len().into());
-        let remembered = match known.holdings().filter(|_| known.holds_all()) {
-            Some(holdings) => remembered::decode(memory, holdings.bytes(), cut),
-            None => Vec::new(),
-        };
+        let remembered = if known.holds_all() { remembered::decode(memory, cut) } else { Vec::new() };
         let pages = pages(&root, &state, &places, &remembered, options.threads, job)?;
         let summary =
             filemap::Summary { push: Some(push.to_owned()), tree, entries: state.len().into(), bytes: pages.bytes() };
@@ -145,9 +151,9 @@ impl Looked {
         }
         // The same pages hold the same, in the same places.
         let is_same = !remembered.is_empty() && pages.pages == remembered;
-        let Held { holdings, reused } = if is_same { Held::default() } else { holdings(&state, &places, &refs)? };
-        let held = holdings.as_deref().or_else(|| known.holdings().map(Fragment::bytes)).unwrap_or_default();
-        let memory = (!is_same).then(|| remembered::encode(held, cut, &pages.pages));
+        let Held { holdings, reused } =
+            if is_same { Held::default() } else { holdings(&state, &places, &refs, &rows)? };
+        let memory = (!is_same).then(|| remembered::encode(cut, &pages.pages));
         let mut fragment = FragmentWriter::default();
         packer.describe(&mut fragment);
         pending.iter().for_each(|pending| fragment.fragment(pending));
