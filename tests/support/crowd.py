@@ -26,7 +26,7 @@ from sapwood.upkeep.gc import collect
 from sapwood.upkeep.retention import Rules
 from tests.support.trees import noise
 
-REFS = ("main", "next", "a/b")
+REFS = ("main", "next", "a", "a/b", "a/b/c")
 TAGS = ("tag-0", "tag-1", "tag-2")
 PIECES = [(f"piece-{number}", 1000 * 5 ** (number % 5)) for number in range(16)]
 """Files of which trees are made: their names and sizes. The content depends on the size only."""
@@ -50,21 +50,19 @@ class Worker:
         return open_store(self.url)
 
     def push(self) -> dict[str, Any]:
-        """Push a tree of a few pieces, mostly such as others have pushed, too; often as a machine new to the store."""
+        """Change one or two files of a tree and push it; often as a machine new to the store."""
         tree = self.home / "tree"
         tree.mkdir(exist_ok=True)
-        chosen = dict(self.dice.sample(PIECES, self.dice.choice([2, 4, 6])))
-        for path in tree.iterdir():
-            if path.name not in chosen:
-                path.unlink()
-        for name, size in chosen.items():
-            if not (tree / name).exists():
+        for name, size in self.dice.sample(PIECES, self.dice.choice([1, 2])):
+            if (tree / name).exists():
+                (tree / name).unlink()
+            else:
                 (tree / name).write_bytes(noise(size, size))
-        if self.dice.random() < 0.2:
-            (tree / "own").write_bytes(noise(5000, self.dice.randrange(1 << 30)))
+        if self.dice.random() < 0.3:
+            (tree / "own").write_bytes(noise(self.dice.choice([5000, 400_000]), self.dice.randrange(1 << 30)))
         if self.dice.random() < 0.3:
             shutil.rmtree(self.home / "cache", ignore_errors=True)
-        ref = self.dice.choice(REFS)
+        ref = self.dice.choice([REFS[int(self.home.name) % len(REFS)]] * 5 + [*REFS])
         store = self.store()
         pushed = store.push(tree, ref)
         if pushed.unchanged:

@@ -1,12 +1,15 @@
-"""A disk that is soon full."""
+"""A disk that is soon full, or can only be read."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+_BALLAST = "ballast"
 
 
 @contextmanager
@@ -24,3 +27,21 @@ def free(place: Path) -> int:
     """Bytes left on the disk of `place`."""
     seen = os.statvfs(place)
     return seen.f_bavail * seen.f_frsize
+
+
+def fill(disk: Path, leave: int = 0) -> None:
+    """Let no more than `leave` bytes be left on a disk; `writable` gives them back."""
+    with contextlib.suppress(OSError), (disk / _BALLAST).open("wb", buffering=0) as ballast:
+        while (room := free(disk) - leave) > 0:
+            ballast.write(bytes(min(room, 1 << 20)))
+
+
+def read_only(disk: Path) -> None:
+    """Let a disk only be read."""
+    subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+
+
+def writable(disk: Path) -> None:
+    """Let a disk be as it was before `fill` or `read_only`."""
+    subprocess.run(["mount", "-o", "remount,rw", disk], check=True)
+    (disk / _BALLAST).unlink(missing_ok=True)

@@ -5,6 +5,7 @@ Invariant: a file is whole or not there; it is not synced, so whoever reads one 
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -41,7 +42,8 @@ def write(path: Path, data: bytes) -> None:
         temporary.write_bytes(data)
         os.replace(temporary, path)
     except BaseException as error:  # Ctrl-C as well: nothing half-made stays
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # not even that, on a disk that can only be read
+            temporary.unlink()
         if isinstance(error, OSError):
             raise named(error, path) from error
         raise
