@@ -69,6 +69,15 @@ impl OldPack {
         let outlines = self.toc.entries.iter().filter(|entry| entry.holds == Holds::Outline);
         outlines.map(|entry| (entry.lying.offset, entry.lying.length)).collect()
     }
+
+    /// Prove every chunk in these frames (offset, length).
+    fn prove(&self, py: Python<'_>, frames: Vec<(u32, u32)>, stored: Vec<PyBackedBytes>) -> PyResult<()> {
+        let proved = py.detach(|| {
+            let stored: Vec<&[u8]> = stored.iter().map(|bytes| &bytes[..]).collect();
+            collect::prove(&self.toc, &frames, &stored)
+        });
+        direct(py, proved)
+    }
 }
 
 /// What live file maps use.
@@ -132,6 +141,12 @@ impl Marks {
     /// Packs that are needed through their redirects.
     fn moved(&self, py: Python<'_>) -> Vec<String> {
         self.with(py, |marks| marks.moved()).iter().map(|pack| hex(pack)).collect()
+    }
+
+    /// How many redirects lead to a pack, at most.
+    fn hops(&self, py: Python<'_>, pack: &str) -> PyResult<usize> {
+        let pack = direct(py, pack_name(pack))?;
+        Ok(self.with(py, |marks| marks.hops(&pack)))
     }
 
     /// Offset and length of the live frames of a pack.

@@ -33,6 +33,12 @@ class OldPack:
         """Where the last data frame ends."""
     def outlines(self) -> list[tuple[int, int]]:
         """Return offset and length of the frames that hold an outline."""
+    def prove(self, frames: Sequence[tuple[int, int]], stored: Sequence[bytes]) -> None:
+        """Prove every chunk that the pack says is in these frames (offset, length), whose bytes are `stored`.
+
+        Raises:
+            CorruptError: `damaged`, `chunk-corrupt`.
+        """
 
 @final
 class Marks:
@@ -56,6 +62,8 @@ class Marks:
         """Return the bytes of live frames by pack."""
     def moved(self) -> list[str]:
         """Return the packs that are needed through their redirects."""
+    def hops(self, pack: str) -> int:
+        """Return how many redirects lead to a pack, at most, from where maps say that something lies."""
     def frames(self, pack: str) -> list[tuple[int, int]]:
         """Return offset and length of the live frames of a pack, in order."""
     def fragments(self, limit: int) -> list[bytes]:

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import math
 import secrets
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from sapwood._core.collect import OldPack
 from sapwood.digests import PackName
 from sapwood.errors import NotFoundError, SapwoodError, UnavailableError
 from sapwood.store.base import CollectObjects, Listed
@@ -36,10 +36,11 @@ from sapwood.store.keys import (
     pack_key,
     pack_name,
 )
+from sapwood.store.lease import clock_s
 from sapwood.store.store import Store
 from sapwood.store.waiting import each
 from sapwood.upkeep.living import Living, find_living
-from sapwood.upkeep.moving import Moved, move_packs, read_old, read_outlines
+from sapwood.upkeep.moving import move_packs
 
 __all__ = ["Collected", "collect"]
 
@@ -79,7 +80,7 @@ def collect(store: Store, *, grace_s: float | None = None, dry_run: bool = False
     Raises:
         CorruptError, NotFoundError, FormatError: as `find_living`, and `record-corrupt`; nothing was deleted.
         InvalidInputError: `read-only-store`.
-        UnavailableError: `listing-late`; `gc-too-slow`; or the place does not answer.
+        UnavailableError: `listing-late`; or the place does not answer.
     """
     started = time.monotonic()
     run = _Run(store, store.grace_s if grace_s is None else grace_s, dry_run=dry_run)
@@ -101,9 +102,11 @@ class _Run:
         self._store = store
         self._objects: CollectObjects = store._collecting()
         self._grace_ns = int(grace_s * 1e9)
+        # Of two graces the shorter: pushers and other collectors count on it that nothing is deleted later.
+        self._patience_s = min(grace_s, store.grace_s) if grace_s else math.inf
         self._dry = dry_run
         self._nonce = secrets.token_hex(8)
-        self._began_s = _clock_s()
+        self._began_s = clock_s()
         self._done = Collected()
 
     def collect(self) -> Collected:
@@ -207,35 +210,29 @@ class _Run:
 
     def _condemn(self, live: _Live, old: dict[str, Listed]) -> set[str]:
         """Return what is dead of the `old`, after what lives in mostly dead packs was moved."""
-        dead = {key for key in old if not live.is_live(key) and not fragment_name(key)}
-        candidates: list[tuple[PackName, OldPack]] = []
         packs = {name: one for key, one in old.items() if (name := pack_name(key)) and name not in live.moved}
-        half = {name for name, one in packs.items() if live.bytes_of(name) < min(one.size / 2, one.size - _LITTLE)}
-        looked_at = sorted(half | {name for name in packs if pack_key(name) in dead})
-
-        def look(name: PackName) -> tuple[PackName, OldPack] | None:
-            found = read_old(self._objects, name, packs[name])
-            if found is None:
-                return None
-            has_outline = read_outlines(self._objects, name, found, live.marks)
-            if has_outline:
-                dead.discard(pack_key(name))
-            frames = live.marks.frames(name)
-            return (name, found) if frames and 2 * sum(length for _, length in frames) < found.end else None
-
-        candidates = [found for found in each(look, looked_at) if found]
+        # In dead ones may be outlines of maps that are alive.
+        looked_at = {
+            name: one
+            for name, one in packs.items()
+            if live.bytes_of(name) < max(1, min(one.size / 2, one.size - _LITTLE))
+        }
+        moved = move_packs(
+            self._objects,
+            live.marks,
+            sorted(looked_at.items()),
+            self._nonce,
+            lambda: self._has_time(3 / 8),
+            dry_run=self._dry,
+        )
+        if moved.redirects and not self._dry:
+            live.marks.follow(moved.redirects)
         live.renew()
-        if not self._dry:
-            moved = move_packs(self._objects, live.marks, candidates, self._nonce, lambda: self._has_time(3 / 8))
-            if moved.redirects:
-                live.marks.follow(moved.redirects)
-                live.renew()
-        else:
-            lengths = [length for name, _ in candidates for _, length in live.marks.frames(name)]
-            moved = Moved({name: b"" for name, _ in candidates}, sum(lengths))
         self._done.moved = len(moved.redirects)
         self._done.bytes_moved = moved.bytes
-        return dead | {pack_key(PackName(name)) for name in moved.redirects}
+        dead = {key for key in old if not live.is_live(key) and not fragment_name(key)}
+        dead |= {pack_key(PackName(name)) for name in moved.redirects}
+        return dead - {pack_key(name) for name in looked_at.keys() - moved.looked_at}
 
     def _merge(self, live: _Live, listed: dict[str, Listed], old: dict[str, Listed]) -> set[str]:
         """Put fragments of everything live, and return those that are not needed beside them."""
@@ -256,32 +253,29 @@ class _Run:
         todo = list(objects)
         gone = set[str]()
         for is_last in (False, True):
-            part = [one for one in todo if (pack_name(one.key) is not None) == is_last]
-            self._forget({one.key for one in part})
-            gone.update(one.key for one in part)
-        self._done.deleted += len(todo)
-        self._done.bytes_deleted += sum(one.size for one in todo)
+            gone |= self._forget({one.key for one in todo if (pack_name(one.key) is not None) == is_last})
+        self._done.deleted += len(gone)
+        self._done.bytes_deleted += sum(one.size for one in todo if one.key in gone)
         return gone
 
-    def _forget(self, keys: Iterable[str]) -> None:
-        def delete(key: str) -> None:
-            if not self._has_time(1 / 2):
-                raise UnavailableError(
-                    f"{self._store.url}: collection took more than half of the store's grace; the next run goes on",
-                    kind="gc-too-slow",
-                    hint=f"sapwood gc {self._store.url}",
-                    store=self._store.url,
-                )
-            self._objects.delete(key)
+    def _forget(self, keys: Iterable[str]) -> set[str]:
+        """Delete what there is time for, and return that."""
 
-        if not self._dry:
-            each(delete, sorted(keys))
+        def delete(key: str) -> str | None:
+            if not self._has_time(1 / 2):
+                return None
+            if not self._dry:
+                self._objects.delete(key)
+            return key
+
+        return {key for key in each(delete, sorted(keys)) if key}
 
     def _has_time(self, share: float) -> bool:
         """Say whether less than this share of the grace has passed since the run began."""
-        in_time = self._grace_ns == 0 or (_clock_s() - self._began_s) * 1e9 < self._grace_ns * share
-        self._done.finished &= in_time
-        return in_time
+        if clock_s() - self._began_s < self._patience_s * share:
+            return True
+        self._done.finished = False
+        return False
 
 
 class _Live:
@@ -324,7 +318,3 @@ class _Live:
 
 def _fragments(listed: Iterable[str]) -> set[str]:
     return {key for key in listed if fragment_name(key)}
-
-
-def _clock_s() -> float:
-    return time.clock_gettime(time.CLOCK_BOOTTIME)

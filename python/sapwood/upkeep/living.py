@@ -22,7 +22,7 @@ from sapwood.store.snapshot import Snapshot
 from sapwood.store.store import Store
 from sapwood.store.waiting import each
 
-__all__ = ["Living", "find_living"]
+__all__ = ["Living", "find_living", "mark_maps"]
 
 # File maps in memory at a time, without their pages.
 _MAPS = 16
@@ -129,14 +129,17 @@ class _Pages:
     def __init__(self, marks: Marks, file_map: FileMap) -> None:
         self._marks = marks
         self._map = file_map
-        self._left = sorted(marks.map(file_map), key=lambda page: page[1])
-        self._numbers = {frame: number for number, frame in self._left}
+        self._numbers = {frame: number for number, frame in marks.map(file_map)}
+        self._left = sorted(self._numbers, reverse=True)
         self._lock = threading.Lock()
 
-    def take(self, max: int) -> list[Frame]:  # noqa: A002 - the core's word
+    def take(self, bytes: int) -> list[Frame]:  # noqa: A002 - the core's word
         with self._lock:
-            batch, self._left = self._left[:max], self._left[max:]
-        return [frame for _, frame in batch]
+            batch = list[Frame]()
+            while self._left and (not batch or bytes >= self._left[-1].length):
+                batch.append(self._left.pop())
+                bytes -= batch[-1].length  # noqa: A001
+        return batch
 
     def deliver(self, frame: Frame, stored: bytes) -> None:
         self._marks.page(self._map, self._numbers[frame], stored)

@@ -1,12 +1,14 @@
 """Moving: what is alive in packs that are mostly dead, into new packs.
 
-Invariant: a redirect is created only when every pack it names is stored; nothing is deleted here. A pack that was not
-moved, because of damage or for want of time, stays as it is. Not here: the copying (the core), what is moved (`gc`).
+Invariant: a redirect is created only when every pack it names is stored; every chunk in a frame is proved before the
+frame is copied; nothing is deleted here. A pack that was not moved, because of damage or for want of time, stays as it
+is. Not here: the copying (the core), what is moved (`gc`).
 """
 
 from __future__ import annotations
 
 import contextlib
+from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -17,58 +19,47 @@ from sapwood.errors import ConflictError, CorruptError, FormatError
 from sapwood.store.base import CollectObjects, Listed
 from sapwood.store.keys import moved_key, pack_key
 
-__all__ = ["Moved", "move_packs", "read_old", "read_outlines"]
+__all__ = ["Moved", "move_packs"]
 
-# New packs on their way to the store; as many are read ahead, so both ways are busy and memory stays small.
-_IN_FLIGHT = 2
+# Old packs that are read ahead, and new ones on their way to the store: both ways are busy and memory stays small.
+_AHEAD, _IN_FLIGHT = 3, 2
+# A pack that so many redirects lead to is not moved again: readers follow 32, and `repair` may need some.
+_HOPS = 24
 _TAIL = 64 * 1024
 
 
 @dataclass
 class Moved:
-    """What was moved: packs with their redirects, and the bytes of the frames that were copied."""
+    """What was looked at and moved: packs with their redirects, and the bytes of the frames that were copied."""
 
+    looked_at: set[PackName] = field(default_factory=set)
     redirects: dict[str, bytes] = field(default_factory=dict)
     bytes: int = 0
 
 
-def read_old(objects: CollectObjects, name: PackName, listed: Listed) -> OldPack | None:
-    """Return what a pack says of itself; None if that is damaged."""
-    length = min(_TAIL, listed.size)
-    with contextlib.suppress(CorruptError, FormatError):
-        while True:
-            tail = objects.get_range(listed.key, listed.size - length, length)
-            old, needed = OldPack.read(name, tail, listed.size)
-            if old or needed <= length:
-                return old
-            length = needed
-    return None
-
-
-def read_outlines(objects: CollectObjects, name: PackName, old: OldPack, marks: Marks) -> bool:
-    """Mark the outlines in a pack whose maps live; say whether there are any."""
-    found = False
-    for offset, length in old.outlines():
-        with contextlib.suppress(CorruptError, FormatError):  # nobody reads it but who recovers a store
-            found |= marks.outline(old, offset, objects.get_range(pack_key(name), offset, length))
-    return found
+_Frames = list[tuple[int, int]]
+_Found = tuple[OldPack, _Frames, list[bytes]]
 
 
 def move_packs(
     objects: CollectObjects,
     marks: Marks,
-    old: Iterable[tuple[PackName, OldPack]],
+    packs: Iterable[tuple[PackName, Listed]],
     push: str,
     in_time: Callable[[], bool],
+    *,
+    dry_run: bool,
 ) -> Moved:
-    """Move what is marked in these packs; begin nothing new once it is not `in_time` any more.
+    """Mark the outlines in these packs whose maps live; move what is marked in those that are mostly dead.
+
+    Nothing new is begun once it is not `in_time` any more.
 
     Raises:
         SapwoodError: what reading and writing raises; what was moved until then is so.
     """
     moved, mover = Moved(), Mover(push)
-    pool = ThreadPoolExecutor(_IN_FLIGHT + 1, thread_name_prefix="sapwood-move")
-    flying: list[Future[None]] = []
+    pool = ThreadPoolExecutor(_AHEAD + _IN_FLIGHT, thread_name_prefix="sapwood-move")
+    flying = deque[Future[None]]()
 
     def put(number: int, name: str, data: bytes) -> None:
         if not in_time():
@@ -82,29 +73,71 @@ def move_packs(
                 moved.redirects[pack] = redirect
 
     def send(pack: tuple[int, str, bytes]) -> None:
+        while len(flying) >= _IN_FLIGHT:
+            flying.popleft().result()
         flying.append(pool.submit(put, *pack))
-        if len(flying) > _IN_FLIGHT:
-            flying.pop(0).result()
 
-    def read(name: PackName) -> tuple[list[tuple[int, int]], list[bytes]]:
+    def read(name: PackName, listed: Listed) -> _Found | None:
+        old = _read_old(objects, name, listed)
+        if old is None:
+            return None
+        _mark_outlines(objects, name, old, marks)
         frames = marks.frames(name)
-        return frames, objects.get_ranges(pack_key(name), frames)
+        size = sum(length for _, length in frames)
+        if not frames or 2 * size >= old.end or marks.hops(name) >= _HOPS:
+            return None
+        if dry_run:
+            moved.redirects[name] = b""
+            moved.bytes += size
+            return None
+        return _read_frames(objects, name, old, frames)
 
     try:
-        ahead: tuple[OldPack, Future[tuple[list[tuple[int, int]], list[bytes]]]] | None = None
-        for pack in [*old, None]:
-            reading = (pack[1], pool.submit(read, pack[0])) if pack and in_time() else None
-            if ahead:
-                frames, stored = ahead[1].result()
-                with contextlib.suppress(CorruptError):  # its TOC and the maps disagree
-                    for full in mover.add(ahead[0], frames, stored):
-                        send(full)
-                    moved.bytes += sum(map(len, stored))
-            ahead = reading
+        ahead = deque[Future[_Found | None]]()
+        todo = iter(packs)
+        while True:
+            while len(ahead) < _AHEAD and in_time() and (pack := next(todo, None)):
+                ahead.append(pool.submit(read, *pack))
+                moved.looked_at.add(pack[0])
+            if not ahead:
+                break
+            if found := ahead.popleft().result():
+                for full in mover.add(*found):
+                    send(full)
+                moved.bytes += sum(length for _, length in found[1])
         if last := mover.finish():
             send(last)
-        for each in flying:
-            each.result()
+        for put_one in flying:
+            put_one.result()
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
     return moved
+
+
+def _read_old(objects: CollectObjects, name: PackName, listed: Listed) -> OldPack | None:
+    """Return what a pack says of itself; None if that is damaged."""
+    length = min(_TAIL, listed.size)
+    with contextlib.suppress(CorruptError, FormatError):
+        while True:
+            tail = objects.get_range(listed.key, listed.size - length, length)
+            old, needed = OldPack.read(name, tail, listed.size)
+            if old or needed <= length:
+                return old
+            length = needed
+    return None
+
+
+def _mark_outlines(objects: CollectObjects, name: PackName, old: OldPack, marks: Marks) -> None:
+    for offset, length in old.outlines():
+        with contextlib.suppress(CorruptError, FormatError):  # nobody reads it but who recovers a store
+            marks.outline(old, offset, objects.get_range(pack_key(name), offset, length))
+
+
+def _read_frames(objects: CollectObjects, name: PackName, old: OldPack, frames: _Frames) -> _Found | None:
+    """Return what is to be copied of a pack, proved; None if it is damaged."""
+    for _ in range(2):  # what arrives damaged may be sound where it lies
+        stored = objects.get_ranges(pack_key(name), frames)
+        with contextlib.suppress(CorruptError):
+            old.prove(frames, stored)
+            return old, frames, stored
+    return None

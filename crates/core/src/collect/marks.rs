@@ -33,6 +33,8 @@ pub struct Marks {
     blobs: HashMap<[u8; 32], (u64, Vec<Digest>)>,
     /// Packs that are needed through their redirects.
     moved: HashSet<u32>,
+    /// Of packs that redirects lead to, how many do so one after the other, at most.
+    hops: HashMap<u32, usize>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -150,8 +152,9 @@ impl Marks {
             });
         }
         let by_number: Vec<Option<&Redirect>> = self.names.iter().map(|name| redirects.get(name)).collect();
+        let mut deepest = HashMap::new();
         for row in &mut self.rows {
-            let mut hops = 0;
+            let (mut hops, before) = (0, self.hops.get(&row.pack).copied().unwrap_or(0));
             while let Some(redirect) = by_number[row.pack as usize] {
                 let Some((to, offset, length)) = redirect.find(row.offset, row.length) else { break };
                 self.moved.insert(row.pack);
@@ -161,6 +164,14 @@ impl Marks {
                     return Err(Error::damaged("redirect", "it goes in circles"));
                 }
             }
+            if hops > 0 {
+                let deep = deepest.entry(row.pack).or_insert(0);
+                *deep = before.saturating_add(hops).max(*deep);
+            }
+        }
+        for (pack, deep) in deepest {
+            let known = self.hops.entry(pack).or_insert(0);
+            *known = deep.max(*known);
         }
         self.sorted = 0;
         self.settle();
@@ -187,6 +198,11 @@ impl Marks {
     /// Packs that are needed through their redirects.
     pub fn moved(&self) -> Vec<PackName> {
         self.moved.iter().map(|&number| self.names[number as usize]).collect()
+    }
+
+    /// How many redirects lead to a pack, at most, from where maps say that something lies.
+    pub fn hops(&self, pack: &PackName) -> usize {
+        self.numbers.get(pack).and_then(|number| self.hops.get(number)).copied().unwrap_or(0)
     }
 
     /// The live frames of a pack: offset and length, in order.

@@ -1,6 +1,6 @@
 //! Frames of old packs, as they are, into new packs.
 
-use crate::archive::frame::Frame;
+use crate::archive::frame::{self, Frame};
 use crate::archive::{Pack, PackWriter, Redirect, Toc, TocEntry};
 use crate::error::{Error, Result};
 use crate::push::PackName;
@@ -38,14 +38,7 @@ impl Mover {
     /// # Errors
     /// `Damaged` when the old pack says nothing of a frame, or something else; nothing of it is copied then.
     pub fn add(&mut self, name: &PackName, toc: &Toc, frames: &[(u32, u32)], stored: &[&[u8]]) -> Result<Vec<Moved>> {
-        let mut parts: Vec<&[TocEntry]> = Vec::with_capacity(frames.len());
-        for (&(offset, length), bytes) in frames.iter().zip(stored) {
-            let part = frame_of(toc, offset);
-            if part.is_empty() || part[0].lying.length != length || bytes.len() != length as usize {
-                return Err(Error::damaged("pack", format!("its TOC names no frame of {length} bytes at {offset}")));
-            }
-            parts.push(part);
-        }
+        let parts = parts_of(toc, frames, stored)?;
         let (mut full, mut rows) = (Vec::new(), Vec::with_capacity(frames.len()));
         for ((part, &(offset, length)), bytes) in parts.into_iter().zip(frames).zip(stored) {
             let chunks = part.iter().map(|entry| (entry.lying.digest, entry.lying.inner)).collect();
@@ -90,6 +83,33 @@ impl Mover {
         let packs = numbers.iter().map(|&number| self.sealed[number as usize].0).collect();
         Redirect { packs, rows }.encode()
     }
+}
+
+/// Prove every chunk in `frames` (offset and length) of a pack, whose bytes are `stored`: what is damaged is not copied.
+///
+/// # Errors
+/// As `Mover::add`, and `Mismatch`.
+pub fn prove(toc: &Toc, frames: &[(u32, u32)], stored: &[&[u8]]) -> Result<()> {
+    let mut plain = Vec::new();
+    for (part, bytes) in parts_of(toc, frames, stored)?.into_iter().zip(stored) {
+        frame::open_into(bytes, part[0].lying.plain, &mut plain)?;
+        for entry in part {
+            frame::chunk(&plain, entry.lying.inner, &entry.lying.digest)?;
+        }
+    }
+    Ok(())
+}
+
+/// What the TOC says of each frame.
+fn parts_of<'a>(toc: &'a Toc, frames: &[(u32, u32)], stored: &[&[u8]]) -> Result<Vec<&'a [TocEntry]>> {
+    let part_of = |(&(offset, length), bytes): (&(u32, u32), &&[u8])| {
+        let part = frame_of(toc, offset);
+        if part.is_empty() || part[0].lying.length != length || bytes.len() != length as usize {
+            return Err(Error::damaged("pack", format!("its TOC names no frame of {length} bytes at {offset}")));
+        }
+        Ok(part)
+    };
+    frames.iter().zip(stored).map(part_of).collect()
 }
 
 /// The entries of the frame at `offset`.
