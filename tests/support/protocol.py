@@ -243,11 +243,30 @@ class Store:
             found: Snapshot = yield from self.sure(Request("get", snapshot))
         except MissingError:
             return "no such snapshot"
-        if self.rules.tags_heed_records and condemned & {snapshot, *dict(found.places).values()}:
+        needed = {snapshot, *dict(found.places).values()}
+        if needed & condemned:
+            needed = {snapshot} | (yield from self._needed(found))
+        if self.rules.tags_heed_records and condemned & needed:
             return "condemned"
         after = self.next_ref(before, snapshot, snapshot, ())
         yield from self.move_ref(ref, before, after, by=by if self.rules.pushes_have_a_deadline else None)
         return "tagged"
+
+    def _needed(self, snapshot: Snapshot) -> Generator[Request, Any, set[str]]:
+        """Return the packs in which the chunks of a snapshot lie now, and the redirects that lead there."""
+        needed = set[str]()
+        for chunk, pack in snapshot.places:
+            for _ in range(_HOPS):
+                try:
+                    redirect: Redirect = yield from self.sure(Request("get", redirect_of(pack)))
+                except MissingError:
+                    break
+                if chunk not in dict(redirect.to):
+                    break
+                needed.add(redirect_of(pack))
+                pack = dict(redirect.to)[chunk]
+            needed.add(pack)
+        return needed
 
     # Those who read
 
