@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sapwood._core.filemap import Entry, FileMap, read_chunk
-from sapwood.digests import TreeDigest
+from sapwood.digests import PackName, TreeDigest
+from sapwood.errors import CorruptError, FormatError
 from sapwood.fetch import bring_pages, in_pack, load_map, located, read_frames
 from sapwood.store.address import Address
 from sapwood.store.snapshot import Snapshot
@@ -153,5 +154,11 @@ class _Stored:
         for frame, inner, digest, size in entry.chunks:
             [(_, stored)] = read_frames(self._store, [frame])
             with in_pack(self._store, frame), located(shown(entry.path), path=entry.path):
-                chunk = read_chunk(frame, stored, inner, digest, size)
+                try:
+                    chunk = read_chunk(frame, stored, inner, digest, size)
+                except (CorruptError, FormatError):
+                    moved = self._store.read_moved(PackName(frame.pack), frame.offset, frame.length)
+                    if moved is None:
+                        raise
+                    chunk = read_chunk(frame, moved, inner, digest, size)
             yield chunk

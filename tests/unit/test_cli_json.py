@@ -39,6 +39,7 @@ ARGUMENTS = {
     "forget": ["--keep-last", "1"],
     "gc": ["--dry-run"],
     "verify": [],
+    "repair": [],
     "recover": ["store"],
     "mount": ["main", "place"],
     "mounts": [],

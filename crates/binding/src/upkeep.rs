@@ -133,11 +133,10 @@ impl Needs {
         Ok(self.with(py, |needs| needs.of(&pack).iter().map(needed).collect()))
     }
 
-    fn follow(&self, py: Python<'_>, pack: &str, redirect: PyBackedBytes) -> PyResult<()> {
+    fn follow(&self, py: Python<'_>, pack: &str, redirect: PyBackedBytes) -> PyResult<bool> {
         let pack = direct(py, pack_name(pack))?;
         let redirect = direct(py, Redirect::decode(&redirect))?;
-        self.with(py, |needs| needs.follow(&pack, &redirect));
-        Ok(())
+        Ok(self.with(py, |needs| needs.follow(&pack, &redirect)))
     }
 
     fn unlisted(&self, py: Python<'_>, pack: &str, toc: &Toc) -> PyResult<Vec<Place>> {
@@ -266,14 +265,16 @@ impl Rebuild {
     }
 
     /// `None` when no frame was added.
-    fn finish<'py>(&self, py: Python<'py>) -> PyResult<Option<Made<'py>>> {
+    #[pyo3(signature = (before=None))]
+    fn finish<'py>(&self, py: Python<'py>, before: Option<PyBackedBytes>) -> PyResult<Option<Made<'py>>> {
+        let before = direct(py, before.map(|before| Redirect::decode(&before)).transpose())?;
         let open = self.0.lock().expect("no method panics with it").take();
         let rebuild = direct(py, open.ok_or_else(over))?;
         if rebuild.is_empty() {
             return Ok(None);
         }
         let (made, redirect) = py.detach(|| {
-            let made = rebuild.finish();
+            let made = rebuild.finish(before);
             let redirect = made.redirect.encode();
             (made, redirect)
         });

@@ -68,8 +68,8 @@ class Needs:
         """Return the packs that anything is needed of, sorted."""
     def of(self, pack: str) -> list[_Place]:
         """Return what is needed of one pack."""
-    def follow(self, pack: str, redirect: bytes) -> None:
-        """Take what is needed of `pack` to where its redirect says; what that does not know stays.
+    def follow(self, pack: str, redirect: bytes) -> bool:
+        """Take what is needed of `pack` to where its redirect says, and say whether any went; the rest stays.
 
         Raises:
             CorruptError: `damaged`.
@@ -94,8 +94,14 @@ class Rebuild:
         Raises:
             CorruptError: `chunk-corrupt`, `damaged`: they cannot lie so.
         """
-    def finish(self) -> tuple[str, bytes, bytes, bytes] | None:
-        """Return name and bytes of the new pack, its fragment, its redirect; None when no frame was added. Once."""
+    def finish(self, before: bytes | None = None) -> tuple[str, bytes, bytes, bytes] | None:
+        """Return name and bytes of the new pack, its fragment, its redirect; None when no frame was added. Once.
+
+        What `before`, the redirect so far, says of other frames is said again.
+
+        Raises:
+            CorruptError, FormatError: `before` is damaged, or newer.
+        """
 
 @final
 class Recovery:

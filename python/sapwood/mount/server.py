@@ -80,9 +80,10 @@ def serve(
     server = Server(file_map, cache_dir, place, idle_bytes=_IDLE_BYTES, busy_bytes=_BUSY_BYTES, quiet_s=_QUIET_S)
     try:
         table.record(cache_dir, place, address)
+        damaged = set[Frame]()
         for lowest in _FETCHERS:
             # Daemons: a request that is under way when the mount ends is nobody's business any more.
-            threading.Thread(target=_fetch, args=(store, server, lowest), daemon=True).start()
+            threading.Thread(target=_fetch, args=(store, server, lowest, damaged), daemon=True).start()
         server.prefetch(prefetch)
         ready()
         while not (server.closed or asked_to_end.wait(_TICK_S)):
@@ -110,21 +111,26 @@ def _is_below(where: str, place: Path) -> bool:
     return os.path.commonpath([mount, path]) == mount
 
 
-def _fetch(store: Store, server: Server, lowest: str) -> None:
-    """One fetcher: take what is wanted, bring it, until the mount is gone."""
+def _fetch(store: Store, server: Server, lowest: str, damaged: set[Frame]) -> None:
+    """One fetcher: take what is wanted, bring it, until the mount is gone. `damaged` arrived so, last time."""
     while not server.closed:
         if frames := server.take(_FRAMES, _BYTES, lowest, _TICK_S):
-            _bring(store, server, frames)
+            _bring(store, server, frames, damaged)
 
 
-def _bring(store: Store, server: Server, frames: list[Frame]) -> None:
+def _bring(store: Store, server: Server, frames: list[Frame], damaged: set[Frame]) -> None:
     left = set(frames)
     try:
         for frame, stored in read_frames(store, frames):
+            moved = None
+            if frame in damaged:
+                damaged.discard(frame)
+                moved = store.read_moved(PackName(frame.pack), frame.offset, frame.length)
             try:
-                server.deliver(frame, stored)
+                server.deliver(frame, stored if moved is None else moved)
             except SapwoodError as error:
                 # The core wants it once more if somebody waits for it, and then gives it up.
+                damaged.add(frame)
                 _say(store, frame, error)
             left.discard(frame)
     except BaseException as error:  # noqa: BLE001 - no bug of ours, nor of the core, may leave readers waiting for ever

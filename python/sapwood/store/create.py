@@ -16,7 +16,7 @@ from sapwood.store.base import CollectObjects
 from sapwood.store.identity import GRACE_S, Identity, read_identity
 from sapwood.store.keys import IDENTITY, PROBES
 
-__all__ = ["create_store", "probe"]
+__all__ = ["create_store", "moves_by", "probe"]
 
 
 def create_store(objects: CollectObjects, grace_s: int | None = None) -> Identity:
@@ -37,14 +37,18 @@ def create_store(objects: CollectObjects, grace_s: int | None = None) -> Identit
                 hint="name an empty or a new place",
                 store=objects.url,
             ) from None
-    # A directory needs no trial: the lock of the operating system orders what is swapped there.
-    refs = probe(objects) if "://" in objects.url else "swap"
-    identity = Identity(os.urandom(16).hex(), GRACE_S if grace_s is None else grace_s, refs)
+    identity = Identity(os.urandom(16).hex(), GRACE_S if grace_s is None else grace_s, moves_by(objects))
     try:
         objects.swap(IDENTITY, identity.encode(), None)
     except ConflictError:
         return read_identity(objects)
     return identity
+
+
+def moves_by(objects: CollectObjects) -> Literal["swap", "lock"]:
+    """Return how refs can move in a place; errors as `probe`."""
+    # A directory needs no trial: the lock of the operating system orders what is swapped there.
+    return probe(objects) if "://" in objects.url else "swap"
 
 
 def probe(objects: CollectObjects) -> Literal["swap", "lock"]:

@@ -1,7 +1,7 @@
 """Packs that were moved: their frames are read where they lie now. docs/store.md, "Readers".
 
-Invariant: a frame is looked for elsewhere only when its pack is gone, or the caller found it damaged. What is handed
-out is unproved here as anywhere, so a wrong redirect is found out by the digests of the chunks.
+Invariant: a frame is looked for elsewhere only when its pack is gone or cut off, or the caller found it damaged. What
+is handed out is unproved here as anywhere, so a wrong redirect is found out by the digests of the chunks.
 """
 
 from __future__ import annotations
@@ -41,8 +41,11 @@ class Redirects:
         return self._read(pack, ranges, _HOPS)
 
     def read_moved(self, pack: PackName, ranges: list[tuple[int, int]]) -> list[bytes] | None:
-        """Return what `read` does, but not from the pack itself; None when it was not moved."""
-        return self._elsewhere(pack, ranges, _HOPS)
+        """Return what `read` does, but not from the pack itself; None when it was not moved.
+
+        A pack that it was moved to, and that was moved itself, is passed over too, for it may be as damaged.
+        """
+        return self._elsewhere(pack, ranges, _HOPS, farthest=True)
 
     def _read(self, pack: PackName, ranges: list[tuple[int, int]], hops: int) -> list[bytes]:
         if pack not in self._gone:
@@ -51,13 +54,19 @@ class Redirects:
             except NotFoundError as error:
                 if error.kind != "object-missing":
                     raise
+            except CorruptError as error:
+                if error.kind != "object-short" or (found := self._elsewhere(pack, ranges, hops)) is None:
+                    raise
+                return found
         found = self._elsewhere(pack, ranges, hops)
         if found is None:
             raise faults.missing(self._objects.url, pack_key(pack))
         self._gone.add(pack)
         return found
 
-    def _elsewhere(self, pack: PackName, ranges: list[tuple[int, int]], hops: int) -> list[bytes] | None:
+    def _elsewhere(
+        self, pack: PackName, ranges: list[tuple[int, int]], hops: int, *, farthest: bool = False
+    ) -> list[bytes] | None:
         redirect = self._redirect(pack) if hops else None
         if redirect is None:
             return None
@@ -69,7 +78,10 @@ class Redirects:
             by_pack.setdefault(PackName(place[0]), []).append((number, place[1:]))
         found: dict[int, bytes] = {}
         for new, wanted in by_pack.items():
-            data = self._read(new, [place for _, place in wanted], hops - 1)
+            places = [place for _, place in wanted]
+            data = self._elsewhere(new, places, hops - 1, farthest=True) if farthest else None
+            if data is None:
+                data = self._read(new, places, hops - 1)
             found.update(zip((number for number, _ in wanted), data, strict=True))
         return [found[number] for number in range(len(ranges))]
 

@@ -14,7 +14,7 @@ import hashlib
 import re
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from sapwood._core.upkeep import Recovery, fragment_packs, redirect_rows
 from sapwood.digests import ContentDigest, MapDigest, PackName, SnapshotDigest, TreeDigest
 from sapwood.errors import CorruptError, FormatError, InvalidInputError, NotFoundError, SapwoodError
 from sapwood.fetch import load_map
+from sapwood.store.create import moves_by
 from sapwood.store.identity import Identity
 from sapwood.store.keys import (
     FRAGMENTS,
@@ -46,7 +47,7 @@ from sapwood.store.waiting import each
 from sapwood.upkeep.outline import Outline, read_outline
 from sapwood.upkeep.verify import read_toc_of
 
-__all__ = ["Recovered", "make_again", "recover"]
+__all__ = ["Recovered", "make_again", "open_damaged", "recover"]
 
 _DAMAGES = (CorruptError, NotFoundError, FormatError)
 _SNAPSHOT = re.compile(r"snapshots/[0-9a-f]{64}\.json\Z")
@@ -76,8 +77,8 @@ def recover(url: str, *, cache_dir: Path | None = None) -> Recovered:
         UnavailableError, DeniedError: the place does not answer, or refuses to.
     """
     started = time.monotonic()
-    made = _make_identity(url)
-    found = make_again(open_store(url, cache_dir=cache_dir))
+    store, made = open_damaged(url, cache_dir=cache_dir)
+    found = make_again(store)
     return Recovered(
         packs=found.packs,
         outlines=found.outlines,
@@ -88,14 +89,27 @@ def recover(url: str, *, cache_dir: Path | None = None) -> Recovered:
     )
 
 
-def make_again(store: Store) -> Recovered:
-    """Do what `recover` does to a store that can be opened."""
+def open_damaged(url: str, *, cache_dir: Path | None = None) -> tuple[Store, list[str]]:
+    """Open a store; if its own file is missing or damaged and there are packs, make that. Return it, and keys made.
+
+    Raises:
+        InvalidInputError, CorruptError, FormatError, UnavailableError, DeniedError: as `recover`.
+    """
+    made = _make_identity(url)
+    return open_store(url, cache_dir=cache_dir), made
+
+
+def make_again(store: Store, refs: Container[str] | None = None, snapshots: Iterable[SnapshotDigest] = ()) -> Recovered:
+    """Do what `recover` does to a store that can be opened.
+
+    With `refs`, of refs that are lost only those are made; `snapshots` are made although no history holds them.
+    """
     started = time.monotonic()
     work = _Work(store)
     work.read_packs()
     work.read_pages()
     work.make_fragments()
-    work.make_histories()
+    work.make_histories(refs, snapshots)
     return Recovered(
         packs=work.packs,
         outlines=len(work.outlines),
@@ -118,13 +132,17 @@ def _make_identity(url: str) -> list[str]:
         failed = error
     else:
         return []
-    objects, writer, _ = open_objects(url)
-    if writer is None or not any(pack_name(key) for key in objects.list(PACKS)):
+    objects, writer, collector = open_objects(url)
+    if writer is None or collector is None or not any(pack_name(key) for key in objects.list(PACKS)):
         raise failed
     version = None
     with contextlib.suppress(NotFoundError):
         _, version = objects.read_versioned(IDENTITY)
-    writer.swap(IDENTITY, Identity(secrets.token_hex(16)).encode(), version)
+    refs = moves_by(collector)
+    if version is not None and refs == "lock":
+        collector.delete(IDENTITY)
+        version = None
+    writer.swap(IDENTITY, Identity(secrets.token_hex(16), refs=refs).encode(), version)
     return [IDENTITY]
 
 
@@ -245,8 +263,8 @@ class _Work:
         for key in self._bad_fragments:
             self.store._collecting().delete(key)
 
-    def make_histories(self) -> None:
-        """Make each ref that is lost, then each snapshot and file map that a ref's history lacks."""
+    def make_histories(self, lost: Container[str] | None, snapshots: Iterable[SnapshotDigest]) -> None:
+        """Make each ref that is `lost`, and each snapshot and file map that a ref's history lacks."""
         refs, unreadable = self.store.sound_refs()
         states: dict[str, Ref | Removed | None] = {ref.name: ref for ref in refs}
         self._build(refs)
@@ -256,8 +274,10 @@ class _Work:
         for ref in refs:
             self._make_history(ref)
         for name, state in sorted(states.items()):
-            if state is None:
+            if state is None and (lost is None or name in lost):
                 self._make_ref(name)
+        for digest in snapshots:
+            self._make_snapshot(digest)
 
     def _build(self, refs: list[Ref]) -> None:
         """Tell the snapshot of every outline whose pages are there."""

@@ -1,38 +1,54 @@
 """Survey: from the refs of a store down to the last page, everything that is needed, and what of it cannot be read.
 
 Promise: no damage ends a survey; each is noted under the key of the object, with the refs that need it. Every page of a
-file map is read once however many snapshots share it. Not here: the packs themselves (`verify`), healing (`repair`).
+file map is read once however many snapshots share it. What refs do not need any more, since they moved meanwhile, is
+told from what is lost (`doubtful`). Not here: the packs themselves (`verify`), healing (`repair`).
 """
 
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from sapwood._core.filemap import FileMap, Frame
-from sapwood._core.upkeep import Needs, pages, paths
+from sapwood._core.upkeep import Needs, pages, paths, redirect_packs, redirect_rows
 from sapwood.digests import MapDigest, PackName, SnapshotDigest, parse_digest
-from sapwood.errors import CorruptError, FormatError, InvalidInputError, NotFoundError
+from sapwood.errors import CorruptError, FormatError, NotFoundError
 from sapwood.fetch import load_map, read_frames
 from sapwood.store.base import Listed
 from sapwood.store.history import of_ref
-from sapwood.store.keys import PACKS, map_key, pack_key, pack_name, ref_key, snapshot_key
+from sapwood.store.keys import (
+    PACKS,
+    SNAPSHOTS,
+    is_snapshot_key,
+    map_key,
+    moved_key,
+    moved_name,
+    pack_key,
+    pack_name,
+    ref_key,
+    snapshot_key,
+)
 from sapwood.store.ref import Ref
 from sapwood.store.snapshot import Snapshot
 from sapwood.store.store import Store
 from sapwood.store.waiting import each
 
-__all__ = ["SHOWN", "Damage", "Survey", "snapshots_listed"]
+__all__ = ["SHOWN", "Damage", "Place", "Survey", "snapshot_digest", "snapshots_listed"]
 
 SHOWN = 10
 """Paths that a damage names at most."""
 
 _DAMAGES = (CorruptError, NotFoundError, FormatError)
-_SNAPSHOT = re.compile(r"snapshots/([0-9a-f]{64})\.json\Z")
 # Pages at a time: some MB.
 _PAGES = 64
+# A redirect may lead to a pack that was moved again.
+_HOPS = 32
+
+
+Place = tuple[int, int, int, int, str, int]
+"""As the core tells places (`_core.upkeep`)."""
 
 
 @dataclass
@@ -67,10 +83,20 @@ class Survey:
         self.needs = Needs()
         self.packs: dict[PackName, Listed] = {}
         """Those that are there."""
+        self.moved: dict[PackName, bytes] = {}
+        """Redirects of packs, there or not."""
+        self.outlines: list[tuple[PackName, Place]] = []
+        """Where packs say that outlines lie."""
         self.maps: dict[MapDigest, _Mapped] = {}
         self.users: dict[str, set[str]] = {}
         """Refs that need a pack."""
-        self._seen: set[str] = set()
+        self.page_digests: set[str] = set()
+        self._states: dict[str, Ref] = {}
+
+    @property
+    def names(self) -> set[str]:
+        """Of refs that were read."""
+        return set(self._states)
 
     def look(self) -> None:
         """Read refs, histories, snapshots, file maps and pages.
@@ -79,9 +105,8 @@ class Survey:
             InvalidInputError: `cannot-list`, `read-only-store`: the place has no listings.
             UnavailableError, DeniedError: the place does not answer, or refuses to.
         """
-        listed = self.store._collecting().listed(PACKS)
-        self.packs = {name: found for found in listed if (name := pack_name(found.key))}
         refs, unreadable = self.store.sound_refs()
+        self._states = {ref.name: ref for ref in refs}
         self.refs = len(refs) + len(unreadable)
         for error in unreadable:
             self.note(ref_key(error.ref), str(error), [error.ref])
@@ -93,6 +118,53 @@ class Survey:
             for pack in mapped.snapshot.packs:
                 self.users.setdefault(pack, set()).update(mapped.refs)
             self._look_at_map(digest, mapped)
+        self.find()
+
+    def find(self) -> None:
+        """List packs, and take what is needed of those that were moved to where it lies now. May be done again."""
+        listed = self.store._collecting().listed(PACKS)
+        self.packs = {name: found for found in listed if (name := pack_name(found.key))}
+        each(self._read_redirect, [name for found in listed if (name := moved_name(found.key))])
+        for _ in range(_HOPS):
+            names = [PackName(name) for name in self.needs.packs()]
+            # Listings may be late, and packs are moved at any time.
+            each(self._ask, [name for name in names if name not in self.packs and name not in self.moved])
+            if not any(self._follow(name) for name in names if name in self.moved):
+                return
+
+    def _ask(self, name: PackName) -> None:
+        self._read_redirect(name)
+        if name not in self.moved:
+            with contextlib.suppress(*_DAMAGES):
+                size = len(self.store._objects.get(pack_key(name)))
+                self.packs[name] = Listed(pack_key(name), size, 0)
+
+    def _read_redirect(self, name: PackName) -> None:
+        key = moved_key(name)
+        try:
+            redirect = self.store._objects.get(key)
+            redirect_packs(redirect)
+        except NotFoundError:
+            return
+        except (CorruptError, FormatError) as error:
+            self.note(key, f"{self.store.url}: {key}: {error}", self.users.get(name, ()))
+            return
+        self.moved[name] = redirect
+
+    def _follow(self, name: PackName) -> bool:
+        redirect = self.moved[name]
+        for target in redirect_packs(redirect):
+            self.users.setdefault(target, set()).update(self.users.get(name, ()))
+        return self.needs.follow(name, redirect)
+
+    def doubtful(self) -> set[str]:
+        """Return the keys of damages to which only refs lead that have moved since they were read.
+
+        What such a ref named before may rightly have been collected.
+        """
+        refs = {ref.name: ref for ref in self.store.sound_refs()[0]} if self.damages else {}
+        moved = {name for name, state in self._states.items() if refs.get(name) != state}
+        return {key for key, damage in self.damages.items() if damage.refs and damage.refs <= moved}
 
     def note(self, key: str, found: str, refs: Iterable[str] = ()) -> Damage:
         """Note a damage; of one object the first counts."""
@@ -103,11 +175,12 @@ class Survey:
     def note_places(self, pack: str, found: str, lost: Iterable[tuple[int, int]]) -> Damage:
         """Note that a pack is not what it should be, and name the files that need what is lost: (offset, inner)."""
         damage = self.note(pack_key(PackName(pack)), found, self.users.get(pack, ()))
-        places = [(pack, offset, inner) for offset, inner in lost]
+        places = self._named(pack, lost)
+        packs = {place[0] for place in places}
         for mapped in self.maps.values() if places else ():
             if len(damage.paths) >= SHOWN:
                 break
-            if pack not in mapped.snapshot.packs:
+            if packs.isdisjoint(mapped.snapshot.packs):
                 continue
             with contextlib.suppress(*_DAMAGES):
                 file_map = load_map(self.store, mapped.snapshot, pages=False)
@@ -117,6 +190,21 @@ class Survey:
                 damage.paths += new[: SHOWN - len(damage.paths)]
                 damage.more = max(damage.more, count - len(damage.paths))
         return damage
+
+    def _named(self, pack: str, lost: Iterable[tuple[int, int]]) -> list[tuple[str, int, int]]:
+        """Return places (offset, inner) of a pack with the pack, and those that file maps know them by."""
+        found = [(pack, offset, inner) for offset, inner in lost]
+        if not found:
+            return []
+        before: dict[tuple[str, int], list[tuple[str, int]]] = {}
+        for name, redirect in self.moved.items():
+            for offset, _, to, now, _ in redirect_rows(redirect):
+                before.setdefault((to, now), []).append((name, offset))
+        new = found
+        for _ in range(_HOPS):
+            new = [(*older, inner) for name, at, inner in new for older in before.get((name, at), ())]
+            found = found + new
+        return found
 
     def bring(self, file_map: FileMap, wanted: Iterable[int]) -> dict[int, CorruptError | FormatError | NotFoundError]:
         """Bring pages of a map; return what is wrong with those that cannot be brought."""
@@ -128,16 +216,18 @@ class Survey:
             try:
                 try:
                     self._bring(file_map, page, frame)
-                except (CorruptError, FormatError):  # the way may be to blame
-                    self._bring(file_map, page, frame)
+                except (CorruptError, FormatError):  # the way may be to blame, or it was moved because of that
+                    moved = self.store.read_moved(PackName(frame.pack), frame.offset, frame.length)
+                    self._bring(file_map, page, frame, moved)
             except _DAMAGES as error:
                 found[page] = error
 
         each(bring, list(wanted))
         return found
 
-    def _bring(self, file_map: FileMap, page: int, frame: Frame) -> None:
-        [(_, stored)] = read_frames(self.store, [frame])
+    def _bring(self, file_map: FileMap, page: int, frame: Frame, stored: bytes | None = None) -> None:
+        if stored is None:
+            [(_, stored)] = read_frames(self.store, [frame])
         file_map.add_page(page, stored)
 
     def _history(self, ref: Ref) -> Iterator[Snapshot]:
@@ -166,8 +256,8 @@ class Survey:
             self.note(map_key(digest), str(error), mapped.refs)
             return
         told, frames = pages(file_map), file_map.pages()
-        new = [number for number, (page, _, _) in enumerate(told) if page not in self._seen]
-        self._seen.update(page for page, _, _ in told)
+        new = [number for number, (page, _, _) in enumerate(told) if page not in self.page_digests]
+        self.page_digests.update(page for page, _, _ in told)
         self.needs.add(file_map)
         for at in range(0, len(new), _PAGES):
             wanted = new[at : at + _PAGES]
@@ -187,10 +277,11 @@ class Survey:
 
 def snapshots_listed(store: Store) -> list[SnapshotDigest]:
     """Return all snapshots that are there, also those of no history."""
-    keys = store._collecting().list("snapshots")
-    found = []
-    for key in keys:
-        if name := _SNAPSHOT.match(key):
-            with contextlib.suppress(InvalidInputError):
-                found.append(parse_digest(SnapshotDigest, f"sha256:{name.group(1)}"))
-    return found
+    return list(filter(None, map(snapshot_digest, store._collecting().list(SNAPSHOTS))))
+
+
+def snapshot_digest(key: str) -> SnapshotDigest | None:
+    """Return the digest of the snapshot that a listed key is, or None if it is none."""
+    if not is_snapshot_key(key):
+        return None
+    return parse_digest(SnapshotDigest, f"sha256:{key.removeprefix(f'{SNAPSHOTS}/').removesuffix('.json')}")

@@ -69,6 +69,11 @@ impl FrameWriter {
         self.plain.resize(self.plain.len().next_multiple_of(BLOCK), 0);
     }
 
+    /// What was added so far, as it will be when it is decompressed.
+    pub fn plain(&self) -> &[u8] {
+        &self.plain
+    }
+
     /// Compress what was added; the writer is empty again.
     pub fn seal(&mut self) -> Frame {
         let bytes = self.compressor.compress(&self.plain).expect("the bound of zstd's output is allotted");

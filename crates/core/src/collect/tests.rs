@@ -212,17 +212,16 @@ fn an_outline_is_alive_with_the_map_of_its_run() {
     let stored = bytes_of(&old, &frames_of(&old, &[2]))[0];
     let mut marks = Marks::default();
     assert!(!marks.outline(&old.name, outline, stored).unwrap());
-    let mut writer = MapWriter::default();
+    let mut writer = MapWriter::new(1);
     writer.push(&Entry {
         path: Vec::new(),
         kind: Kind::Directory { digest: Some(Digest::of(b"")) },
         ..entry(&old, &[0])
     });
-    let (page, entries, bytes) = writer.finish();
-    let page = page.unwrap();
+    let page = writer.finish().unwrap();
     let frame = FrameAt { pack: Arc::new(old.name), offset: 0, length: 9, plain: 1 << 20 };
     let page = PageRef { first: page.first, digest: page.digest, entries: page.entries, frame, inner: 512 };
-    let summary = Summary { push: Some(PUSH.into()), tree: Digest::of(b""), entries, bytes };
+    let summary = Summary { push: Some(PUSH.into()), tree: Digest::of(b""), entries: 1, bytes: 0 };
     let map = FileMap::from_fence(&fence(&summary, &[page])).unwrap();
     assert_eq!(marks.map(&map), [0]);
     assert_eq!(marks.map(&map), [0; 0]);

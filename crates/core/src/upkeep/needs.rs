@@ -87,20 +87,23 @@ impl Needs {
         self.packs.get_mut(pack).map(Rows::settle).unwrap_or_default()
     }
 
-    /// Take the needs of a pack that was moved to where the redirect says; those it does not know stay.
-    pub fn follow(&mut self, pack: &PackName, redirect: &Redirect) {
-        let Some(mut rows) = self.packs.remove(pack) else { return };
+    /// Take the needs of a pack that was moved to where the redirect says, and say whether any went; those it does not
+    /// know stay.
+    pub fn follow(&mut self, pack: &PackName, redirect: &Redirect) -> bool {
+        let Some(mut rows) = self.packs.remove(pack) else { return false };
         rows.settle();
-        let mut left = Rows::default();
+        let (mut left, total) = (Rows::default(), rows.needs.len());
         for need in rows.needs {
             match redirect.find(need.offset, need.length) {
                 Some((to, offset, length)) if to != *pack => self.push(&to, Need { offset, length, ..need }),
                 _ => left.push(need),
             }
         }
+        let gone = total - left.needs.len();
         if !left.needs.is_empty() {
             self.packs.insert(*pack, left);
         }
+        gone > 0
     }
 
     /// Those needs of a pack that are not among `held`, which is sorted by place: its TOC's rows, or what was proved.

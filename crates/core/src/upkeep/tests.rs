@@ -2,7 +2,7 @@ use std::collections::HashSet;
 
 use super::*;
 use crate::archive::frame::{self, FrameWriter};
-use crate::archive::{Holds, PackWriter, Toc, prove};
+use crate::archive::{Holds, PackWriter, Redirect, Toc, prove};
 use crate::chunk::MAX_CHUNK;
 use crate::digest::Digest;
 use crate::error::Error;
@@ -28,7 +28,7 @@ fn a_frame_made_again_has_each_chunk_at_its_old_place_and_zeros_where_one_is_los
         let mut again = Rebuild::new("0123456789abcdef");
         let first = pack.chunks[0];
         again.make(first.offset, first.length, first.plain, &have, Holds::Content).unwrap();
-        let made = again.finish();
+        let made = again.finish(None);
         let proved = prove(&made.pack.name, &made.pack.bytes, &[], &Job::default()).unwrap();
         assert_eq!(proved.faults, Vec::<String>::new());
         let (to, offset, length) = made.redirect.find(first.offset, first.length).unwrap();
@@ -88,9 +88,40 @@ fn a_pack_made_again_says_what_it_holds() {
     let stored = &pack.bytes[..first.length as usize];
     let chunks = pack.chunks.iter().map(|lying| (lying.digest, lying.inner)).collect();
     again.copy(first.offset, stored, first.plain, chunks, Holds::Page);
-    let made = again.finish();
+    let made = again.finish(None);
     let toc = Toc::of(&made.pack.bytes).unwrap();
     assert_eq!(toc.push.as_deref(), Some("00000000000000ff"));
     assert!(toc.entries.iter().all(|entry| entry.holds == Holds::Page));
     assert_eq!(toc.entries.iter().map(|entry| entry.lying).collect::<Vec<_>>(), pack.chunks);
+}
+
+#[test]
+fn a_frame_whose_tar_headers_are_damaged_is_made_again_of_its_chunks() {
+    let pack = pack_of(&[b"one", b"two"]);
+    let first = pack.chunks[0];
+    let stored = &pack.bytes[..first.length as usize];
+    let whole = frame::open(stored, first.plain).unwrap();
+    let mut damaged = whole.clone();
+    damaged[100] ^= 1;
+    let damaged = zstd::bulk::compress(&damaged, 1).unwrap();
+    let mut again = Rebuild::new("00000000000000ff");
+    let chunks = pack.chunks.iter().map(|lying| (lying.digest, lying.inner)).collect();
+    again.copy(first.offset, &damaged, first.plain, chunks, Holds::Content);
+    let made = again.finish(None);
+    let (_, at, length) = made.redirect.find(first.offset, damaged.len() as u32).unwrap();
+    let frame = &made.pack.bytes[at as usize..(at + length) as usize];
+    assert_eq!(frame::open(frame, first.plain).unwrap(), whole);
+}
+
+#[test]
+fn what_was_moved_before_stays_where_it_is() {
+    let pack = pack_of(&[b"one"]);
+    let first = pack.chunks[0];
+    let mut again = Rebuild::new("00000000000000ff");
+    let chunks = pack.chunks.iter().map(|lying| (lying.digest, lying.inner)).collect();
+    again.copy(7, &pack.bytes[..first.length as usize], first.plain, chunks, Holds::Content);
+    let before = Redirect { packs: vec![[5; 32]], rows: vec![(0, 7, 0, 10, 20), (7, first.length, 0, 30, 40)] };
+    let made = again.finish(Some(before));
+    assert_eq!(made.redirect.find(0, 7), Some(([5; 32], 10, 20)));
+    assert_eq!(made.redirect.find(7, first.length), Some((made.pack.name, 0, first.length)));
 }

@@ -1,0 +1,224 @@
+"""What is damaged in a store is healed of what any other copy has; what nobody has is named; nothing sound is lost."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from sapwood import open_store
+from sapwood._core.upkeep import read_toc
+from sapwood.errors import InvalidInputError
+from sapwood.store.local import LocalObjects
+from sapwood.upkeep.repair import Repaired, repair
+from sapwood.upkeep.sources import open_source
+from sapwood.upkeep.verify import verify
+from tests.support.child import Killed, die, in_child
+from tests.support.cli import Sapwood
+from tests.support.damage import Damage, copy_of, flipped, harm
+from tests.support.trees import LARGE, differences, noise
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A store of two snapshots of a tree, a second store with the newer one, and the trees."""
+
+    store: Path
+    second: Path
+    old: Path
+    tree: Path
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Kept:
+    home = tmp_path_factory.mktemp("kept")
+    tree = home / "tree"
+    (tree / "folder").mkdir(parents=True)
+    for number in range(40):
+        (tree / "folder" / f"small-{number}").write_text(f"{number} " * 50)
+    (tree / "large").write_bytes(noise(LARGE + 300_000, 1))
+    store = open_store(str(home / "store"), create=True, cache_dir=home / "cache")
+    store.push(tree, "main", index=home / "index")
+    shutil.copytree(tree, home / "old")
+    (tree / "folder" / "small-3").write_text("edited")
+    store.push(tree, "main", index=home / "index")
+    second = open_store(str(home / "second"), create=True, cache_dir=home / "cache")
+    second.push(tree, "main", index=home / "index")
+    return Kept(Path(store.url), Path(second.url), home / "old", tree)
+
+
+def wiped(data: bytes) -> bytes:
+    """Keep nothing of a pack but what it says that it holds."""
+    toc, _ = read_toc(data, len(data))
+    assert toc
+    return bytes(toc.end) + data[toc.end :]
+
+
+def mend(place: Path, *sources: Path) -> Repaired:
+    return repair(open_store(str(place)), [open_source(str(source)) for source in sources])
+
+
+def assert_whole(kept: Kept, place: Path, tmp_path: Path) -> None:
+    store = open_store(str(place), cache_dir=tmp_path / "fresh")
+    assert verify(store, read_data=100).damages == ()
+    store.pull("main", tmp_path / "new")
+    assert differences(kept.tree, tmp_path / "new") == []
+    parent = store.snapshot("main").parent
+    assert parent is not None
+    store.pull(f"main@{parent}", tmp_path / "before")
+    assert [path for path in differences(kept.old, tmp_path / "before") if "small" in str(path)] == []
+
+
+DAMAGES: dict[str, Damage] = {
+    "flipped at its head": flipped(20, 1),
+    "flipped in the middle": lambda data: flipped(len(data) // 2, 4)(data),
+    "flipped in its TOC": lambda data: flipped(len(data) - 60, 4)(data),
+    "without its end": lambda data: data[:-40],
+    "half of it": lambda data: data[: len(data) // 2],
+    "emptied": lambda data: b"",
+    "gone": lambda data: None,
+}
+
+
+@pytest.mark.parametrize("what", DAMAGES)
+def test_a_damaged_pack_is_healed_of_a_directory_and_a_second_store(kept: Kept, tmp_path: Path, what: str) -> None:
+    for number, pack in enumerate(sorted((kept.store / "packs").iterdir())):
+        here = tmp_path / str(number)
+        here.mkdir()
+        place = copy_of(kept.store, here / "store")
+        harm(place / "packs" / pack.name, DAMAGES[what])
+        repaired = mend(place, kept.old, kept.tree, kept.second)
+        pages_are_lost = bool(repaired.left)
+        if pages_are_lost:
+            # Pages of file maps are in no directory, and in another store they name other packs.
+            assert what not in ("flipped in its TOC", "without its end")
+            continue
+        assert_whole(kept, place, here)
+        assert f"packs/{pack.name}" in dict(repaired.healed)
+        assert mend(place).healed == ()
+
+
+def test_contents_are_healed_of_a_directory_alone(kept: Kept, tmp_path: Path) -> None:
+    place = copy_of(kept.store, tmp_path / "store")
+    largest = max((place / "packs").iterdir(), key=lambda path: path.stat().st_size)
+    harm(largest, lambda data: flipped(len(data) // 3, 1)(flipped(len(data) // 2, 1)(data) or b""))
+    assert mend(place, kept.old).left == ()
+    assert_whole(kept, place, tmp_path)
+
+
+def test_a_chunk_that_another_pack_has_needs_no_other_copy(kept: Kept, tmp_path: Path) -> None:
+    place = copy_of(kept.store, tmp_path / "store")
+    # A machine that knew nothing of the store has sent all of it again.
+    for fragment in (place / "index").iterdir():
+        fragment.unlink()
+    before = set((place / "packs").iterdir())
+    open_store(str(place), cache_dir=tmp_path / "other").push(kept.tree, "again", index=tmp_path / "index")
+    largest = max(before, key=lambda path: path.stat().st_size)
+    harm(largest, lambda data: flipped(len(data) // 2, 1)(data))
+    assert verify(open_store(str(place)), read_data=100).damages
+    assert mend(place).left == ()
+    assert_whole(kept, place, tmp_path)
+
+
+def test_what_nobody_has_is_named_with_its_paths_and_the_rest_is_healed(kept: Kept, tmp_path: Path) -> None:
+    place = copy_of(kept.store, tmp_path / "store")
+    largest = max((place / "packs").iterdir(), key=lambda path: path.stat().st_size)
+    harm(largest, wiped)
+    some = tmp_path / "some"
+    some.mkdir()
+    shutil.copy(kept.old / "folder" / "small-7", some)
+    left = mend(place, some).left
+    assert left
+    named = {path for damage in left for path in damage.paths}
+    assert b"folder/small-7" not in named
+    assert {ref for damage in left for ref in damage.refs} == {"main"}
+    again = mend(place, some)
+    assert (again.healed, again.left) == ((), left)
+    # Another copy that turns up later heals the rest.
+    assert mend(place, kept.old).left == ()
+    assert_whole(kept, place, tmp_path)
+
+
+@pytest.mark.parametrize("folder", ["maps", "snapshots", "refs", "index"])
+@pytest.mark.parametrize("what", ["flipped at its head", "emptied", "gone"])
+def test_maps_snapshots_refs_and_fragments_are_healed_of_the_packs(
+    kept: Kept, tmp_path: Path, folder: str, what: str
+) -> None:
+    place = copy_of(kept.store, tmp_path / "store")
+    for path in sorted((place / folder).iterdir()):
+        harm(path, DAMAGES[what])
+    repaired = mend(place)
+    assert repaired.left == ()
+    if folder == "refs" and what == "gone":
+        # Nobody names what was lost; recover does that.
+        return
+    assert_whole(kept, place, tmp_path)
+
+
+def test_a_place_that_is_neither_store_nor_directory_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInputError) as refused:
+        open_source(str(tmp_path / "nothing"))
+    assert refused.value.kind == "not-a-store"
+
+
+def test_the_command_says_what_it_healed_and_ends_with_5_if_something_is_left(kept: Kept, tmp_path: Path) -> None:
+    run = Sapwood(tmp_path)
+    place = copy_of(kept.store, tmp_path / "copy")
+    largest = max((place / "packs").iterdir(), key=lambda path: path.stat().st_size)
+    harm(largest, wiped)
+    said = run("repair", place)
+    assert said.code == 5
+    assert f"packs/{largest.name}" in said.out
+    healed = run("repair", place, "--from", kept.old)
+    assert healed.code == 0
+    assert f"packs/{largest.name}: moved to packs/" in healed.out
+    assert run("repair", place).out == ""
+
+
+def count_requests(monkeypatch: pytest.MonkeyPatch, at: Callable[[int], None]) -> None:
+    """Call `at` before and after each request that changes a local store: twice the number, and that plus one."""
+    count = 0
+
+    def counted(write: Callable[..., object]) -> Callable[..., object]:
+        def wrapped(self: LocalObjects, key: str, *rest: object) -> object:
+            nonlocal count
+            number, count = count, count + 1
+            at(2 * number)
+            written = write(self, key, *rest)
+            at(2 * number + 1)
+            return written
+
+        return wrapped
+
+    for verb in ("put", "swap", "delete"):
+        monkeypatch.setattr(LocalObjects, verb, counted(getattr(LocalObjects, verb)))
+
+
+def test_killed_before_and_after_each_request_it_goes_on_when_it_is_run_again(kept: Kept, tmp_path: Path) -> None:
+    whole = copy_of(kept.store, tmp_path / "damaged")
+    packs = sorted((whole / "packs").iterdir(), key=lambda path: path.stat().st_size)
+    harm(packs[-1], flipped(20, 1))
+    harm(next((whole / "maps").iterdir()), flipped(20, 1))
+    harm(next((whole / "index").iterdir()), flipped(20, 1))
+    for number in range(200):
+        here = tmp_path / str(number)
+        here.mkdir()
+        place = copy_of(whole, here / "store")
+
+        def run(place: Path = place, number: int = number) -> None:
+            with pytest.MonkeyPatch.context() as patch:
+                count_requests(patch, lambda count: die() if count == number else None)
+                mend(place, kept.old)
+
+        try:
+            in_child(run)
+        except Killed:
+            assert mend(place, kept.old).left == ()
+            assert_whole(kept, place, here)
+        else:
+            break
+        shutil.rmtree(here)
+    assert 10 < number < 199
