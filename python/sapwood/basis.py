@@ -47,6 +47,10 @@ class Basis:
             return [], {}
         return store.fragments(max(_BUDGET, lacking // _SHARE)), store.owed()
 
+    def looked_up(self, store: Store) -> Basis:
+        """Return the same with all that may be re-used besides the holdings; errors as `find_basis`."""
+        return _looked_up(store, self.previous, self.holdings, self.memory)
+
 
 def find_basis(store: Store, before: Ref | Removed | None, hash_first: Callable[[], object]) -> Basis:
     """Return what a push on top of the state `before` begins with.

@@ -21,7 +21,7 @@ from sapwood.store.keys import map_key, pack_key
 from sapwood.store.snapshot import Snapshot
 from sapwood.store.store import Store
 
-__all__ = ["Fetched", "Taker", "bring_pages", "fetch_all", "in_pack", "load_map", "located", "read_frames"]
+__all__ = ["Fetched", "Pages", "Taker", "bring_pages", "fetch_all", "in_pack", "load_map", "located", "read_frames"]
 
 # One request at 100 Mbit/s and 20 ms brings a round trip's worth in 250 KB; four keep such a link full.
 _FETCHERS = 4
@@ -166,16 +166,15 @@ def load_map(store: Store, snapshot: Snapshot, *, pages: bool) -> FileMap:
 def bring_pages(store: Store, file_map: FileMap, wanted: Iterable[int]) -> None:
     """Fetch pages of a file map; errors as `load_map`."""
     frames = file_map.pages()
-    numbers = {frames[page]: page for page in wanted}
-    pages = _Pages(file_map, numbers)
+    pages = Pages(file_map.add_page, {frames[page]: page for page in wanted})
     fetch_all(store, pages, lambda _: None)
 
 
-class _Pages:
-    """Pages of a file map as a taker."""
+class Pages:
+    """Pages of a file map as a taker: by their frames, each is given to `add` by its number, with its stored bytes."""
 
-    def __init__(self, file_map: FileMap, numbers: dict[Frame, int]) -> None:
-        self._map = file_map
+    def __init__(self, add: Callable[[int, bytes], None], numbers: dict[Frame, int]) -> None:
+        self._add = add
         self._numbers = numbers
         self._left = sorted(numbers, reverse=True)
         self._lock = threading.Lock()
@@ -189,4 +188,4 @@ class _Pages:
         return batch
 
     def deliver(self, frame: Frame, stored: bytes) -> None:
-        self._map.add_page(self._numbers[frame], stored)
+        self._add(self._numbers[frame], stored)

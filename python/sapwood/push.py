@@ -20,7 +20,7 @@ from sapwood.digests import ContentDigest, MapDigest, PackName, SnapshotDigest, 
 from sapwood.errors import DeniedError, InvalidInputError, NotFoundError
 from sapwood.fetch import located
 from sapwood.progress import OnProgress, counter
-from sapwood.store.lease import clock_s
+from sapwood.store.lease import Term, clock_s
 from sapwood.store.record import encode
 from sapwood.store.ref import Ref, Removed, check_ref_name
 from sapwood.store.snapshot import Snapshot, user
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from sapwood.store.store import Store
     from sapwood.tree.options import Options
 
-__all__ = ["Pushed", "push", "require_directory"]
+__all__ = ["Pushed", "commit", "outline_words", "push", "require_directory"]
 
 # What a push adds is not worth a request of its own while it is less than this, and what is owed less than that, which
 # is about 1,000 chunks. The holdings name it for the next push; docs/decisions/0012-owed-fragments.md.
@@ -99,7 +99,7 @@ def push(
             with located(store.url):
                 run.begin(
                     push=nonce,
-                    words=_outline(nonce, ref, before, words),
+                    words=outline_words(nonce, ref, before, words),
                     content=basis.previous.content if basis.previous else None,
                     holdings=basis.holdings,
                     memory=basis.memory,
@@ -115,23 +115,7 @@ def push(
             made = run.result()
         finally:
             run.close()
-        # The order of these is the promise: a name is written after what it names (tests/faults/test_killed_push.py).
-        stored = made["pack_bytes_sent"]
-        stored += _put_fragment(store, made["fragment"], stored, basis)
-        moved, snapshot = before, basis.previous
-        if not made["unchanged"]:
-            store.put_map(MapDigest(made["map"]), made["map_bytes"])
-            snapshot = _snapshot_of(made, words)
-            store.write_snapshot(snapshot)
-            stored += len(made["map_bytes"]) + len(snapshot.encode())
-            term.require(map(PackName, made["reused"]))
-            moved = store.move_ref(ref, snapshot.digest, before)
-    store.clear_pending([*basis.pending, *uploads.sent])
-    assert isinstance(moved, Ref)  # a ref that names nothing has no content to be unchanged
-    assert snapshot is not None
-    holdings = made["holdings"] or basis.holdings
-    if holdings and (made["memory"] or moved is not before or not basis.warm):
-        store.saw(moved, snapshot, holdings, made["memory"])
+        snapshot, stored = commit(store, ref, before, basis, made, words, term, uploads)
     return Pushed(
         tree=TreeDigest(made["tree"]),
         snapshot=snapshot.digest,
@@ -150,6 +134,40 @@ def push(
         seconds=time.monotonic() - started,
         unchanged=made["unchanged"],
     )
+
+
+def commit(
+    store: Store,
+    ref: str,
+    before: Ref | Removed | None,
+    basis: Basis,
+    made: dict[str, Any],
+    words: dict[str, Any],
+    term: Term,
+    uploads: Uploads,
+) -> tuple[Snapshot, int]:
+    """Put what names the packs of a run, which have been stored, and move the ref.
+
+    Return what the ref names now, and how many bytes the run stored in all.
+    """
+    # The order of these is the promise: a name is written after what it names (tests/faults/test_killed_push.py).
+    stored = int(made["pack_bytes_sent"])
+    stored += _put_fragment(store, made["fragment"], stored, basis)
+    moved, snapshot = before, basis.previous
+    if not made["unchanged"]:
+        store.put_map(MapDigest(made["map"]), made["map_bytes"])
+        snapshot = _snapshot_of(made, words)
+        store.write_snapshot(snapshot)
+        stored += len(made["map_bytes"]) + len(snapshot.encode())
+        term.require(map(PackName, made["reused"]))
+        moved = store.move_ref(ref, snapshot.digest, before)
+    store.clear_pending([*basis.pending, *uploads.sent])
+    assert isinstance(moved, Ref)  # a ref that names nothing has no content to be unchanged
+    assert snapshot is not None
+    holdings = made["holdings"] or basis.holdings
+    if holdings and (made["memory"] or moved is not before or not basis.warm):
+        store.saw(moved, snapshot, holdings, made["memory"])
+    return snapshot, stored
 
 
 def _put_fragment(store: Store, fragment: bytes | None, pack_bytes: int, basis: Basis) -> int:
@@ -205,7 +223,7 @@ def _words(root: str | os.PathLike[str], before: Ref | Removed | None) -> dict[s
     }
 
 
-def _outline(nonce: str, ref: str, before: Ref | Removed | None, words: dict[str, Any]) -> bytes:
+def outline_words(nonce: str, ref: str, before: Ref | Removed | None, words: dict[str, Any]) -> bytes:
     """Return the outline's beginning: docs/format.md, "Archives and packs"."""
     return encode({"push": nonce, "ref": ref, "counter": before.counter + 1 if before else 1, **words})
 

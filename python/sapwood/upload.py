@@ -94,13 +94,14 @@ class Uploads:
             self._given.put(None)
 
     def _work(self) -> None:
-        while (given := self._given.get()) is not None and not self._stopped.is_set():
-            try:
-                self._put(*given)
-            except BaseException as error:  # noqa: BLE001 - raised again by whoever waits
-                self._error = self._error or error
-                self._stopped.set()
-                return
+        while (given := self._given.get()) is not None:
+            # What is not wanted any more is let go of: the core may be waiting for its memory.
+            if not self._stopped.is_set():
+                try:
+                    self._put(*given)
+                except BaseException as error:  # noqa: BLE001 - raised again by whoever waits
+                    self._error = self._error or error
+                    self._stopped.set()
             # The core fills its memory again as soon as nobody holds it.
             del given
 

@@ -29,6 +29,7 @@ ARGUMENTS = {
     "index show": ["tree/a"],
     "push": ["tree", "another"],
     "pull": ["main", "copy"],
+    "cp": ["main", "another-store"],
     "init": ["another-store"],
     "ls": ["main"],
     "diff": ["tree", "main"],

@@ -1,6 +1,7 @@
 //! The extension module `sapwood._core`: a file a room, each a submodule. No logic: arguments in, values out.
 
 mod collect;
+mod copy;
 mod digest;
 mod directory;
 mod enter;
@@ -20,6 +21,7 @@ use pyo3::prelude::*;
 #[pymodule]
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     collect::register(module)?;
+    copy::register(module)?;
     digest::register(module)?;
     directory::register(module)?;
     filemap::register(module)?;
@@ -32,9 +34,20 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     watch::register(module)?;
     // `import sapwood._core.tree` must find what `from sapwood._core import tree` does.
     let modules = module.py().import("sys")?.getattr("modules")?;
-    for name in
-        ["collect", "digest", "directory", "filemap", "index", "mount", "pull", "push", "tree", "upkeep", "watch"]
-    {
+    for name in [
+        "collect",
+        "copy",
+        "digest",
+        "directory",
+        "filemap",
+        "index",
+        "mount",
+        "pull",
+        "push",
+        "tree",
+        "upkeep",
+        "watch",
+    ] {
         modules.set_item(format!("sapwood._core.{name}"), module.getattr(name)?)?;
     }
     Ok(())

@@ -28,7 +28,7 @@ const WAITING: usize = 1;
 type Outcome = Result<Pushed>;
 
 /// Name, bytes, fragment.
-type Pack<'py> = (String, Bound<'py, PyMemoryView>, Bound<'py, PyBytes>);
+pub type Pack<'py> = (String, Bound<'py, PyMemoryView>, Bound<'py, PyBytes>);
 
 /// The bytes of a sealed pack, as the owner of views; the core fills its memory again when nobody has one any more.
 #[pyclass(frozen, module = "sapwood._core.push")]
@@ -68,6 +68,18 @@ fn pack_names(names: &[String]) -> Result<Vec<PackName>> {
         parse_hex(name).ok_or_else(|| Error::Invalid { what: name.clone(), why: "not a pack's name".into() })
     };
     names.iter().map(parse).collect()
+}
+
+/// Names of the packs that are there, and of those of them that are sound.
+pub fn usable_packs((there, sound): (Vec<String>, Vec<String>)) -> Result<Usable> {
+    let (there, sound) = (pack_names(&there)?, pack_names(&sound)?);
+    Ok(Usable { there: there.into_iter().collect(), sound: sound.into_iter().collect() })
+}
+
+pub fn describe_sealed<'py>(py: Python<'py>, sealed: Sealed) -> PyResult<Pack<'py>> {
+    let Sealed { name, bytes, fragment } = sealed;
+    let view = PyMemoryView::from(Bound::new(py, SealedBytes(bytes))?.as_any())?;
+    Ok((hex(&name), view, PyBytes::new(py, &fragment)))
 }
 
 #[pymethods]
@@ -115,10 +127,7 @@ impl Push {
         usable: Option<(Vec<String>, Vec<String>)>,
     ) -> PyResult<()> {
         let parsed = py.detach(|| {
-            let usable = usable.map(|(there, sound)| {
-                let (there, sound) = (pack_names(&there)?, pack_names(&sound)?);
-                Ok(Usable { there: there.into_iter().collect(), sound: sound.into_iter().collect() })
-            });
+            let usable = usable.map(usable_packs);
             let all = fragments.iter().chain(&pending).map(|bytes| bytes.to_vec()).collect();
             let known = Known::new(holdings.map(|bytes| bytes.to_vec()), all, usable.transpose()?.as_ref())?;
             let pending: Result<Vec<_>> = pending.iter().map(|bytes| Fragment::parse(bytes.to_vec())).collect();
@@ -152,11 +161,7 @@ impl Push {
             Err(RecvTimeoutError::Disconnected) => Some(None),
             Err(RecvTimeoutError::Timeout) => None,
         })?;
-        let part = |Sealed { name, bytes, fragment }| {
-            let view = PyMemoryView::from(Bound::new(py, SealedBytes(bytes))?.as_any())?;
-            Ok((hex(&name), view, PyBytes::new(py, &fragment)))
-        };
-        sealed.map(part).transpose()
+        sealed.map(|sealed| describe_sealed(py, sealed)).transpose()
     }
 
     /// What remains to be written once all packs are stored.

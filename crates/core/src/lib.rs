@@ -21,6 +21,8 @@ pub mod filemap;
 pub mod pull;
 pub mod push;
 
+pub mod copy;
+
 pub mod collect;
 
 pub mod upkeep;

@@ -1,6 +1,7 @@
 """The compiled core; a submodule a room. Import it only through the faces (tree, filemap, mount, push, pull)."""
 
 from . import collect as collect
+from . import copy as copy
 from . import digest as digest
 from . import directory as directory
 from . import filemap as filemap
@@ -12,4 +13,17 @@ from . import tree as tree
 from . import upkeep as upkeep
 from . import watch as watch
 
-__all__ = ["collect", "digest", "directory", "filemap", "index", "mount", "pull", "push", "tree", "upkeep", "watch"]
+__all__ = [
+    "collect",
+    "copy",
+    "digest",
+    "directory",
+    "filemap",
+    "index",
+    "mount",
+    "pull",
+    "push",
+    "tree",
+    "upkeep",
+    "watch",
+]

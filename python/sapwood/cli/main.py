@@ -24,6 +24,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     "Trees on their way": {
         "push": ("push", "store a directory and let a ref name it"),
         "pull": ("push", "fetch a whole tree into a directory"),
+        "cp": ("copy", "copy trees from store to store"),
     },
     "Trees in a store": {
         "init": ("init", "make an empty place a store"),

@@ -156,6 +156,27 @@ pub fn chunks(plain: &[u8]) -> impl Iterator<Item = ([u8; 32], Range<usize>)> + 
     })
 }
 
+/// Whether a frame is what a `FrameWriter` makes of these chunks (sorted by place, proved by the caller), and nothing else: one
+/// zstd frame that states its size, and in it the chunks with their headers and padding.
+pub fn is_spelt(compressed: &[u8], plain: &[u8], chunks: &[(Digest, u32)]) -> bool {
+    let mut at = 0;
+    let follows = |(digest, inner): &(Digest, u32)| {
+        let start = at + HEADER;
+        let end = start + digest.size as usize;
+        let next = end.next_multiple_of(BLOCK);
+        let spelt = *inner as usize == start
+            && plain.get(at..start).is_some_and(|found| found == header(digest))
+            && plain.get(end..next).is_some_and(|padding| padding.iter().all(|&byte| byte == 0));
+        at = next;
+        spelt
+    };
+    chunks.iter().all(follows)
+        && at == plain.len()
+        && plain.len() <= MAX_FRAME
+        && zstd_safe::find_frame_compressed_size(compressed) == Ok(compressed.len())
+        && zstd_safe::get_frame_content_size(compressed).ok().flatten() == Some(plain.len() as u64)
+}
+
 /// The chunk at `inner`, proved by its digest.
 ///
 /// # Errors

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use crate::archive::{Lying, MAX_PAGE_FRAME};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
+use crate::filemap::ChunkAt;
 
 const MAGIC: &[u8; 8] = b"SAPWFRG\n";
 const ORDER: u32 = 0x0102_0304;
@@ -190,6 +191,13 @@ impl FragmentWriter {
     pub fn chunks(&mut self, pack: &PackName, chunks: impl IntoIterator<Item = Lying>) {
         let number = self.number(pack);
         self.chunks.extend(chunks.into_iter().map(|lying| (number, lying)));
+    }
+
+    /// A chunk, or a page, where a file map says that it lies.
+    pub fn chunk(&mut self, chunk: &ChunkAt) {
+        let ChunkAt { digest, frame, inner } = chunk;
+        let (offset, length, plain) = (frame.offset, frame.length, frame.plain);
+        self.chunks(&frame.pack, [Lying { digest: *digest, offset, length, plain, inner: *inner }]);
     }
 
     fn number(&mut self, pack: &PackName) -> u32 {

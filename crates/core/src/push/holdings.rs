@@ -7,7 +7,6 @@ use std::collections::BTreeSet;
 use super::entries::Places;
 use super::fragment::{FragmentWriter, PackName};
 use super::read::NONE;
-use crate::archive::Lying;
 use crate::chunk::MAX_CHUNK;
 use crate::digest::Digest;
 use crate::error::Result;
@@ -15,14 +14,8 @@ use crate::filemap::{ChunkAt, FileMap, Found, Kind, PageRef};
 use crate::index::State;
 use crate::scan;
 
-fn put(out: &mut FragmentWriter, chunk: &ChunkAt) {
-    let ChunkAt { digest, frame, inner } = chunk;
-    let (offset, length, plain) = (frame.offset, frame.length, frame.plain);
-    out.chunks(&frame.pack, [Lying { digest: *digest, offset, length, plain, inner: *inner }]);
-}
-
 fn put_page(out: &mut FragmentWriter, page: &PageRef) {
-    put(out, &ChunkAt { digest: page.digest, frame: page.frame.clone(), inner: page.inner });
+    out.chunk(&ChunkAt { digest: page.digest, frame: page.frame.clone(), inner: page.inner });
 }
 
 /// What a push holds at its end.
@@ -52,7 +45,7 @@ pub fn holdings(state: &State, places: &Places<'_>, pages: &[PageRef], looked_up
                 if known.has(digest) {
                     reused.insert(*chunk.frame.pack);
                 }
-                put(writer, &chunk);
+                writer.chunk(&chunk);
             }
         }
         Ok(())
@@ -103,7 +96,7 @@ pub fn holdings_of(map: &FileMap) -> Found<Vec<u8>> {
         put_page(&mut writer, page);
         for entry in map.rows(number)? {
             let Kind::Regular(content) = &entry.kind else { continue };
-            content.chunks.iter().for_each(|chunk| put(&mut writer, chunk));
+            content.chunks.iter().for_each(|chunk| writer.chunk(chunk));
             if content.digest.size >= MAX_CHUNK as u64 {
                 writer.blob(content.digest, content.chunks.iter().map(|chunk| chunk.digest).collect());
             }

@@ -21,7 +21,8 @@ mod send;
 pub use fragment::{Fragment, FragmentWriter, PackName};
 pub use holdings::holdings_of;
 pub use known::{Known, Usable};
-pub use memory::PackBytes;
+pub use memory::{Memory, PackBytes};
+pub use outline::outline;
 pub use run::{Looked, Map, Pushed, Request, look};
 pub use send::Sealed;
 

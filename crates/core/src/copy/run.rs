@@ -1,0 +1,364 @@
+//! One copy, from the pages of a file map to those of the other.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use super::packing::{Packing, Sent};
+use crate::archive::frame::{self, Frame, FrameWriter};
+use crate::archive::{Holds, MAX_PAGE_FRAME, deflate};
+use crate::digest::Digest;
+use crate::error::{Error, Result};
+use crate::filemap::{
+    self, ChunkAt, Content, Entry, FileMap, FrameAt, Kind, MapWriter, PageRef, PageText, content_of, fence,
+};
+use crate::job::Job;
+use crate::push::{Fragment, FragmentWriter, Known, PackName, Sealed, outline};
+
+/// zstd level of pages and fence indexes, as of a push.
+const MAP_LEVEL: i32 = 3;
+
+/// What is wanted of a frame: chunks by their place in it.
+type Chunks = Vec<(Digest, u32)>;
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().expect("a thread that panicked ends the copy")
+}
+
+/// The text of a page, from the stored bytes of its frame, as its entries.
+fn read_page(map: &FileMap, page: usize, stored: &[u8]) -> Result<Vec<Entry>> {
+    let at = map.pages().get(page).ok_or_else(|| Error::damaged("file map", format!("it has no page {page}")))?;
+    let plain = frame::open(stored, at.frame.plain)?;
+    map.read_page(page, frame::chunk(&plain, at.inner, &at.digest)?)
+}
+
+fn content(entry: &Entry) -> Option<&Content> {
+    match &entry.kind {
+        Kind::Regular(content) => Some(content),
+        _ => None,
+    }
+}
+
+/// A copy that has yet to see all of the tree: every page is given to `look` once, from any thread.
+pub struct Looking {
+    map: Arc<FileMap>,
+    seen: Mutex<Seen>,
+}
+
+#[derive(Default)]
+struct Seen {
+    digests: HashSet<[u8; 32]>,
+    frames: HashMap<FrameAt, Chunks>,
+}
+
+impl Looking {
+    /// Of `map` no page need have been brought.
+    pub fn new(map: Arc<FileMap>) -> Looking {
+        Looking { map, seen: Mutex::default() }
+    }
+
+    /// Take a page: the stored bytes of its frame.
+    ///
+    /// # Errors
+    /// `Damaged`, `Mismatch`, `NewerFormat`.
+    pub fn look(&self, page: usize, stored: &[u8]) -> Result<()> {
+        let entries = read_page(&self.map, page, stored)?;
+        let mut seen = lock(&self.seen);
+        let Seen { digests, frames } = &mut *seen;
+        for chunk in entries.iter().filter_map(content).flat_map(|content| &content.chunks) {
+            if digests.insert(chunk.digest.sha256) {
+                frames.entry(chunk.frame.clone()).or_default().push((chunk.digest, chunk.inner));
+            }
+        }
+        Ok(())
+    }
+
+    /// Bytes of the tree's chunks that `known` does not name.
+    pub fn lacking(&self, known: &Known) -> u64 {
+        let seen = lock(&self.seen);
+        seen.frames.values().flatten().filter(|(digest, _)| !known.has(digest)).map(|(digest, _)| digest.size).sum()
+    }
+
+    /// Go on, into a store that has what `known` names; `push` is the run, and `pending` what an earlier one put there.
+    pub fn begin(self, push: &str, known: Known, pending: &[Fragment], job: Arc<Job>) -> Copy {
+        let Looking { map, seen } = self;
+        let mut left = BTreeMap::new();
+        for (frame, mut chunks) in seen.into_inner().expect("a thread that panicked ends the copy").frames {
+            chunks.retain(|(digest, _)| !known.has(digest));
+            chunks.sort_unstable_by_key(|(_, inner)| *inner);
+            if !chunks.is_empty() {
+                left.insert(frame, chunks);
+            }
+        }
+        let packing = Packing::new(push, job.clone(), pending);
+        let wanted = Mutex::new(Wanted { left, taken: HashMap::new() });
+        let placing = Mutex::new(Placing::new(map.summary.entries));
+        Copy { push: push.to_owned(), map, known, job, wanted, packing, placing }
+    }
+}
+
+/// A copy under way: all frames that `take` names are given to `deliver`, then, after `settle`, all pages to `place`, from any
+/// threads; then comes `finish`. What they give out is to be put.
+pub struct Copy {
+    push: String,
+    map: Arc<FileMap>,
+    known: Known,
+    job: Arc<Job>,
+    wanted: Mutex<Wanted>,
+    packing: Packing,
+    placing: Mutex<Placing>,
+}
+
+struct Wanted {
+    left: BTreeMap<FrameAt, Chunks>,
+    taken: HashMap<FrameAt, Chunks>,
+}
+
+/// The new file map as it grows.
+struct Placing {
+    next: usize,
+    /// Pages that came before those in front of them.
+    ahead: BTreeMap<usize, Vec<Entry>>,
+    writer: MapWriter,
+    frames: FrameWriter,
+    /// Their texts are gone.
+    pages: Vec<PageText>,
+    all_known: bool,
+    needed: BTreeSet<PackName>,
+    reused: BTreeSet<PackName>,
+    held: FragmentWriter,
+    is_held: HashSet<[u8; 32]>,
+    /// Of all blobs.
+    bytes: u64,
+}
+
+impl Placing {
+    /// For a tree of `entries` entries.
+    fn new(entries: u64) -> Placing {
+        Placing {
+            next: 0,
+            ahead: BTreeMap::new(),
+            writer: MapWriter::new(entries),
+            frames: FrameWriter::new(MAP_LEVEL),
+            pages: Vec::new(),
+            all_known: true,
+            needed: BTreeSet::new(),
+            reused: BTreeSet::new(),
+            held: FragmentWriter::default(),
+            is_held: HashSet::new(),
+            bytes: 0,
+        }
+    }
+}
+
+/// What remains to be written when `packs` and all packs before have been put.
+pub struct Copied {
+    pub tree: Digest,
+    pub packs: Vec<Sealed>,
+    /// `None` when the snapshot before says it all.
+    pub map: Option<CopiedMap>,
+    pub entries: u64,
+    pub bytes: u64,
+    /// Names what the store has now and did not before; `None` when nothing was added.
+    pub fragment: Option<Vec<u8>>,
+    pub holdings: Vec<u8>,
+    /// Packs that are re-used though the holdings before did not say so.
+    pub reused: BTreeSet<PackName>,
+    pub sent: Sent,
+}
+
+/// The new fence index.
+pub struct CopiedMap {
+    /// Of its text.
+    pub digest: Digest,
+    /// As stored.
+    pub stored: Vec<u8>,
+    /// Of its text without the first line.
+    pub content: Digest,
+    /// All packs that tree, pages and outline lie in, sorted.
+    pub packs: Vec<PackName>,
+}
+
+impl Copy {
+    /// The next frames, in the order of packs and offsets, about `bytes` of them; none when all were taken.
+    pub fn take(&self, bytes: u64) -> Vec<FrameAt> {
+        let mut wanted = lock(&self.wanted);
+        let (mut out, mut left) = (Vec::new(), bytes);
+        while let Some(next) = wanted.left.first_entry()
+            && (out.is_empty() || u64::from(next.key().length) <= left)
+        {
+            left = left.saturating_sub(next.key().length.into());
+            let (frame, chunks) = next.remove_entry();
+            out.push(frame.clone());
+            wanted.taken.insert(frame, chunks);
+        }
+        out
+    }
+
+    /// Stored bytes of all frames that are still to be taken.
+    pub fn bytes_left(&self) -> u64 {
+        lock(&self.wanted).left.keys().map(|frame| u64::from(frame.length)).sum()
+    }
+
+    /// Prove and pack what a frame holds. Waits while too many packs are still being put.
+    ///
+    /// # Errors
+    /// `Damaged`, `Mismatch`; then nothing of it was packed. `Stopped`.
+    pub fn deliver(&self, at: &FrameAt, stored: &[u8]) -> Result<Vec<Sealed>> {
+        let not_wanted = || Error::Missing { what: "a frame of the copy".to_owned() };
+        let chunks = lock(&self.wanted).taken.get(at).cloned().ok_or_else(not_wanted)?;
+        let plain = frame::open(stored, at.plain)?;
+        let proved: Vec<&[u8]> =
+            chunks.iter().map(|(digest, inner)| frame::chunk(&plain, *inner, digest)).collect::<Result<_>>()?;
+        let sealed = if frame::is_spelt(stored, &plain, &chunks) {
+            let frame = Frame { bytes: stored.to_vec(), plain: at.plain, chunks: chunks.clone() };
+            self.packing.add(frame, Holds::Content)?
+        } else {
+            let parts = chunks.iter().map(|(digest, _)| *digest).zip(proved);
+            self.packing.add_chunks(parts)?
+        };
+        lock(&self.wanted).taken.remove(at);
+        Ok(sealed)
+    }
+
+    /// Seal what was packed so far, so that every chunk has its place.
+    ///
+    /// # Errors
+    /// `Stopped`.
+    pub fn settle(&self) -> Result<Vec<Sealed>> {
+        self.packing.flush()
+    }
+
+    /// Take a page again, and pack it, and those behind it that have been given already, with the new places.
+    ///
+    /// # Errors
+    /// `Damaged`, `Mismatch`, `NewerFormat` of the page; `Missing` a chunk that was not delivered; `Invalid`; `Stopped`.
+    pub fn place(&self, page: usize, stored: &[u8]) -> Result<Vec<Sealed>> {
+        let entries = read_page(&self.map, page, stored)?;
+        let mut placing = lock(&self.placing);
+        placing.ahead.insert(page, entries);
+        let mut sealed = Vec::new();
+        loop {
+            let next = placing.next;
+            let Some(entries) = placing.ahead.remove(&next) else { return Ok(sealed) };
+            for entry in entries {
+                let entry = self.placed(entry, &mut placing)?;
+                if let Some(page) = placing.writer.push(&entry) {
+                    sealed.extend(self.keep(page, &mut placing)?);
+                }
+            }
+            placing.next += 1;
+            self.job.step(0)?;
+        }
+    }
+
+    /// When all pages were placed. `words` begin the outline, as of a push; `before` is the content of the snapshot before.
+    ///
+    /// # Errors
+    /// `Missing` a page that was not placed; `Invalid`; `Stopped`.
+    pub fn finish(&self, words: &[u8], before: Option<[u8; 32]>) -> Result<Copied> {
+        let mut placing = std::mem::replace(&mut *lock(&self.placing), Placing::new(0));
+        if placing.next != self.map.pages().len() {
+            return Err(Error::Missing { what: format!("page {} of the file map", placing.next) });
+        }
+        let mut packs = Vec::new();
+        let writer = std::mem::replace(&mut placing.writer, MapWriter::new(0));
+        if let Some(page) = writer.finish() {
+            packs.extend(self.keep(page, &mut placing)?);
+        }
+        let filemap::Summary { tree, entries, .. } = self.map.summary;
+        let summary = filemap::Summary { push: Some(self.push.clone()), tree, entries, bytes: placing.bytes };
+        let outline = outline(words, &summary, placing.pages.iter().map(|page| page.digest));
+        // A page that had to be packed is a new one.
+        let same = placing.all_known && before.is_some() && {
+            let refs = self.refs(&placing.pages)?;
+            Some(content_of(&fence(&summary, &refs)).sha256) == before
+        };
+        if !same {
+            let mut frames = FrameWriter::new(MAP_LEVEL);
+            frames.add(Digest::of(&outline), &outline);
+            packs.extend(self.packing.add(frames.seal(), Holds::Outline)?);
+        }
+        packs.extend(self.packing.flush()?);
+        let refs = self.refs(&placing.pages)?;
+        for page in &refs {
+            let at = ChunkAt { digest: page.digest, frame: page.frame.clone(), inner: page.inner };
+            self.note(&at, &mut placing);
+        }
+        let Placing { mut needed, reused, held, bytes, .. } = placing;
+        needed.extend(self.packing.outline());
+        let text = fence(&summary, &refs);
+        let map = CopiedMap {
+            digest: Digest::of(&text),
+            stored: deflate(&text, MAP_LEVEL),
+            content: content_of(&text),
+            packs: needed.into_iter().collect(),
+        };
+        let (fragment, sent) = self.packing.end();
+        Ok(Copied {
+            tree,
+            packs,
+            map: (!same).then_some(map),
+            entries,
+            bytes,
+            fragment,
+            holdings: held.finish(),
+            reused,
+            sent,
+        })
+    }
+
+    /// Where pages lie, all of whose packs have been sealed.
+    fn refs(&self, pages: &[PageText]) -> Result<Vec<PageRef>> {
+        let place = |page: &PageText| -> Result<PageRef> {
+            let ChunkAt { frame, inner, .. } = self.at(&page.digest)?;
+            Ok(PageRef { first: page.first.clone(), digest: page.digest, entries: page.entries, frame, inner })
+        };
+        pages.iter().map(place).collect()
+    }
+
+    /// Pack a page that the other store lacks.
+    fn keep(&self, mut page: PageText, placing: &mut Placing) -> Result<Vec<Sealed>> {
+        if page.text.len() > MAX_PAGE_FRAME - 1024 {
+            let what = format!("a file beside {}", String::from_utf8_lossy(&page.first).escape_debug());
+            return Err(Error::Invalid { what, why: "it has more chunks or holes than a file map can say".into() });
+        }
+        let mut sealed = Vec::new();
+        if !self.known.has(&page.digest) && !self.packing.has(&page.digest) {
+            placing.all_known = false;
+            placing.frames.add(page.digest, &page.text);
+            sealed = self.packing.add(placing.frames.seal(), Holds::Page)?;
+        }
+        page.text = Vec::new();
+        placing.pages.push(page);
+        Ok(sealed)
+    }
+
+    /// An entry with its chunks where they lie in the other store.
+    fn placed(&self, mut entry: Entry, placing: &mut Placing) -> Result<Entry> {
+        if let Kind::Regular(content) = &mut entry.kind {
+            placing.bytes += content.digest.size;
+            for chunk in &mut content.chunks {
+                *chunk = self.at(&chunk.digest)?;
+                self.note(chunk, placing);
+            }
+        }
+        Ok(entry)
+    }
+
+    /// Note that the copy uses a chunk or a page.
+    fn note(&self, at: &ChunkAt, placing: &mut Placing) {
+        if !placing.is_held.insert(at.digest.sha256) {
+            return;
+        }
+        placing.needed.insert(*at.frame.pack);
+        if self.known.has(&at.digest) && self.known.held_row(&at.digest).is_none() {
+            placing.reused.insert(*at.frame.pack);
+        }
+        placing.held.chunk(at);
+    }
+
+    fn at(&self, digest: &Digest) -> Result<ChunkAt> {
+        let place = self.known.chunk(digest).or_else(|| self.packing.place(digest));
+        place.ok_or_else(|| Error::Missing { what: format!("chunk {}", digest.short()) })
+    }
+}
