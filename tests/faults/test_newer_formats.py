@@ -12,10 +12,15 @@ from sapwood import open_store, open_tree
 from sapwood.digests import MapDigest, PackName, TreeDigest
 from sapwood.errors import FormatError
 from sapwood.store import Ref
+from sapwood.upkeep.forget import forget
+from sapwood.upkeep.gc import collect
+from sapwood.upkeep.retention import Rules
 from tests.support.cli import Sapwood
-from tests.support.objects import frame_of, put_named, tar_of
+from tests.support.collecting import age, assert_reads_back, objects
+from tests.support.objects import frame_of, pack_of, put_named, tar_of
 from tests.support.reapi_digest import tree_digest
 from tests.support.snapshots import digest, make_snapshot
+from tests.support.trees import noise
 
 CONTENT = b"hi\n"
 TIME = "2024-02-29T12:00:00.5Z"
@@ -34,12 +39,15 @@ def line(**fields: Any) -> bytes:
     return json.dumps(fields, separators=(",", ":")).encode() + b"\n"
 
 
-def make_store(place: Path, tree: Path, **formats: int) -> None:
-    """Write a store whose ref `main` is `tree`: an executable file `a` of `CONTENT`, in a directory of its own."""
+def make_store(place: Path, tree: Path, *, beside: bytes = b"", **formats: int) -> None:
+    """Write a store whose ref `main` is `tree`: an executable file `a` of `CONTENT`, in a directory of its own.
+
+    With `beside`, its pack holds that as well, and says so.
+    """
     form = {"page": 1, "map": 1, "snapshot": 1, "ref": 1, "identity": 1, "fragment": 1, **formats}
     place.mkdir()
     plain = tar_of(CONTENT)
-    data = put_named(place, "packs", ".tar.zst", frame_of(plain))
+    data = put_named(place, "packs", ".tar.zst", pack_of(CONTENT, beside) if beside else frame_of(plain))
     page = line(format=form["page"], packs=[data], frames=[[0, 0, len(frame_of(plain)), len(plain)]])
     root = {"digest": tree_digest(tree), "size": 81}
     page += line(name=".", type="dir", modtime=TIME, mode=0o755, **root)
@@ -88,6 +96,29 @@ def test_a_store_that_was_made_by_the_format_page_alone_is_read(tmp_path: Path, 
     assert b"".join(there.read_blob(b"a")) == CONTENT
     assert open_store(str(tmp_path / "store")).pull("main", tmp_path / "out").notes == ()
     assert (tmp_path / "out" / "a").read_bytes() == CONTENT
+
+
+def test_a_store_that_was_made_before_there_was_collection_is_collected(tmp_path: Path, tree: Path) -> None:
+    place = tmp_path / "store"
+    make_store(place, tree, beside=noise(100_000))
+    store = open_store(str(place))
+    assert (store.grace_s, store.refs_move_by) == (86_400, "swap")
+    age(place)
+    before = objects(place)
+    done = collect(store)
+    assert (done.snapshots, done.moved, done.condemned, done.deleted) == (1, 1, 1, 0)
+    age(place)
+    assert collect(store).deleted == 1
+    [gone] = before - objects(place)
+    assert gone.startswith("packs/")
+    open_store(str(place)).pull("main", tmp_path / "old")
+    assert (tmp_path / "old" / "a").read_bytes() == CONTENT
+    (tree / "a").write_bytes(b"edited")
+    store.push(tree, "main")
+    forget(store, Rules(last=1))
+    collect(store, grace_s=0)
+    assert not before & objects(place)
+    assert_reads_back(open_store(str(place)), "main", tree, tmp_path / "out")
 
 
 @pytest.mark.parametrize("what", ["page", "map", "snapshot", "ref", "identity"])

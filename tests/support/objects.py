@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import struct
 from pathlib import Path
 
@@ -52,3 +53,19 @@ def put_named(store: Path, folder: str, suffix: str, data: bytes, *, of: bytes |
     (store / folder).mkdir(exist_ok=True)
     (store / folder / f"{name}{suffix}").write_bytes(data)
     return name
+
+
+def pack_of(*chunks: bytes) -> bytes:
+    """Return a pack with a frame for each chunk, from before packs said what holds pages and who wrote them."""
+    data, entries = b"", []
+    for chunk in chunks:
+        sha256 = hashlib.sha256(chunk).hexdigest()
+        place = {"size": len(chunk), "offset": len(data), "innerOffset": 512}
+        entries.append({"name": sha256, "type": "reg", **place, "digest": f"sha256:{sha256}"})
+        data += frame_of(tar_of(chunk))
+    # A kilobyte of zeros, as one block that says so.
+    data += struct.pack("<IBI", 0xFD2FB528, 0xA0, 1024) + (1024 << 3 | 0b011).to_bytes(3, "little") + b"\0"
+    toc = json.dumps({"version": 1, "entries": entries}, separators=(",", ":")).encode()
+    payload = frame_of(toc)
+    footer = struct.pack("<II4Q8s", 0x184D2A50, 40, len(data), len(payload), len(toc), 1, b"SAPWPACK")
+    return data + struct.pack("<II", 0x184D2A50, len(payload)) + payload + footer

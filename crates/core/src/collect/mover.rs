@@ -93,6 +93,10 @@ pub fn prove(toc: &Toc, frames: &[(u32, u32)], stored: &[&[u8]]) -> Result<()> {
     let mut plain = Vec::new();
     for (part, bytes) in parts_of(toc, frames, stored)?.into_iter().zip(stored) {
         frame::open_into(bytes, part[0].lying.plain, &mut plain)?;
+        let said = part.iter().map(|entry| (entry.lying.digest.sha256, entry.lying.inner as usize));
+        if !frame::chunks(&plain).map(|(sha256, place)| (sha256, place.start)).eq(said) {
+            return Err(Error::damaged("frame", "its tar and the TOC disagree"));
+        }
         for entry in part {
             frame::chunk(&plain, entry.lying.inner, &entry.lying.digest)?;
         }

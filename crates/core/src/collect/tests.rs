@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::{Marks, Moved, Mover};
+use super::{Marks, Moved, Mover, prove};
 use crate::archive::frame::{self, FrameWriter};
 use crate::archive::{Holds, Pack, PackWriter, Redirect, Toc};
 use crate::digest::Digest;
+use crate::error::Error;
 use crate::filemap::{ChunkAt, Content, Entry, FileMap, FrameAt, Kind, MapWriter, PageRef, Summary, fence};
 use crate::push::{Fragment, PackName};
 use crate::scan::Time;
@@ -168,6 +169,47 @@ fn what_is_marked_follows_redirects_one_after_the_other_as_far_as_they_know() {
     let mut expected = vec![old.name, newest.name];
     expected.sort_unstable();
     assert_eq!(through, expected);
+}
+
+#[test]
+fn frames_are_proved_by_every_chunk_in_them() {
+    let old = pack(3);
+    let (toc, frames) = (Toc::of(&old.bytes).unwrap(), frames_of(&old, &[0, 2]));
+    let stored = bytes_of(&old, &frames);
+    prove(&toc, &frames, &stored).unwrap();
+    // Another frame of this length, and one that ends early.
+    let swapped = [stored[1], stored[0]];
+    prove(&toc, &frames, &swapped).unwrap_err();
+    prove(&toc, &frames, &[stored[0], &stored[1][1..]]).unwrap_err();
+    let lying = old.chunks[2];
+    let mut refused = 0;
+    for at in 0..stored[1].len() {
+        let mut spoilt = stored[1].to_vec();
+        spoilt[at] ^= 1;
+        match prove(&toc, &frames, &[stored[0], &spoilt]) {
+            Err(Error::Damaged { .. } | Error::Mismatch { .. }) => refused += 1,
+            Err(other) => panic!("byte {at}: {other}"),
+            // Something else of the tar's header, such as its mode.
+            Ok(()) => assert_eq!(&frame::open(&spoilt, lying.plain).unwrap()[512..][..3002], content(2)),
+        }
+    }
+    assert!(refused > stored[1].len() * 9 / 10);
+}
+
+#[test]
+fn hops_are_counted_from_where_maps_say_that_something_lies() {
+    let packs: Vec<PackName> = (1..6).map(|number| [number; 32]).collect();
+    let to = |to: usize| Redirect { packs: vec![packs[to]], rows: vec![(0, 100, 0, 0, 100)] };
+    let old = pack(1);
+    let mut marks = Marks::default();
+    let mut first = entry(&old, &[0]);
+    let Kind::Regular(content) = &mut first.kind else { unreachable!() };
+    content.chunks[0].frame = FrameAt { pack: Arc::new(packs[0]), offset: 0, length: 100, plain: 4096 };
+    marks.page(&[first]);
+    marks.follow(&HashMap::from([(packs[0], to(1)), (packs[1], to(2)), (packs[3], to(4))])).unwrap();
+    assert_eq!(packs.iter().map(|pack| marks.hops(pack)).collect::<Vec<_>>(), [0, 0, 2, 0, 0]);
+    marks.follow(&HashMap::from([(packs[2], to(3))])).unwrap();
+    assert_eq!(packs.iter().map(|pack| marks.hops(pack)).collect::<Vec<_>>(), [0, 0, 2, 3, 0]);
 }
 
 #[test]
