@@ -69,8 +69,7 @@ COMMANDS = {
         _configure,
         _run,
         """
-        sapwood gc s3://bucket/trees             condemns what is dead; run daily, each run deletes what earlier ones
-                                                 condemned at least a grace (1d) ago
+        sapwood gc s3://bucket/trees             run it daily: deletes what was condemned a grace (1d) ago
         sapwood gc --dry-run
         sapwood gc /srv/trees --grace 0          at once; only while nobody writes to the store
         """,

@@ -50,7 +50,8 @@ _FRAGMENT = 64 << 20
 _FEW = 8
 # Less than this is not worth moving the rest of a pack for.
 _LITTLE = 4096
-_LOOKS, _PAUSE_S = 20, 0.1
+# A listing that lacks what was just put is looked at again, after a pause that doubles: for a minute and a half.
+_LOOKS, _PAUSE_S = 10, 0.1
 
 
 @dataclass
@@ -165,11 +166,11 @@ class _Run:
         if self._dry:
             return time.time_ns()
         self._objects.put(key, encode_condemned([]))
-        for _ in range(_LOOKS):
+        for look in range(_LOOKS):
             for one in self._objects.listed(CONDEMNED):
                 if one.key == key:
                     return one.modified_ns
-            time.sleep(_PAUSE_S)
+            time.sleep(_PAUSE_S * 2**look)
         raise UnavailableError(
             f"{self._store.url}: what was put is not listed yet",
             kind="listing-late",
