@@ -1,4 +1,4 @@
-"""Ctrl-C at any moment of a push and a pull: out at once, quiet, nothing half-made, and the next run ends the work."""
+"""Ctrl-C at any moment of push, pull and cp: out at once, quiet, nothing half-made, and the next run ends the work."""
 
 from __future__ import annotations
 
@@ -132,3 +132,20 @@ def test_an_interrupted_pull_leaves_nothing_and_the_next_ends_the_work(
         assert ended.code == 130
         run.good("pull", "main", place / "out")
         assert differences(tree, place / "out") == []
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_an_interrupted_copy_leaves_the_other_store_whole_and_the_next_ends_the_work(
+    run: Sapwood, tree: Path, tmp_path: Path, moment: float
+) -> None:
+    run.good("push", tree, "main")
+    once = seconds(run, "cp", "main", f"{tmp_path / 'other'}")
+    shift = random.Random(moment).random() / len(MOMENTS)
+    place = tmp_path / "place"
+    ended = interrupted(run, once * (moment + shift), "cp", "main", place)
+    check(ended)
+    if place.exists():
+        assert_whole(place)
+    run.good("cp", "main", place)
+    run.good("pull", f"{place}#main", "out")
+    assert differences(tree, tmp_path / "out") == []

@@ -39,6 +39,7 @@ ARGUMENTS = {
     "rm": ["main"],
     "forget": ["--keep-last", "1"],
     "gc": ["--dry-run"],
+    "stats": [],
     "verify": [],
     "repair": [],
     "recover": ["store"],

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from sapwood import open_store
 from sapwood.open import OpenStore
 from sapwood.upkeep.copy import Copied, copy
 from sapwood.upkeep.verify import verify
+from tests.support.cli import Sapwood
 from tests.support.trees import MIB, differences, noise
 
 
@@ -165,3 +168,33 @@ def test_an_empty_tree_is_copied(source: OpenStore, target: OpenStore, tmp_path:
     assert copied(source, target, "empty").entries == 1
     assert copied(source, target, "empty").unchanged
     assert_sound(target)
+
+
+def test_memory_does_not_grow_with_what_is_copied(tmp_path: Path) -> None:
+    run = Sapwood(tmp_path)
+    (tmp_path / "tree").mkdir()
+    for number in range(150):
+        (tmp_path / "tree" / f"large-{number}").write_bytes(noise(2 * MIB, number))
+    run.good("push", "tree", "main")
+    most_kb = peak_kb(run, "cp", "main", "other")
+    # Six packs, what is being fetched, and Python.
+    assert most_kb < 256_000
+    assert verify(open_store(str(tmp_path / "other"))).damages == ()
+
+
+def peak_kb(run: Sapwood, *words: str) -> int:
+    """Return how much memory `sapwood WORDS…` has at most, in kB."""
+    code = (
+        "import sys; from sapwood.cli.main import main; assert main(sys.argv[1:]) == 0;"
+        "[line] = [line for line in open('/proc/self/status') if line.startswith('VmHWM')];"
+        "print(line.split()[1], file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words],
+        cwd=run.home,
+        env=run.environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return int(done.stderr.split()[-1])

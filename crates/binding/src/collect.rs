@@ -138,6 +138,12 @@ impl Marks {
         self.with(py, |marks| marks.packs()).iter().map(|(pack, live)| (hex(pack), *live)).collect()
     }
 
+    /// Chunks, their bytes and those of their frames as stored; pages, and the bytes of their frames.
+    fn totals(&self, py: Python<'_>) -> (u64, u64, u64, u64, u64) {
+        let totals = self.with(py, |marks| marks.totals());
+        (totals.chunks, totals.chunk_bytes, totals.chunk_stored, totals.pages, totals.page_stored)
+    }
+
     /// Packs that are needed through their redirects.
     fn moved(&self, py: Python<'_>) -> Vec<String> {
         self.with(py, |marks| marks.moved()).iter().map(|pack| hex(pack)).collect()

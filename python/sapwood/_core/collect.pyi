@@ -60,6 +60,8 @@ class Marks:
         """Take every mark to where redirects, by pack, say that its frame lies now; errors as `Redirect`."""
     def packs(self) -> dict[str, int]:
         """Return the bytes of live frames by pack."""
+    def totals(self) -> tuple[int, int, int, int, int]:
+        """Return chunks of blobs, each once, their bytes, those of their frames; pages, those of their frames."""
     def moved(self) -> list[str]:
         """Return the packs that are needed through their redirects."""
     def hops(self, pack: str) -> int:

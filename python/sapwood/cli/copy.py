@@ -98,9 +98,9 @@ def _require_plain(arguments: argparse.Namespace, ref: str) -> None:
 
 def _is_many(source: str) -> bool:
     """Say whether a source is a whole store, or a pattern of refs."""
-    if "#" not in source and (source.startswith(("/", ".")) or "://" in source):
-        return True
-    return any(sign in source.rpartition("#")[2] for sign in _WILD)
+    from sapwood.store.address import names_store
+
+    return names_store(source) or any(sign in source.rpartition("#")[2] for sign in _WILD)
 
 
 def _wanted(arguments: argparse.Namespace) -> tuple[Store, list[tuple[str, Snapshot]]]:

@@ -45,6 +45,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     "Upkeep of a store": {
         "forget": ("forget", "cut the histories of refs to what rules keep"),
         "gc": ("gc", "delete what no ref needs any more"),
+        "stats": ("stats", "say how much a store, or a tree in it, takes and why"),
         "verify": ("verify", "find out whether everything that refs need is there"),
         "repair": ("repair", "heal what is damaged of what any other copy has"),
         "recover": ("recover", "make everything but packs again, from packs alone"),

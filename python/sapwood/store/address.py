@@ -16,7 +16,7 @@ from sapwood.store.ref import Ref, check_ref_name
 from sapwood.store.snapshot import Snapshot
 from sapwood.store.store import Store, open_store
 
-__all__ = ["Address"]
+__all__ = ["Address", "names_store"]
 
 _ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.zst", ".tzst")
 
@@ -44,7 +44,7 @@ class Address:
         store_url, hash_sign, name = text.rpartition("#")
         if not hash_sign and text.endswith(_ARCHIVES):
             raise _unsupported(text, "archives", "unpack it and push that: sapwood push DIR STORE_URL#REF")
-        if not hash_sign and (text.startswith(("/", ".")) or "://" in text):
+        if names_store(text):
             raise InvalidInputError(
                 f"{text}: names a place but no ref in it", kind="bad-address", hint=f"{text}#main", address=text
             )
@@ -71,6 +71,11 @@ class Address:
             return store, None, store.read_snapshot(self.pin)
         ref = store.read_ref(self.ref)
         return store, ref, store.read_snapshot(ref.snapshot)
+
+
+def names_store(text: str) -> bool:
+    """Say whether `text`, where it may be an address, names a whole store."""
+    return "#" not in text and (text.startswith(("/", ".")) or "://" in text)
 
 
 def _unsupported(text: str, what: str, remedy: str) -> InvalidInputError:

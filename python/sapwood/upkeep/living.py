@@ -33,6 +33,7 @@ class Living:
     """What some ref needs. `keys` are those of snapshots and maps; of packs `marks` tell."""
 
     refs: int = 0
+    snapshots: list[Snapshot] = field(default_factory=list)
     keys: set[str] = field(default_factory=set)
     marks: Marks = field(default_factory=Marks)
 
@@ -49,7 +50,8 @@ def find_living(store: Store) -> Living:
     refs = store.refs()
     living.refs = len(refs)
     maps: dict[MapDigest, Snapshot] = {}
-    for snapshot in _snapshots(store, refs):
+    living.snapshots = list(_snapshots(store, refs))
+    for snapshot in living.snapshots:
         living.keys |= {snapshot_key(snapshot.digest), map_key(snapshot.map)}
         maps[snapshot.map] = snapshot
     mark_maps(store, living.marks, maps.values())

@@ -48,6 +48,16 @@ struct Row {
     sha256: [u8; 32],
 }
 
+/// Sizes in bytes: of chunks of blobs before compression, each once, and of frames as stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    pub chunks: u64,
+    pub chunk_bytes: u64,
+    pub chunk_stored: u64,
+    pub pages: u64,
+    pub page_stored: u64,
+}
+
 #[derive(Deserialize)]
 struct Outline<'a> {
     #[serde(borrow)]
@@ -193,6 +203,27 @@ impl Marks {
             last = Some((row.pack, row.offset));
         }
         live
+    }
+
+    /// How much is marked.
+    pub fn totals(&mut self) -> Totals {
+        self.settle();
+        let mut totals = Totals::default();
+        let (mut counted, mut last) = (HashSet::new(), None);
+        for row in &self.rows {
+            let is_page = self.seen.contains(&row.sha256);
+            let is_new_frame = last != Some((row.pack, row.offset));
+            last = Some((row.pack, row.offset));
+            let stored = if is_page { &mut totals.page_stored } else { &mut totals.chunk_stored };
+            *stored += if is_new_frame { u64::from(row.length) } else { 0 };
+            if is_page || !counted.insert(row.sha256) {
+                continue;
+            }
+            totals.chunks += 1;
+            totals.chunk_bytes += u64::from(row.size);
+        }
+        totals.pages = self.seen.len() as u64;
+        totals
     }
 
     /// Packs that are needed through their redirects.

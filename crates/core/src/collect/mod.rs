@@ -7,7 +7,7 @@
 mod marks;
 mod mover;
 
-pub use marks::Marks;
+pub use marks::{Marks, Totals};
 pub use mover::{Moved, Mover, prove};
 
 #[cfg(test)]
