@@ -20,6 +20,11 @@ const MAX_INFLATED: usize = 1 << 30;
 /// Whole blobs share a frame until it holds this much.
 pub const SHARED: usize = 256 * 1024;
 
+/// So little is compressed well in no time anybody would notice: docs/decisions/0014.
+pub const LITTLE: u64 = 1024 * 1024;
+/// zstd level of it.
+pub const THOROUGH: i32 = 9;
+
 /// Collects chunks and compresses them; used again and again by one thread.
 pub struct FrameWriter {
     plain: Vec<u8>,

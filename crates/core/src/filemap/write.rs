@@ -13,7 +13,7 @@ use crate::digest::{Digest, hex};
 
 const MAX_PAGE: usize = 512 * 1024;
 /// A page that has this many bytes for each entry of its cut may be closed.
-const LONG: usize = 256;
+const LONG: usize = 128;
 
 /// Of a tree of so many entries, one entry in this many closes a page that is long enough. An edit writes the pages on its
 /// way to the root and a line for every page: this keeps both small, and a step lies between sizes of one to four.

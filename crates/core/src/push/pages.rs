@@ -7,7 +7,7 @@ use super::fragment::PackName;
 use super::order::Order;
 use super::remembered::Remembered;
 use super::run::MAP_LEVEL;
-use crate::archive::frame::FrameWriter;
+use crate::archive::frame::{FrameWriter, LITTLE, THOROUGH};
 use crate::archive::{Holds, MAX_PAGE_FRAME};
 use crate::error::{Error, Result};
 use crate::filemap::{Kind, MapWriter, PageText};
@@ -53,7 +53,9 @@ pub fn pages(
         root,
         places,
         writer: MapWriter::new(order.len() as u64),
+        thorough: FrameWriter::new(THOROUGH),
         frames: FrameWriter::new(MAP_LEVEL),
+        packed: 0,
         packs: BTreeSet::new(),
         bytes: 0,
         pages: Vec::new(),
@@ -125,7 +127,10 @@ struct Making<'a> {
     root: &'a Root,
     places: &'a Places<'a>,
     writer: MapWriter,
+    thorough: FrameWriter,
     frames: FrameWriter,
+    /// Bytes of text.
+    packed: u64,
     /// Of the page that is being made.
     packs: BTreeSet<PackName>,
     bytes: u64,
@@ -144,8 +149,10 @@ impl Making<'_> {
         }
         if !self.places.known.has(&digest) && self.places.packer.claim(&digest) {
             self.all_known = false;
-            self.frames.add(digest, &text);
-            self.places.packer.add_held(self.frames.seal(), Holds::Page)?;
+            let frames = if self.packed < LITTLE { &mut self.thorough } else { &mut self.frames };
+            frames.add(digest, &text);
+            self.places.packer.add_held(frames.seal(), Holds::Page)?;
+            self.packed += digest.size;
         }
         self.made.push((self.pages.len(), end));
         let packs = std::mem::take(&mut self.packs).into_iter().collect();

@@ -10,7 +10,7 @@ use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
 use super::known::Known;
 use super::send::Packer;
-use crate::archive::frame::{FrameWriter, HEADER};
+use crate::archive::frame::{FrameWriter, HEADER, LITTLE, THOROUGH};
 use crate::chunk::{Cutter, MAX_CHUNK};
 use crate::digest::{Digest, Hasher};
 use crate::error::Result;
@@ -105,8 +105,10 @@ pub struct Packing<'a> {
 }
 
 impl<'a> Packing<'a> {
-    pub fn new(known: &'a Known, packer: &'a Packer<'a>) -> Packing<'a> {
-        Packing { known, packer, frames: FrameWriter::for_chunks() }
+    /// For files of so many bytes.
+    pub fn new(known: &'a Known, packer: &'a Packer<'a>, bytes: u64) -> Packing<'a> {
+        let frames = if bytes <= LITTLE { FrameWriter::new(THOROUGH) } else { FrameWriter::for_chunks() };
+        Packing { known, packer, frames }
     }
 
     fn lacks(&self, digest: &Digest) -> bool {

@@ -97,11 +97,12 @@ pub fn read(
     job: &Job,
 ) -> Result<Outcome> {
     let threads = threads.clamp(1, WORKERS);
+    let bytes = work.iter().map(|&record| state.stat(record).size).sum();
     let next = AtomicUsize::new(0);
     let merged = Mutex::new((Outcome::default(), Vec::new()));
     let (pieces, waiting) = Pieces::new(threads);
     let worker = |pieces: Pieces| -> Result<()> {
-        let mut reader = Reader { packing: Packing::new(known, packer), pieces, file: File::default() };
+        let mut reader = Reader { packing: Packing::new(known, packer, bytes), pieces, file: File::default() };
         let (mut outcome, mut cut) = (Outcome::default(), Vec::new());
         let mut buffer = Vec::new();
         loop {

@@ -62,7 +62,7 @@ pub fn encode(cut: u32, pages: &[Remembered]) -> Vec<u8> {
         packs: page.packs.iter().map(number).collect(),
     };
     let pages = pages.iter().map(page).collect();
-    let raw = Raw { format: 1, cut, packs: packs.iter().map(|pack| hex(pack)).collect(), pages };
+    let raw = Raw { format: 2, cut, packs: packs.iter().map(|pack| hex(pack)).collect(), pages };
     let mut out = serde_json::to_vec(&raw).expect("plain numbers and strings are JSON");
     let sum = Digest::of(&out);
     out.extend_from_slice(&sum.sha256);
@@ -80,7 +80,7 @@ fn read(bytes: &[u8], cut: u32) -> Option<Vec<Remembered>> {
         return None;
     }
     let raw: Raw = serde_json::from_slice(json).ok()?;
-    if raw.format != 1 || raw.cut != cut {
+    if raw.format != 2 || raw.cut != cut {
         return None;
     }
     let packs: Vec<PackName> = raw.packs.iter().map(|pack| parse_hex(pack)).collect::<Option<_>>()?;
