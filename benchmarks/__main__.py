@@ -14,6 +14,7 @@ from benchmarks.claims import (
     demo,
     edit,
     fresh,
+    gc,
     large,
     million,
     mount,
@@ -49,6 +50,7 @@ _GROUPS = {
         "requests": requests,
     },
     "Pull": {"pull": pull},
+    "Store": {"gc": gc},
     "Mount": {"mount": mount, "demo": demo},
 }
 _CLAIMS = {name: claim for claims in _GROUPS.values() for name, claim in claims.items()}
@@ -66,6 +68,7 @@ _IN_README = (
     "versions",
     "requests",
     "pull",
+    "gc",
     "mount",
     "demo",
 )

@@ -68,6 +68,7 @@ class Reporting:
         """See `Timed`."""
         spent = self._case.run()
         self.said.append(json.loads(self._case.says.read_text(encoding="utf-8")))
+        self._case.says.unlink()
         return spent
 
 

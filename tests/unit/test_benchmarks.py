@@ -10,6 +10,7 @@ from benchmarks.edits import drawn, edits, files
 from benchmarks.generated import MILLION, TEN_MILLION, Shape, edited_twin, generated
 from benchmarks.large import change, large_file
 from benchmarks.measure import Figure
+from benchmarks.small import small_files
 
 GROUPS = {"Index": ["cold", "unchanged"], "Push": ["push"]}
 
@@ -124,3 +125,11 @@ def test_the_large_file_is_half_text_half_random_and_never_repeats(tmp_path: Pat
     assert len(changed) == len(content)
     assert (changed[: 2 * run], changed[2 * run + 100 :]) == (content[: 2 * run], content[2 * run + 100 :])
     assert changed != content
+
+
+def test_small_files_are_as_many_and_as_large_as_asked_and_all_differ(tmp_path: Path) -> None:
+    directories = small_files(tmp_path / "tree", directories=3, files=4, size=100)
+    contents = [path.read_bytes() for path in files(tmp_path)]
+    assert [path.parent for path in files(tmp_path)] == [directory for directory in directories for _ in range(4)]
+    assert {len(content) for content in contents} == {100}
+    assert len(set(contents)) == 12
