@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.measure import Case, Word, stored_bytes
-from benchmarks.sapwood import anew, clear, place
+from benchmarks.sapwood import anew, aside, clear, place
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,13 @@ class Peer:
         return Case(self.name, self._shell(self.storing, tree), self._begin, self.environment)
 
     def restore(self, to: Path) -> Case:
-        """Return the case: what it stored last into the directory `to`, which is empty."""
-        return Case(self.name, self._shell(self.restoring, to), lambda: _empty(to), self.environment)
+        """Return the case: what it stored last into the directory `to`, which is empty; what was there is set aside."""
+
+        def begin() -> None:
+            aside(to)
+            to.mkdir(parents=True)
+
+        return Case(self.name, self._shell(self.restoring, to), begin, self.environment)
 
     def again(self, tree: Path, before: Callable[[], object] = lambda: None) -> Case:
         """Return the case: `tree` once more, beside what it has stored of it before."""
