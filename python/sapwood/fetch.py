@@ -92,8 +92,11 @@ def located(where: str, hint: str | None = None, **context: object) -> Iterator[
 def in_pack(store: Store, frame: Frame) -> AbstractContextManager[None]:
     """Locate what is wrong with a frame of a pack."""
     key = pack_key(PackName(frame.pack))
-    remedy = f"remove {key} and the fragments in index/ from the store, and push again: what is missing is then sent"
-    return located(f"{store.url}: {key}", remedy, pack=frame.pack, store=store.url)
+    return located(f"{store.url}: {key}", _healing(store), pack=frame.pack, store=store.url)
+
+
+def _healing(store: Store) -> str:
+    return f"sapwood repair {store.url}, --from a directory or a store that has what is lost, if one has"
 
 
 def fetch_all(store: Store, taker: Taker, report: Callable[[int], None]) -> Fetched:
@@ -147,14 +150,13 @@ def load_map(store: Store, snapshot: Snapshot, *, pages: bool) -> FileMap:
     """
     stored = store.read_map(snapshot.map)
     key = map_key(snapshot.map)
-    remedy = f"remove {key} from the store, and push the tree again under a new ref: the file map is then sent"
-    with located(f"{store.url}: {key}", remedy, store=store.url, digest=snapshot.map):
+    with located(f"{store.url}: {key}", _healing(store), store=store.url, digest=snapshot.map):
         file_map = FileMap(stored, snapshot.map, snapshot.map_size)
     if file_map.tree != snapshot.tree:
         raise CorruptError(
             f"{store.url}: {key}: the file map of snapshot {snapshot.digest[:19]} is of another tree",
             kind="damaged",
-            hint="push the tree again under a new ref",
+            hint=_healing(store),
             store=store.url,
             digest=snapshot.map,
         )
