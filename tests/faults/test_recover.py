@@ -142,7 +142,7 @@ def test_a_pack_that_lost_its_end_is_told_and_the_rest_comes_back(store: OpenSto
 
 @pytest.mark.parametrize("line", [b"no JSON", b'{"format":1,"push":"no hex"}', b'{"format":1,"push":"00112233445566"}'])
 def test_an_outline_that_is_none_is_told(store: OpenStore, line: bytes) -> None:
-    rebuild = Rebuild("0123456789abcdef")
+    rebuild = Rebuild("0123456789abcdef", "7" * 64)
     rebuild.make(0, 9, 512 + (len(line) + 511) // 512 * 512, [(512, digest(TreeDigest, line), line)], "outline")
     made = rebuild.finish()
     assert made is not None

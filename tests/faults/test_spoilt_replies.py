@@ -1,4 +1,4 @@
-"""Pushes and pulls over HTTP of which any one request, or all from one on, is spoilt: right, or an error."""
+"""Pushes, pulls and collections of which any one request, or all from one on, is spoilt on its way: right, or an error."""
 
 from __future__ import annotations
 
@@ -14,6 +14,11 @@ from sapwood import open_store
 from sapwood.errors import InternalError, SapwoodError
 from sapwood.open import OpenStore
 from sapwood.store import attempts
+from sapwood.upkeep.forget import forget
+from sapwood.upkeep.gc import collect
+from sapwood.upkeep.retention import Rules
+from sapwood.upkeep.verify import verify
+from tests.support.collecting import age
 from tests.support.faultyproxy import FAULTS, Proxy, Spoil, proxying
 from tests.support.requests import Scene
 from tests.support.storeplaces import BucketPlace
@@ -21,6 +26,7 @@ from tests.support.trees import differences, noise
 
 LASTING = ("503", "403", "412", "cut before", "done, and cut", "corrupted")
 CASES = [(fault, False) for fault in FAULTS] + [(fault, True) for fault in LASTING]
+TOLD_WRONGLY = ("done, and cut", "the reply is cut", "done twice", "corrupted", "one byte short")
 QUICK = {
     "ATTEMPTS": 2,
     "QUIET_S": 0.5,
@@ -141,3 +147,37 @@ def test_whichever_request_of_a_pull_is_spoilt_what_is_written_is_right_or_an_er
         setting.open("other").pull("main", pulled, delete=True)
         assert differences(setting.home / "tree", pulled) == []
     assert 3 < number < MOST - 1
+
+
+@pytest.mark.parametrize(("fault", "lasting"), [*((fault, False) for fault in TOLD_WRONGLY), ("cut before", True)])
+def test_whichever_request_of_a_collection_is_spoilt_nothing_that_lives_is_lost(
+    setting: Setting, fault: str, lasting: bool
+) -> None:
+    objects = setting.home / "prefix"
+    store = setting.open()
+    for number, size in enumerate((300_000, 900_000)):
+        (setting.home / "tree" / f"large-{number}").write_bytes(noise(size, size))
+    store.push(setting.home / "tree", "main")
+    (setting.home / "tree" / "large-1").unlink()
+    store.push(setting.home / "tree", "main")
+    store.push(setting.home / "old", "gone")
+    store.remove_ref(store.read_ref("gone"))
+    age(objects)
+    collect(store)
+    forget(store, Rules(last=1))
+    age(objects)
+    scene = Scene(setting.home)
+    for number in range(1, MOST):
+        scene.again()
+        ended, made = setting.tried(spoiling(fault, number, lasting=lasting), lambda: collect(setting.open()))
+        if made < number:
+            assert ended.deleted > 0
+            assert ended.moved == 1
+            break
+        store = setting.open("other")
+        setting.assert_reads(store, "main", "tree")
+        age(objects)
+        collect(store)
+        setting.assert_reads(store, "main", "tree")
+    assert 10 < number < MOST - 1
+    assert verify(setting.open(), read_data=100).damages == ()

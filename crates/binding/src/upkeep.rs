@@ -181,10 +181,20 @@ fn fragment_packs(py: Python<'_>, fragment: PyBackedBytes) -> PyResult<Vec<Strin
     Ok(parsed.packs().map(|pack| hex(pack)).collect())
 }
 
-/// The packs that a redirect names.
+fn redirect_of(py: Python<'_>, pack: &str, redirect: &[u8]) -> PyResult<Redirect> {
+    let of = direct(py, pack_name(pack))?;
+    let found = py.detach(|| {
+        let found = Redirect::decode(redirect)?;
+        found.require_of(&of)?;
+        Ok(found)
+    });
+    direct(py, found)
+}
+
+/// The packs that the redirect of a pack names.
 #[pyfunction]
-fn redirect_packs(py: Python<'_>, redirect: PyBackedBytes) -> PyResult<Vec<String>> {
-    let redirect = direct(py, py.detach(|| Redirect::decode(&redirect)))?;
+fn redirect_packs(py: Python<'_>, pack: &str, redirect: PyBackedBytes) -> PyResult<Vec<String>> {
+    let redirect = redirect_of(py, pack, &redirect)?;
     Ok(redirect.packs.iter().map(|pack| hex(pack)).collect())
 }
 
@@ -193,8 +203,8 @@ type Moved = (u32, u32, String, u32, u32);
 
 /// Where the frames of a moved pack lie now.
 #[pyfunction]
-fn redirect_rows(py: Python<'_>, redirect: PyBackedBytes) -> PyResult<Vec<Moved>> {
-    let Redirect { packs, rows } = direct(py, py.detach(|| Redirect::decode(&redirect)))?;
+fn redirect_rows(py: Python<'_>, pack: &str, redirect: PyBackedBytes) -> PyResult<Vec<Moved>> {
+    let Redirect { packs, rows, .. } = redirect_of(py, pack, &redirect)?;
     Ok(rows.into_iter().map(|(at, length, pack, to, new)| (at, length, hex(&packs[pack as usize]), to, new)).collect())
 }
 
@@ -220,8 +230,9 @@ type Part = (u32, String, PyBackedBytes);
 #[pymethods]
 impl Rebuild {
     #[new]
-    fn new(push: &str) -> Rebuild {
-        Rebuild(Mutex::new(Some(upkeep::Rebuild::new(push))))
+    fn new(py: Python<'_>, push: &str, pack: &str) -> PyResult<Rebuild> {
+        let of = direct(py, pack_name(pack))?;
+        Ok(Rebuild(Mutex::new(Some(upkeep::Rebuild::new(push, of)))))
     }
 
     fn copy(

@@ -84,8 +84,8 @@ class Needs:
 class Rebuild:
     """A damaged pack made again. `holds` is as of `Toc.held`."""
 
-    def __new__(cls, push: str) -> Rebuild:
-        """`push` is the run that writes it, 16 hex digits."""
+    def __new__(cls, push: str, pack: str) -> Rebuild:
+        """`push` is the run that writes it, 16 hex digits, `pack` the damaged one."""
     def copy(self, offset: int, stored: bytes, plain: int, chunks: Sequence[tuple[str, int, int]], holds: str) -> None:
         """Take over the frame that was at `offset`; its chunks (digest, size, inner offset) have been proved."""
     def make(self, offset: int, length: int, plain: int, chunks: Sequence[tuple[int, str, bytes]], holds: str) -> None:
@@ -179,8 +179,8 @@ def fragment_packs(fragment: bytes) -> list[str]:
         FormatError: `format-newer`.
     """
 
-def redirect_packs(redirect: bytes) -> list[str]:
-    """Return the packs that a redirect names; errors as `fragment_packs`."""
+def redirect_packs(pack: str, redirect: bytes) -> list[str]:
+    """Return the packs that the redirect of a pack names; errors as `fragment_packs`."""
 
-def redirect_rows(redirect: bytes) -> list[tuple[int, int, str, int, int]]:
+def redirect_rows(pack: str, redirect: bytes) -> list[tuple[int, int, str, int, int]]:
     """Return old offset and length, pack, new offset and length of each frame; errors as `fragment_packs`."""

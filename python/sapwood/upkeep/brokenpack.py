@@ -52,7 +52,7 @@ class BrokenPack:
         self.name = name
         self.redirect = survey.moved.get(name)
         self._data = _data(survey.store, name)
-        self._moved = {row[0] for row in redirect_rows(self.redirect)} if self.redirect else set[int]()
+        self._moved = {row[0] for row in redirect_rows(name, self.redirect)} if self.redirect else set[int]()
         self._frames: dict[int, _Frame] = {}
         needs = survey.needs.of(name)
         toc = _toc(self._data)
@@ -103,7 +103,7 @@ class BrokenPack:
 
         `found` are chunks that were lost, by digest. Of a frame none of which is there nothing is said.
         """
-        again = Rebuild(secrets.token_hex(8))
+        again = Rebuild(secrets.token_hex(8), self.name)
         for offset, frame in sorted(self._frames.items()):
             stored = self._data[offset : offset + frame.length] if self._data is not None else b""
             chunks = sorted(frame.chunks.items())

@@ -184,7 +184,7 @@ class _Work:
         self._unnamed = set(sizes) - self._named()
         for name in (name for found in listed if (name := moved_name(found.key))):
             try:
-                rows = redirect_rows(self.store._objects.get(moved_key(name)))
+                rows = redirect_rows(name, self.store._objects.get(moved_key(name)))
             except _DAMAGES as error:
                 self.unreadable.add(f"{self.store.url}: {moved_key(name)}: {error}")
                 continue

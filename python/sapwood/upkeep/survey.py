@@ -143,7 +143,7 @@ class Survey:
         key = moved_key(name)
         try:
             redirect = self.store._objects.get(key)
-            redirect_packs(redirect)
+            redirect_packs(name, redirect)
         except NotFoundError:
             return
         except (CorruptError, FormatError) as error:
@@ -153,7 +153,7 @@ class Survey:
 
     def _follow(self, name: PackName) -> bool:
         redirect = self.moved[name]
-        for target in redirect_packs(redirect):
+        for target in redirect_packs(name, redirect):
             self.users.setdefault(target, set()).update(self.users.get(name, ()))
         return self.needs.follow(name, redirect)
 
@@ -198,7 +198,7 @@ class Survey:
             return []
         before: dict[tuple[str, int], list[tuple[str, int]]] = {}
         for name, redirect in self.moved.items():
-            for offset, _, to, now, _ in redirect_rows(redirect):
+            for offset, _, to, now, _ in redirect_rows(name, redirect):
                 before.setdefault((to, now), []).append((name, offset))
         new = found
         for _ in range(_HOPS):

@@ -153,9 +153,10 @@ impl Marks {
     /// Take every mark to where redirects say its frame lies now. What a redirect does not know stays.
     ///
     /// # Errors
-    /// `Damaged` when redirects go in circles.
+    /// `Damaged` when one is of another pack, or they go in circles.
     pub fn follow(&mut self, redirects: &HashMap<PackName, Redirect>) -> Result<()> {
         for (from, redirect) in redirects {
+            redirect.require_of(from)?;
             self.number(from);
             redirect.packs.iter().for_each(|to| {
                 self.number(to);

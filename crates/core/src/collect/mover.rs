@@ -71,17 +71,17 @@ impl Mover {
             old.rows.iter().all(|row| self.sealed.get(row.2 as usize).is_some_and(|(_, is_stored)| *is_stored))
         };
         let ready: Vec<Old> = self.waiting.extract_if(.., is_stored).collect();
-        ready.into_iter().map(|old| (old.name, self.redirect(old.rows))).collect()
+        ready.into_iter().map(|old| (old.name, self.redirect(old.name, old.rows))).collect()
     }
 
-    fn redirect(&self, mut rows: Vec<(u32, u32, u32, u32, u32)>) -> Vec<u8> {
+    fn redirect(&self, of: PackName, mut rows: Vec<(u32, u32, u32, u32, u32)>) -> Vec<u8> {
         let mut numbers: Vec<u32> = rows.iter().map(|row| row.2).collect();
         numbers.dedup();
         for row in &mut rows {
             row.2 = numbers.iter().position(|&number| number == row.2).expect("it was taken from there") as u32;
         }
         let packs = numbers.iter().map(|&number| self.sealed[number as usize].0).collect();
-        Redirect { packs, rows }.encode()
+        Redirect { of, packs, rows }.encode()
     }
 }
 

@@ -88,7 +88,7 @@ fn frames_are_moved_as_they_are_and_the_new_pack_says_what_it_holds() {
     assert_eq!(held, [(was(1), Holds::Content), (was(4), Holds::Content), (was(9), Holds::Outline)]);
     let [(name, stored)] = &redirects[..] else { panic!("one pack was moved") };
     let redirect = Redirect::decode(stored).unwrap();
-    assert_eq!((name, &redirect.packs[..]), (&old.name, &[new.name][..]));
+    assert_eq!((name, redirect.of, &redirect.packs[..]), (&old.name, old.name, &[new.name][..]));
     for at in [1, 4, 9] {
         let lying = old.chunks[at];
         let (to, offset, length) = redirect.find(lying.offset, lying.length).unwrap();
@@ -199,29 +199,33 @@ fn frames_are_proved_by_every_chunk_in_them() {
 #[test]
 fn hops_are_counted_from_where_maps_say_that_something_lies() {
     let packs: Vec<PackName> = (1..6).map(|number| [number; 32]).collect();
-    let to = |to: usize| Redirect { packs: vec![packs[to]], rows: vec![(0, 100, 0, 0, 100)] };
+    let to = |of: usize, to: usize| {
+        (packs[of], Redirect { of: packs[of], packs: vec![packs[to]], rows: vec![(0, 100, 0, 0, 100)] })
+    };
     let old = pack(1);
     let mut marks = Marks::default();
     let mut first = entry(&old, &[0]);
     let Kind::Regular(content) = &mut first.kind else { unreachable!() };
     content.chunks[0].frame = FrameAt { pack: Arc::new(packs[0]), offset: 0, length: 100, plain: 4096 };
     marks.page(&[first]);
-    marks.follow(&HashMap::from([(packs[0], to(1)), (packs[1], to(2)), (packs[3], to(4))])).unwrap();
+    marks.follow(&HashMap::from([to(0, 1), to(1, 2), to(3, 4)])).unwrap();
     assert_eq!(packs.iter().map(|pack| marks.hops(pack)).collect::<Vec<_>>(), [0, 0, 2, 0, 0]);
-    marks.follow(&HashMap::from([(packs[2], to(3))])).unwrap();
+    marks.follow(&HashMap::from([to(2, 3)])).unwrap();
     assert_eq!(packs.iter().map(|pack| marks.hops(pack)).collect::<Vec<_>>(), [0, 0, 2, 3, 0]);
 }
 
 #[test]
-fn redirects_that_go_in_circles_are_damage() {
+fn redirects_that_go_in_circles_or_are_of_another_pack_are_damage() {
     let old = pack(1);
     let mut marks = Marks::default();
     marks.page(&[entry(&old, &[0])]);
     let lying = old.chunks[0];
-    let to =
-        |pack| Redirect { packs: vec![pack], rows: vec![(lying.offset, lying.length, 0, lying.offset, lying.length)] };
-    let redirects = HashMap::from([(old.name, to([1; 32])), ([1; 32], to(old.name))]);
-    assert!(marks.follow(&redirects).is_err());
+    let rows = vec![(lying.offset, lying.length, 0, lying.offset, lying.length)];
+    let to = |of, pack| (of, Redirect { of, packs: vec![pack], rows: rows.clone() });
+    let circle = HashMap::from([to(old.name, [1; 32]), to([1; 32], old.name)]);
+    assert!(marks.follow(&circle).unwrap_err().to_string().contains("circles"));
+    let swapped = HashMap::from([(old.name, to([1; 32], [2; 32]).1)]);
+    assert!(marks.follow(&swapped).unwrap_err().to_string().contains("that of pack 0101"));
 }
 
 #[test]

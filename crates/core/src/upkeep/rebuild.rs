@@ -31,9 +31,10 @@ pub struct Rebuilt {
 }
 
 impl Rebuild {
-    /// `push` is the run that writes it.
-    pub fn new(push: &str) -> Rebuild {
-        Rebuild { push: push.to_owned(), writer: PackWriter::default(), redirect: Redirect::default(), at: 0 }
+    /// `push` is the run that writes it, `of` the damaged pack.
+    pub fn new(push: &str, of: [u8; 32]) -> Rebuild {
+        let redirect = Redirect { of, ..Redirect::default() };
+        Rebuild { push: push.to_owned(), writer: PackWriter::default(), redirect, at: 0 }
     }
 
     pub fn is_empty(&self) -> bool {

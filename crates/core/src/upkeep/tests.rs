@@ -25,7 +25,7 @@ fn a_frame_made_again_has_each_chunk_at_its_old_place_and_zeros_where_one_is_los
             .filter(|&number| number != lost)
             .map(|number| (pack.chunks[number].inner, pack.chunks[number].digest, bytes[number].to_vec()))
             .collect();
-        let mut again = Rebuild::new("0123456789abcdef");
+        let mut again = Rebuild::new("0123456789abcdef", [7; 32]);
         let first = pack.chunks[0];
         again.make(first.offset, first.length, first.plain, &have, Holds::Content).unwrap();
         let made = again.finish(None);
@@ -44,7 +44,7 @@ fn a_frame_made_again_has_each_chunk_at_its_old_place_and_zeros_where_one_is_los
 fn a_frame_is_not_made_of_other_bytes_or_at_places_that_cannot_be() {
     let digest = Digest::of(b"one");
     let make = |plain, inner, bytes: &[u8]| {
-        Rebuild::new("0123456789abcdef").make(0, 9, plain, &[(inner, digest, bytes.to_vec())], Holds::Content)
+        Rebuild::new("0123456789abcdef", [7; 32]).make(0, 9, plain, &[(inner, digest, bytes.to_vec())], Holds::Content)
     };
     assert!(make(1024, 512, b"one").is_ok());
     assert!(matches!(make(1024, 512, b"two"), Err(Error::Mismatch { .. })));
@@ -83,7 +83,7 @@ fn lost_chunks_are_found_in_files_whole_or_cut_and_proved_when_read() {
 #[test]
 fn a_pack_made_again_says_what_it_holds() {
     let pack = pack_of(&[b"one", b"two"]);
-    let mut again = Rebuild::new("00000000000000ff");
+    let mut again = Rebuild::new("00000000000000ff", [7; 32]);
     let first = pack.chunks[0];
     let stored = &pack.bytes[..first.length as usize];
     let chunks = pack.chunks.iter().map(|lying| (lying.digest, lying.inner)).collect();
@@ -104,7 +104,7 @@ fn a_frame_whose_tar_headers_are_damaged_is_made_again_of_its_chunks() {
     let mut damaged = whole.clone();
     damaged[100] ^= 1;
     let damaged = zstd::bulk::compress(&damaged, 1).unwrap();
-    let mut again = Rebuild::new("00000000000000ff");
+    let mut again = Rebuild::new("00000000000000ff", [7; 32]);
     let chunks = pack.chunks.iter().map(|lying| (lying.digest, lying.inner)).collect();
     again.copy(first.offset, &damaged, first.plain, chunks, Holds::Content);
     let made = again.finish(None);
@@ -117,10 +117,11 @@ fn a_frame_whose_tar_headers_are_damaged_is_made_again_of_its_chunks() {
 fn what_was_moved_before_stays_where_it_is() {
     let pack = pack_of(&[b"one"]);
     let first = pack.chunks[0];
-    let mut again = Rebuild::new("00000000000000ff");
+    let mut again = Rebuild::new("00000000000000ff", [7; 32]);
     let chunks = pack.chunks.iter().map(|lying| (lying.digest, lying.inner)).collect();
     again.copy(7, &pack.bytes[..first.length as usize], first.plain, chunks, Holds::Content);
-    let before = Redirect { packs: vec![[5; 32]], rows: vec![(0, 7, 0, 10, 20), (7, first.length, 0, 30, 40)] };
+    let before =
+        Redirect { of: [7; 32], packs: vec![[5; 32]], rows: vec![(0, 7, 0, 10, 20), (7, first.length, 0, 30, 40)] };
     let made = again.finish(Some(before));
     assert_eq!(made.redirect.find(0, 7), Some(([5; 32], 10, 20)));
     assert_eq!(made.redirect.find(7, first.length), Some((made.pack.name, 0, first.length)));
