@@ -207,8 +207,7 @@ def test_damage_is_named_by_store_and_key_and_its_remedy_is_one(kept: Kept, tmp_
     assert str(named.value).startswith(f"{place}: {key}: ")
     assert named.value.hint is not None
     assert named.value.hint.startswith(f"sapwood repair {place}, --from a directory ")
-    # A directory has no pages; the store that this one is a copy of has.
-    assert repair(store, [open_source(str(kept.store if kind == "page pack" else kept.trees["main"]))]).left == ()
+    assert repair(store, [open_source(str(kept.trees["main"]))]).left == ()
     store.pull("main", tmp_path / "out")
     assert differences(kept.trees["main"], tmp_path / "out") == []
 

@@ -11,12 +11,14 @@ from __future__ import annotations
 import contextlib
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
 from sapwood._core.filemap import FileMap
+from sapwood._core.push import merged
+from sapwood._core.upkeep import Recovery
 from sapwood.digests import MapDigest, SnapshotDigest
-from sapwood.errors import ConflictError, CorruptError, FormatError, NotFoundError
+from sapwood.errors import ConflictError, CorruptError, DeniedError, FormatError, NotFoundError, UnavailableError
 from sapwood.store.condemned import encode_condemned
 from sapwood.store.keys import (
     condemned_key,
@@ -34,9 +36,9 @@ from sapwood.store.store import Store
 from sapwood.store.waiting import each
 from sapwood.upkeep.brokenpack import BrokenPack
 from sapwood.upkeep.recover import make_again
-from sapwood.upkeep.sources import Source, StoreSource
+from sapwood.upkeep.sources import DirectorySource, Source, StoreSource
 from sapwood.upkeep.survey import Damage, Survey, snapshot_digest
-from sapwood.upkeep.verify import examine
+from sapwood.upkeep.verify import examine, read_toc_of
 
 __all__ = ["Repaired", "repair"]
 
@@ -162,8 +164,27 @@ class _Round:
             lost |= BrokenPack(self._survey, name).lost
         for source in self._sources if lost else ():
             source.look(lost)
+        self._make_pages(lost.keys() & self._survey.page_digests)
         for name in sorted(broken):
             self._heal_pack(BrokenPack(self._survey, name))
+
+    def _make_pages(self, wanted: Set[str]) -> None:
+        """Let directories make pages again, which say of chunks where the store says that they lie."""
+        directories = [source for source in self._sources if isinstance(source, DirectorySource)]
+        if not wanted or not directories:
+            return
+        places = Recovery()
+        for name, found in self._survey.packs.items():
+            with contextlib.suppress(*_DAMAGES):
+                places.pack(name, read_toc_of(self._store, name, found.size))
+        told = places.fragment()
+        fragments = [told] if told else []
+        with contextlib.suppress(*_DAMAGES):
+            fragments += self._store.fragments()
+        holdings = merged(fragments, sorted(wanted))
+        for source in directories:
+            with contextlib.suppress(NotFoundError, DeniedError, UnavailableError):
+                source.make_pages(wanted, holdings)
 
     def _heal_pack(self, broken: BrokenPack) -> None:
         """Put what is left of a pack, and what was found of it elsewhere, into a new one; lead to it."""
