@@ -237,11 +237,7 @@ fn holdings_of<'py>(py: Python<'py>, file_map: &FileMap) -> PyResult<Bound<'py, 
 /// One fragment that says what all of `fragments` say, but of the chunks `without`.
 #[pyfunction]
 #[pyo3(signature = (fragments, without = Vec::new()))]
-fn merged<'py>(
-    py: Python<'py>,
-    fragments: Vec<PyBackedBytes>,
-    without: Vec<String>,
-) -> PyResult<Bound<'py, PyBytes>> {
+fn merged<'py>(py: Python<'py>, fragments: Vec<PyBackedBytes>, without: Vec<String>) -> PyResult<Bound<'py, PyBytes>> {
     let merged = py.detach(|| {
         let without: HashSet<[u8; 32]> = without.iter().map(|text| parse_sha(text)).collect::<Result<_>>()?;
         let mut writer = FragmentWriter::default();
