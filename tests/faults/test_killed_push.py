@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from sapwood import open_store
+from sapwood.digests import PackName
 from sapwood.open import OpenStore
 from sapwood.store import Store
+from sapwood.store.fragments import LocalState
 from sapwood.store.local import LocalObjects
 from tests.support.child import Killed, die, in_child
 from tests.support.objects import assert_whole, chunks_of
@@ -141,3 +143,35 @@ def test_a_note_of_a_pack_that_was_damaged_costs_time_and_no_more(
     store.pull("main", tmp_path / "new")
     assert differences(tree, tmp_path / "new") == []
     assert list((cache_dir / "stores" / store.id / "pending").iterdir()) == []
+
+
+@pytest.mark.parametrize("notes", range(1, PACKS))
+def test_of_packs_that_are_sent_together_those_that_are_noted_are_not_sent_again(
+    store: OpenStore, tree: Path, tmp_path: Path, cache_dir: Path, notes: int
+) -> None:
+    keep_pending = LocalState.keep_pending
+    count = 0
+
+    def noting(self: LocalState, pack: PackName, fragment: bytes) -> None:
+        nonlocal count
+        keep_pending(self, pack, fragment)
+        count += 1
+        if count == notes:
+            die()
+
+    def push() -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(LocalState, "keep_pending", noting)
+            store.push(tree, "main")
+
+    with pytest.raises(Killed):
+        in_child(push)
+    noted = {path.name.partition("-")[0] for path in cache_dir.rglob("pending/*.frag")}
+    there = set((Path(store.url) / "packs").iterdir())
+    assert len(noted) >= notes
+    store.push(tree, "main")
+    assert noted <= set(store.snapshot("main").packs)
+    # What was under way when it died, and pages with the outline.
+    assert len(set((Path(store.url) / "packs").iterdir()) - there) <= PACKS - len(noted) + 1
+    store.pull("main", tmp_path / "out")
+    assert differences(tree, tmp_path / "out") == []
