@@ -10,6 +10,7 @@ import pytest
 from sapwood import open_store
 from sapwood.errors import CorruptError, NotFoundError
 from sapwood.open import OpenStore
+from sapwood.upkeep import gc
 from sapwood.upkeep.forget import forget, remove
 from sapwood.upkeep.gc import collect
 from sapwood.upkeep.retention import Rules
@@ -111,6 +112,32 @@ def test_what_is_young_is_not_condemned(store: OpenStore) -> None:
     assert collect(store).condemned == 0
     age(place(store), 3 * store.grace_s * 10**9 // 4)
     assert collect(store).condemned > 0
+
+
+def test_fragments_are_made_anew_of_all_that_lives_and_those_of_old_packs_stay(
+    store: OpenStore, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gc, "_FRAGMENT", 200)
+
+    def fragments() -> list[str]:
+        found = (place(store) / "index").iterdir()
+        return [path.name for path in sorted(found, key=lambda path: path.stat().st_mtime_ns)]
+
+    forget(store, Rules(last=1))
+    collect(store, grace_s=0)
+    made = fragments()
+    assert len(made) == 4
+    collect(store, grace_s=0)
+    assert fragments() == made
+    make_tree(tmp_path / "more", 7, files=5)
+    store.push(tmp_path / "more", "more")
+    collect(store, grace_s=0)
+    # The last one was not full.
+    assert fragments()[: len(made) - 1] == made[:-1]
+    for name, root in (("again", tree), ("more-again", tmp_path / "more")):
+        fresh = open_store(store.url, cache_dir=tmp_path / "fresh")
+        # No file, only pages, where they say that something lies elsewhere.
+        assert fresh.push(root, name).chunk_bytes_sent < 20_000
 
 
 def test_a_dry_run_says_what_a_run_does_and_changes_nothing(store: OpenStore) -> None:

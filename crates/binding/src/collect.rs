@@ -161,10 +161,11 @@ impl Marks {
         Ok(self.with(py, |marks| marks.frames(&pack)))
     }
 
-    /// Index fragments of everything that is alive, each of about `limit` bytes at most.
-    fn fragments<'py>(&self, py: Python<'py>, limit: usize) -> Vec<Bound<'py, PyBytes>> {
-        let fragments = self.with(py, |marks| marks.fragments(limit));
-        fragments.iter().map(|fragment| PyBytes::new(py, fragment)).collect()
+    /// Index fragments of everything that is alive in these packs, each of about `limit` bytes at most.
+    fn fragments<'py>(&self, py: Python<'py>, packs: Vec<String>, limit: usize) -> PyResult<Vec<Bound<'py, PyBytes>>> {
+        let packs = direct(py, packs.iter().map(|pack| pack_name(pack)).collect::<Result<Vec<_>>>())?;
+        let fragments = self.with(py, |marks| marks.fragments(&packs, limit));
+        Ok(fragments.iter().map(|fragment| PyBytes::new(py, fragment)).collect())
     }
 }
 

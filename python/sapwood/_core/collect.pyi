@@ -68,8 +68,11 @@ class Marks:
         """Return how many redirects lead to a pack, at most, from where maps say that something lies."""
     def frames(self, pack: str) -> list[tuple[int, int]]:
         """Return offset and length of the live frames of a pack, in order."""
-    def fragments(self, limit: int) -> list[bytes]:
-        """Return index fragments of everything marked, each of about `limit` bytes at most; of one state the same."""
+    def fragments(self, packs: Sequence[str], limit: int) -> list[bytes]:
+        """Return index fragments of what is marked in these packs, in their order, each of some `limit` bytes at most.
+
+        Packs that are added at the end change no fragment but the last and those after it.
+        """
 
 @final
 class Mover:

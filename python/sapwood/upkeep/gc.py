@@ -44,8 +44,8 @@ from sapwood.upkeep.moving import move_packs
 
 __all__ = ["Collected", "collect"]
 
-# Bytes of a merged fragment, at most.
-_FRAGMENT = 64 << 20
+# Bytes of a merged fragment, about: a push that knows nothing takes some MB of fragments, the newest first.
+_FRAGMENT = 1 << 20
 # Fragments that are not worth merging as long as they are true.
 _FEW = 8
 # Less than this is not worth moving the rest of a pack for.
@@ -228,7 +228,7 @@ class _Run:
         )
         if moved.redirects and not self._dry:
             live.marks.follow(moved.redirects)
-        live.renew()
+        live.renew(self._objects.listed(PACKS) if moved.redirects else ())
         self._done.moved = len(moved.redirects)
         self._done.bytes_moved = moved.bytes
         dead = {key for key in old if not live.is_live(key) and not fragment_name(key)}
@@ -286,11 +286,12 @@ class _Live:
         self.marks = living.marks
         self.moved = {name for key in listed if (name := moved_name(key))}
         self._keys = living.keys
-        self._there = {name for key in listed if (name := pack_name(key))}
-        self.renew()
+        self._put_ns = dict[str, int]()
+        self.renew(listed.values())
 
-    def renew(self) -> None:
-        """Ask the marks again: some were added, or followed redirects."""
+    def renew(self, listed: Iterable[Listed]) -> None:
+        """Ask the marks again, for some were added, or followed redirects; `listed` are packs that are new."""
+        self._put_ns |= {name: one.modified_ns for one in listed if (name := pack_name(one.key))}
         self._packs = self.marks.packs()
         self._needed = set(self.marks.moved())
         self._merged: dict[str, bytes] | None = None
@@ -304,15 +305,16 @@ class _Live:
         if name := pack_name(key):
             return name in self._packs
         if name := moved_name(key):
-            return name in self._needed or name in self._there
+            return name in self._needed or name in self._put_ns
         if fragment_name(key):
             return False
         return key in self._keys or not (is_snapshot_key(key) or is_map_key(key))
 
     def fragments(self) -> dict[str, bytes]:
-        """Return fragments of everything that is alive, by name."""
+        """Return fragments of everything that is alive, by name; what lies in the oldest packs comes first."""
         if self._merged is None:
-            made = self.marks.fragments(_FRAGMENT)
+            packs = sorted(self._packs, key=lambda name: (self._put_ns.get(name, math.inf), name))
+            made = self.marks.fragments(packs, _FRAGMENT)
             self._merged = {hashlib.sha256(data).hexdigest(): data for data in made}
         return self._merged
 

@@ -8,6 +8,7 @@ is. Not here: the copying (the core), what is moved (`gc`).
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -59,18 +60,21 @@ def move_packs(
     """
     moved, mover = Moved(), Mover(push)
     pool = ThreadPoolExecutor(_AHEAD + _IN_FLIGHT, thread_name_prefix="sapwood-move")
-    flying = deque[Future[None]]()
+    redirectors = ThreadPoolExecutor(_IN_FLIGHT, thread_name_prefix="sapwood-redirect")
+    flying, redirecting = deque[Future[None]](), deque[Future[None]]()
 
     def put(number: int, name: str, data: bytes) -> None:
         if not in_time():
             return
         objects.put(pack_key(PackName(name)), data)
-        for pack, redirect in mover.stored(number):
-            if not in_time():
-                return
+        for ready in mover.stored(number):
+            redirecting.append(redirectors.submit(redirect, *ready))
+
+    def redirect(pack: str, text: bytes) -> None:
+        if in_time():
             with contextlib.suppress(ConflictError):  # another collector was faster; it condemns the pack
-                objects.swap(moved_key(PackName(pack)), redirect, None)
-                moved.redirects[pack] = redirect
+                objects.swap(moved_key(PackName(pack)), text, None)
+                moved.redirects[pack] = text
 
     def send(pack: tuple[int, str, bytes]) -> None:
         while len(flying) >= _IN_FLIGHT:
@@ -107,10 +111,11 @@ def move_packs(
                 moved.bytes += sum(length for _, length in found[1])
         if last := mover.finish():
             send(last)
-        for put_one in flying:
-            put_one.result()
+        for ended in itertools.chain(flying, redirecting):  # of packs first: they add redirects
+            ended.result()
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
+        redirectors.shutdown(wait=False, cancel_futures=True)
     return moved
 
 

@@ -14,8 +14,10 @@ use crate::push::{FragmentWriter, PackName};
 const HOPS: usize = 32;
 /// Rows are first sorted when there are this many.
 const MANY: usize = 1 << 16;
-/// Bytes of a chunk in a fragment.
+/// Bytes of a chunk, a large blob and a piece of it in a fragment.
 const FRAGMENT_ROW: usize = 56;
+const FRAGMENT_BLOB: usize = 48;
+const FRAGMENT_PIECE: usize = 36;
 
 /// All marks of a run; file maps first, then redirects.
 #[derive(Default)]
@@ -251,28 +253,39 @@ impl Marks {
         frames
     }
 
-    /// Index fragments of everything live, each of about `limit` bytes at most; of one state always the same.
-    pub fn fragments(&mut self, limit: usize) -> Vec<Vec<u8>> {
+    /// Index fragments of everything live in these packs, in their order, each of about `limit` bytes at most.
+    ///
+    /// What comes first is in the first ones, which are the same whatever is added at the end.
+    pub fn fragments(&mut self, packs: &[PackName], limit: usize) -> Vec<Vec<u8>> {
         self.settle();
-        let parts = (self.rows.len() * FRAGMENT_ROW).div_ceil(limit);
-        // In the order of the packs' names, so that numbers, and the place that is taken of several, do not depend on who came
-        // first.
-        let mut order: Vec<usize> = (0..self.rows.len()).collect();
-        order.sort_by_key(|&row| (self.names[self.rows[row].pack as usize], row));
-        let part_of = |sha256: &[u8; 32]| ((usize::from(sha256[0]) << 8 | usize::from(sha256[1])) * parts) >> 16;
-        (0..parts)
-            .map(|part| {
-                let mut writer = FragmentWriter::default();
-                for row in order.iter().map(|&row| &self.rows[row]).filter(|row| part_of(&row.sha256) == part) {
-                    let Row { pack, offset, inner, length, plain, size, sha256 } = *row;
-                    let digest = Digest { sha256, size: size.into() };
-                    writer.chunks(&self.names[pack as usize], [Lying { digest, offset, length, plain, inner }]);
+        // A large blob is in the fragment of its first piece.
+        let mut blobs: HashMap<[u8; 32], Vec<&[u8; 32]>> = HashMap::new();
+        for (sha256, (_, pieces)) in &self.blobs {
+            blobs.entry(pieces[0].sha256).or_default().push(sha256);
+        }
+        let (mut done, mut writer, mut size) = (Vec::new(), FragmentWriter::default(), 0);
+        for pack in packs {
+            let Some(&number) = self.numbers.get(pack) else { continue };
+            let first = self.rows.partition_point(|row| row.pack < number);
+            for row in self.rows[first..].iter().take_while(|row| row.pack == number) {
+                let Row { offset, inner, length, plain, size: chunk, sha256, .. } = *row;
+                let digest = Digest { sha256, size: chunk.into() };
+                writer.chunks(pack, [Lying { digest, offset, length, plain, inner }]);
+                size += FRAGMENT_ROW;
+                for blob in blobs.remove(&sha256).into_iter().flatten() {
+                    let (bytes, pieces) = &self.blobs[blob];
+                    writer.blob(Digest { sha256: *blob, size: *bytes }, pieces.clone());
+                    size += FRAGMENT_BLOB + pieces.len() * FRAGMENT_PIECE;
                 }
-                for (&sha256, (size, pieces)) in self.blobs.iter().filter(|(sha256, _)| part_of(sha256) == part) {
-                    writer.blob(Digest { sha256, size: *size }, pieces.clone());
+                if size >= limit {
+                    done.push(std::mem::take(&mut writer).finish());
+                    size = 0;
                 }
-                writer.finish()
-            })
-            .collect()
+            }
+        }
+        if size > 0 {
+            done.push(writer.finish());
+        }
+        done
     }
 }

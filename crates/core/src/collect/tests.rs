@@ -229,25 +229,25 @@ fn redirects_that_go_in_circles_or_are_of_another_pack_are_damage() {
 }
 
 #[test]
-fn fragments_name_everything_marked_and_do_not_depend_on_the_order() {
+fn fragments_name_everything_marked_in_the_order_of_packs_and_do_not_depend_on_who_came_first() {
     let packs = [pack(40), pack(41)];
     let entries = [entry(&packs[0], &(0..40).collect::<Vec<_>>()), entry(&packs[1], &(0..41).collect::<Vec<_>>())];
-    let fragments = |order: [usize; 2], limit| {
+    let names = [packs[0].name, packs[1].name];
+    let fragments = |marked: &[usize], limit| {
         let mut marks = Marks::default();
-        order.iter().for_each(|&number| marks.page(&entries[number..=number]));
-        marks.fragments(limit)
+        marked.iter().for_each(|&number| marks.page(&entries[number..=number]));
+        marks.fragments(&names, limit)
     };
-    let one = fragments([0, 1], 1 << 20);
-    // The large blob is one of another name here and there; its pieces are those of who came first.
-    let chunks = |stored: &[u8]| {
-        let fragment = Fragment::parse(stored.to_vec()).unwrap();
-        (0..fragment.len()).map(|row| fragment.chunk(row).1).collect::<Vec<_>>()
-    };
-    assert_eq!(chunks(&one[0]), chunks(&fragments([1, 0], 1 << 20)[0]));
-    assert_eq!(chunks(&one[0]).len(), 41);
-    let parts = fragments([0, 1], 1000);
-    assert!(parts.len() > 2);
-    assert_eq!(parts.iter().map(|part| chunks(part).len()).sum::<usize>(), 41);
+    let parsed = |stored: &[u8]| Fragment::parse(stored.to_vec()).unwrap();
+    let one = parsed(&fragments(&[0, 1], 1 << 20)[0]);
+    assert_eq!((one.len(), one.blob_count()), (41, 1));
+    assert_eq!((0..41).filter(|&row| *one.pack(one.pack_number(row)) == names[0]).count(), 40);
+    let parts = fragments(&[0, 1], 1000);
+    assert!(parts.len() > 4);
+    assert_eq!(parts.iter().map(|part| parsed(part).len()).sum::<usize>(), 81);
+    // What is added at the end leaves the first as they are.
+    assert_eq!(fragments(&[0], 1000)[..1], parts[..1]);
+    assert_eq!(fragments(&[], 1000), Vec::<Vec<u8>>::new());
 }
 
 #[test]
