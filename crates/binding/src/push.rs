@@ -1,6 +1,5 @@
 //! `sapwood._core.push`: a directory into packs, pages and a fence index.
 
-use std::collections::HashSet;
 use std::ffi::{c_int, c_void};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -234,16 +233,13 @@ fn holdings_of<'py>(py: Python<'py>, file_map: &FileMap) -> PyResult<Bound<'py, 
     Ok(PyBytes::new(py, &direct(py, holdings)?))
 }
 
-/// One fragment that says what all of `fragments` say, but of the chunks `without`.
+/// One fragment that says what all of `fragments` say.
 #[pyfunction]
-#[pyo3(signature = (fragments, without = Vec::new()))]
-fn merged<'py>(py: Python<'py>, fragments: Vec<PyBackedBytes>, without: Vec<String>) -> PyResult<Bound<'py, PyBytes>> {
+fn merged<'py>(py: Python<'py>, fragments: Vec<PyBackedBytes>) -> PyResult<Bound<'py, PyBytes>> {
     let merged = py.detach(|| {
-        let without: HashSet<[u8; 32]> = without.iter().map(|text| parse_sha(text)).collect::<Result<_>>()?;
         let mut writer = FragmentWriter::default();
         for bytes in fragments {
-            let fragment = Fragment::parse(bytes.to_vec())?;
-            writer.part(&fragment, |row| !without.contains(fragment.chunk_sha(row)), |_| true);
+            writer.fragment(&Fragment::parse(bytes.to_vec())?);
         }
         Ok(writer.finish())
     });

@@ -165,13 +165,69 @@ fn paths<'py>(
     Ok((paths.iter().map(|path| PyBytes::new(py, path)).collect(), count))
 }
 
-/// Digest, size, frame's place and entries' first path of each page, by number.
+/// Digest, size, first entry's path and number of entries of each page.
 #[pyfunction]
-fn pages<'py>(py: Python<'py>, map: &FileMap) -> Vec<(String, u64, Bound<'py, PyBytes>)> {
+fn pages<'py>(py: Python<'py>, map: &FileMap) -> Vec<(String, u64, Bound<'py, PyBytes>, u32)> {
     let page = |page: &sapwood_core::filemap::PageRef| {
-        (digest_text(&page.digest), page.digest.size, PyBytes::new(py, &page.first))
+        (digest_text(&page.digest), page.digest.size, PyBytes::new(py, &page.first), page.entries)
     };
     map.0.pages().iter().map(page).collect()
+}
+
+/// Where chunks lie, to tell lost pages of file maps again.
+#[pyclass(frozen, module = "sapwood._core.upkeep")]
+struct Places(Mutex<upkeep::Places>);
+
+impl Places {
+    fn with<T: Send>(&self, py: Python<'_>, work: impl FnOnce(&mut upkeep::Places) -> T + Send) -> T {
+        py.detach(|| work(&mut self.0.lock().expect("no method panics with it")))
+    }
+}
+
+#[pymethods]
+impl Places {
+    #[new]
+    fn new() -> Places {
+        Places(Mutex::default())
+    }
+
+    fn redirect(&self, py: Python<'_>, pack: &str, redirect: PyBackedBytes) -> PyResult<()> {
+        let pack = direct(py, pack_name(pack))?;
+        let redirect = direct(py, Redirect::decode(&redirect))?;
+        self.with(py, |places| places.redirect(&pack, &redirect));
+        Ok(())
+    }
+
+    fn pack(&self, py: Python<'_>, pack: &str, toc: &Toc) -> PyResult<()> {
+        let pack = direct(py, pack_name(pack))?;
+        self.with(py, |places| places.pack(&pack, toc.held.iter().copied()));
+        Ok(())
+    }
+
+    fn fragment(&self, py: Python<'_>, fragment: PyBackedBytes) -> PyResult<()> {
+        let parsed = direct(py, py.detach(|| Fragment::parse(fragment.to_vec())))?;
+        self.with(py, |places| places.fragment(&parsed));
+        Ok(())
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn page<'py>(
+        &self,
+        py: Python<'py>,
+        map: &FileMap,
+        first: PyBackedBytes,
+        entries: u32,
+        digest: &str,
+        size: u64,
+        packs: Vec<String>,
+    ) -> PyResult<Option<Bound<'py, PyBytes>>> {
+        let sha256 = direct(py, parse_sha(digest))?;
+        let lost = upkeep::LostPage { first: first.to_vec(), entries, digest: Digest { sha256, size } };
+        let packs: Result<HashSet<_>> = packs.iter().map(|pack| pack_name(pack)).collect();
+        let packs = direct(py, packs)?;
+        let page = self.with(py, |places| places.page(&map.0, &lost, &packs));
+        Ok(page.map(|page| PyBytes::new(py, &page)))
+    }
 }
 
 /// The packs that an index fragment names.
@@ -414,6 +470,7 @@ pub fn register(parent: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(prove, &module)?)?;
     module.add_function(wrap_pyfunction!(paths, &module)?)?;
     module.add_function(wrap_pyfunction!(pages, &module)?)?;
+    module.add_class::<Places>()?;
     module.add_function(wrap_pyfunction!(fragment_packs, &module)?)?;
     module.add_function(wrap_pyfunction!(redirect_packs, &module)?)?;
     module.add_function(wrap_pyfunction!(redirect_rows, &module)?)?;

@@ -77,8 +77,8 @@ class Push:
 def holdings_of(file_map: FileMap) -> bytes:
     """Return all that a file map uses, with its place, as an index fragment; all pages must have been brought."""
 
-def merged(fragments: Sequence[bytes], without: Sequence[str] = ...) -> bytes:
-    """Return one fragment that says what all of `fragments` say, but of the chunks of the digests `without`.
+def merged(fragments: Sequence[bytes]) -> bytes:
+    """Return one fragment that says what all of `fragments` say.
 
     Raises:
         CorruptError: `damaged` fragment.

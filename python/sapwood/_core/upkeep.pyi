@@ -13,6 +13,7 @@ from .filemap import FileMap, Frame
 __all__ = [
     "TAIL",
     "Needs",
+    "Places",
     "Proved",
     "Rebuild",
     "Recovery",
@@ -136,6 +137,30 @@ class Recovery:
     def fragment(self) -> bytes | None:
         """Return an index fragment of all that was given since this was asked last, None of nothing."""
 
+@final
+class Places:
+    """Where chunks lie, to tell lost pages of file maps again. Safe to use from several threads."""
+
+    def __new__(cls) -> Places: ...
+    def redirect(self, pack: str, redirect: bytes) -> None:
+        """Take where frames of `pack` were moved to; all redirects come before all packs.
+
+        Raises:
+            CorruptError: `damaged`.
+            FormatError: `format-newer`.
+        """
+    def pack(self, pack: str, toc: Toc) -> None:
+        """Take what a pack says it holds."""
+    def fragment(self, fragment: bytes) -> None:
+        """Take what an index fragment says; errors as `redirect`."""
+    def page(
+        self, map: FileMap, first: bytes, entries: int, digest: str, size: int, packs: Sequence[str]
+    ) -> bytes | None:
+        """Return the page of this digest, of so many entries of `map` from `first` on, whose chunks lie in `packs`.
+
+        None when it would be another. All pages of `map` have been brought.
+        """
+
 def search(root: str | PathLike[str], wanted: Sequence[tuple[str, int]]) -> dict[str, tuple[str, int]]:
     """Return where files below `root` hold chunks (digest, size): digest -> (path, offset).
 
@@ -168,8 +193,8 @@ def prove(name: str, data: bytes, frames: Sequence[tuple[int, int, int]]) -> Pro
 def paths(map: FileMap, damaged: Sequence[tuple[str, int, int]], limit: int) -> tuple[list[bytes], int]:
     """Return the paths in the pages brought so far that need one of `damaged` (pack, offset, inner), and how many."""
 
-def pages(map: FileMap) -> list[tuple[str, int, bytes]]:
-    """Return digest, size and path of the first entry of each page."""
+def pages(map: FileMap) -> list[tuple[str, int, bytes, int]]:
+    """Return digest, size, path of the first entry and number of entries of each page."""
 
 def fragment_packs(fragment: bytes) -> list[str]:
     """Return the packs that an index fragment names.

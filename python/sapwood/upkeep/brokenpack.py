@@ -7,6 +7,7 @@ frame that its redirect leads away from is none of its own any more. Not here: w
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import secrets
 from dataclasses import dataclass, field
 
@@ -55,12 +56,14 @@ class BrokenPack:
         self._moved = {row[0] for row in redirect_rows(name, self.redirect)} if self.redirect else set[int]()
         self._frames: dict[int, _Frame] = {}
         needs = survey.needs.of(name)
+        self.is_newer = self._data is not None and _is_newer(name, self._data)
+        """Whether it is whole, and of a newer format."""
         toc = _toc(self._data)
+        for place in needs:
+            self._note(place, "page" if place[4] in survey.page_digests else "content")
         for holds in ("content", "page", "outline") if toc else ():
             for place in toc.held(holds) if toc else ():
                 self._note(place, holds)
-        for place in needs:
-            self._note(place, "page" if place[4] in survey.page_digests else "content")
         frames = [(offset, frame.length, frame.plain) for offset, frame in sorted(self._frames.items())]
         sound = prove(name, self._data, frames).sound() if self._data is not None else []
         for place in sound:
@@ -68,7 +71,7 @@ class BrokenPack:
                 self._note(place, "outline" if _is_outline(survey.store, name, place) else "content")
             self._note(place, "content")
         self._sound = {(offset, inner): (digest, size) for offset, inner, _, _, digest, size in sound}
-        # What file maps need is said last: TOC and contents of a damaged pack may tell otherwise.
+        # What file maps need is said first and last: TOC and contents of a damaged pack may tell otherwise.
         for place in needs:
             self._note(place, "page" if place[4] in survey.page_digests else "content")
         needed = {(place[0], place[1]) for place in needs}
@@ -123,6 +126,16 @@ class BrokenPack:
                     again.make(offset, frame.length, frame.plain, parts, frame.holds)
         made = again.finish(self.redirect)
         return (PackName(made[0]), made[1], made[3]) if made else None
+
+
+def _is_newer(name: PackName, data: bytes) -> bool:
+    try:
+        read_toc(data, len(data))
+    except FormatError:
+        return hashlib.sha256(data).hexdigest() == name
+    except CorruptError:
+        pass
+    return False
 
 
 def _is_outline(store: Store, name: PackName, place: _Place) -> bool:

@@ -268,7 +268,9 @@ class _Work:
         refs, unreadable = self.store.sound_refs()
         states: dict[str, Ref | Removed | None] = {ref.name: ref for ref in refs}
         self._build(refs)
-        for name in {outline.ref for outline in self.outlines} - set(states):
+        # What is of a newer format is left alone.
+        newer = {error.ref for error in unreadable if isinstance(error, FormatError)}
+        for name in {outline.ref for outline in self.outlines} - set(states) - newer:
             broken = any(error.ref == name for error in unreadable)
             states[name] = None if broken else self.store.ref_state(name)
         for ref in refs:

@@ -2,8 +2,8 @@
 
 Promise: nothing is healed by bytes that were not proved, and nothing sound is taken away. A damaged pack stays until a
 collection deletes it, and it is condemned only when a redirect leads to its sound frames, and to those that could be
-made again. What nobody has is named. Killed anywhere, it goes on when it is run again. Not here: what is damaged
-(`verify`), a pack's frames (`brokenpack`), where else to look (`sources`).
+made again. What nobody has is named; what is of a newer format is left alone. Killed anywhere, it goes on when it is
+run again. Not here: what is damaged (`verify`), a pack's frames (`brokenpack`), where else to look (`sources`).
 """
 
 from __future__ import annotations
@@ -11,14 +11,12 @@ from __future__ import annotations
 import contextlib
 import secrets
 import time
-from collections.abc import Sequence, Set
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sapwood._core.filemap import FileMap
-from sapwood._core.push import merged
-from sapwood._core.upkeep import Recovery
 from sapwood.digests import MapDigest, SnapshotDigest
-from sapwood.errors import ConflictError, CorruptError, DeniedError, FormatError, NotFoundError, UnavailableError
+from sapwood.errors import ConflictError, CorruptError, FormatError, NotFoundError
 from sapwood.store.condemned import encode_condemned
 from sapwood.store.keys import (
     condemned_key,
@@ -35,10 +33,11 @@ from sapwood.store.keys import (
 from sapwood.store.store import Store
 from sapwood.store.waiting import each
 from sapwood.upkeep.brokenpack import BrokenPack
+from sapwood.upkeep.lostpages import PageSource
 from sapwood.upkeep.recover import make_again
-from sapwood.upkeep.sources import DirectorySource, Source, StoreSource
+from sapwood.upkeep.sources import Chunks, Source, StoreSource
 from sapwood.upkeep.survey import Damage, Survey, snapshot_digest
-from sapwood.upkeep.verify import examine, read_toc_of
+from sapwood.upkeep.verify import examine
 
 __all__ = ["Repaired", "repair"]
 
@@ -85,11 +84,12 @@ class _Round:
         self._store = survey.store
         self._objects = survey.store._collecting()
         self._sources = sources
+        self._chunks: list[Chunks] = [*sources, PageSource(survey, sources)]
         self._condemned: set[str] = set()
 
     def heal(self) -> None:
         """Heal what can be healed of the damages that are known."""
-        keys = sorted(self._survey.damages)
+        keys = sorted(self._survey.damages.keys() - self._survey.newer)
         self._take_from_stores()
         self._heal_packs(keys)
         self._make_again(keys)
@@ -162,33 +162,16 @@ class _Round:
         lost: dict[str, int] = {}
         for name in sorted(broken):
             lost |= BrokenPack(self._survey, name).lost
-        for source in self._sources if lost else ():
+        for source in self._chunks if lost else ():
             source.look(lost)
-        self._make_pages(lost.keys() & self._survey.page_digests)
         for name in sorted(broken):
             self._heal_pack(BrokenPack(self._survey, name))
-
-    def _make_pages(self, wanted: Set[str]) -> None:
-        """Let directories make pages again, which say of chunks where the store says that they lie."""
-        directories = [source for source in self._sources if isinstance(source, DirectorySource)]
-        if not wanted or not directories:
-            return
-        places = Recovery()
-        for name, found in self._survey.packs.items():
-            with contextlib.suppress(*_DAMAGES):
-                places.pack(name, read_toc_of(self._store, name, found.size))
-        told = places.fragment()
-        fragments = [told] if told else []
-        with contextlib.suppress(*_DAMAGES):
-            fragments += self._store.fragments()
-        holdings = merged(fragments, sorted(wanted))
-        for source in directories:
-            with contextlib.suppress(NotFoundError, DeniedError, UnavailableError):
-                source.make_pages(wanted, holdings)
 
     def _heal_pack(self, broken: BrokenPack) -> None:
         """Put what is left of a pack, and what was found of it elsewhere, into a new one; lead to it."""
         key = pack_key(broken.name)
+        if broken.is_newer:
+            return
         if not broken.is_needed:
             if broken.is_there:
                 self._condemn(key, "nothing needs it")
@@ -231,7 +214,7 @@ class _Round:
             self.healed[key] = "made again"
 
     def _read(self, digest: str, size: int) -> bytes | None:
-        for source in self._sources:
+        for source in self._chunks:
             if (data := source.read(digest, size)) is not None:
                 return data
         return None

@@ -1,34 +1,38 @@
 """Sources: where chunks that a store has lost may still be: its other packs, another store, a directory.
 
 Promise: every chunk that is given was proved by its digest when it was read; a place that holds something else is
-passed over. Not here: what is lost (`survey`), what becomes of it (`repair`).
+passed over. Directories and other stores are only read. Not here: what is lost (`survey`), what
+becomes of it (`repair`).
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
-import secrets
-from collections.abc import Container, Mapping
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Protocol
 
-from sapwood._core.filemap import Frame, read_chunk
-from sapwood._core.push import Push
-from sapwood._core.upkeep import read_spot, read_toc, search
+from sapwood._core.filemap import FileMap, Frame, read_chunk
+from sapwood._core.upkeep import read_spot, search
 from sapwood.digests import PackName
 from sapwood.errors import CorruptError, FormatError, InvalidInputError, NotFoundError, SapwoodError
+from sapwood.fetch import load_map
+from sapwood.push import push
 from sapwood.store.keys import PACKS, pack_name
-from sapwood.store.record import encode
+from sapwood.store.snapshot import Snapshot
 from sapwood.store.store import Store, open_store
 from sapwood.store.waiting import each
-from sapwood.tree.index import Index
+from sapwood.upkeep.survey import snapshots_listed
 from sapwood.upkeep.verify import read_toc_of
 
-__all__ = ["DirectorySource", "Source", "StoreSource", "open_source"]
+__all__ = ["Chunks", "DirectorySource", "Source", "StoreSource", "open_source"]
 
 _DAMAGES = (CorruptError, NotFoundError, FormatError)
 
 
-class Source(Protocol):
+class Chunks(Protocol):
     """A place to look for chunks."""
 
     def look(self, wanted: Mapping[str, int]) -> None:
@@ -36,6 +40,13 @@ class Source(Protocol):
 
     def read(self, digest: str, size: int) -> bytes | None:
         """Return a chunk that was looked for, or None."""
+
+
+class Source(Chunks, Protocol):
+    """A copy of trees, or of some of their files."""
+
+    def maps(self, wanted: Sequence[Snapshot]) -> Iterator[FileMap]:
+        """Yield whole file maps that may have pages in common with those of `wanted` but for the places of chunks."""
 
 
 class StoreSource:
@@ -71,61 +82,52 @@ class StoreSource:
                 continue
         return None
 
+    def maps(self, wanted: Sequence[Snapshot]) -> Iterator[FileMap]:
+        trees = {snapshot.tree for snapshot in wanted}
+        heads = {ref.snapshot for ref in self.store.sound_refs()[0]}
+        # Trees that are the same first; of others a part may be.
+        others = list[Snapshot]()
+        for digest in snapshots_listed(self.store):
+            with contextlib.suppress(*_DAMAGES):
+                snapshot = self.store.read_snapshot(digest)
+                if snapshot.tree in trees:
+                    yield load_map(self.store, snapshot, pages=True)
+                elif digest in heads:
+                    others.append(snapshot)
+        for snapshot in others:
+            with contextlib.suppress(*_DAMAGES):
+                yield load_map(self.store, snapshot, pages=True)
+
 
 class DirectorySource:
-    """The files of a directory, whole or cut as a push cuts them, and the pages of its file map."""
+    """The files of a directory, whole or cut as a push cuts them."""
 
     def __init__(self, root: str) -> None:
         self._root = root
         self._spots: dict[str, tuple[str, int]] = {}
-        self._pages: dict[str, bytes] = {}
 
     def look(self, wanted: Mapping[str, int]) -> None:
         self._spots = search(self._root, list(wanted.items()))
 
-    def make_pages(self, wanted: Container[str], holdings: bytes) -> None:
-        """Make the pages again that a push of the directory would make, if a store held just `holdings`.
-
-        Raises:
-            SapwoodError: as `Push`; the directory cannot be read.
-        """
-        nonce = secrets.token_hex(8)
-        found = Index(self._root)
-        run = Push(self._root, index=found.path, options=found.options)
-        try:
-            run.begin(
-                push=nonce,
-                words=encode({"push": nonce}),
-                content=None,
-                holdings=holdings,
-                memory=b"",
-                fragments=[],
-                pending=[],
-                usable=None,
-            )
-            while (pack := run.next()) is not None:
-                self._keep_pages(wanted, pack[0], pack[1])
-                del pack
-            run.result()
-        finally:
-            run.close()
-
-    def _keep_pages(self, wanted: Container[str], name: str, data: memoryview) -> None:
-        toc, _ = read_toc(bytes(data), len(data))
-        for offset, inner, length, plain, digest, size in toc.held("page") if toc else ():
-            if digest in wanted:
-                stored = bytes(data[offset : offset + length])
-                self._pages[digest] = read_chunk(Frame(name, offset, length, plain), stored, inner, digest, size)
-
     def read(self, digest: str, size: int) -> bytes | None:
-        if digest in self._pages:
-            return self._pages[digest]
         if digest not in self._spots:
             return None
         try:
             return read_spot(*self._spots[digest], digest, size)
         except SapwoodError:  # it has changed, or gone, since it was looked at
             return None
+
+    def maps(self, wanted: Sequence[Snapshot]) -> Iterator[FileMap]:  # noqa: ARG002 - the protocol's
+        """Yield the file map of the directory as a push makes it, into a store that is gone afterwards."""
+        with tempfile.TemporaryDirectory(prefix="sapwood-repair-") as scratch:
+            place = Path(scratch)
+            store = open_store(str(place / "store"), create=True, cache_dir=place / "cache")
+            try:
+                push(store, self._root, "main", index=place / "index")
+                snapshot = store.read_snapshot(store.read_ref("main").snapshot)
+                yield load_map(store, snapshot, pages=True)
+            except SapwoodError:  # it may be read in part only, or changes too much
+                return
 
 
 def open_source(where: str) -> Source:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from sapwood._core.filemap import FileMap, Frame
 from sapwood._core.upkeep import Needs, pages, paths, redirect_packs, redirect_rows
 from sapwood.digests import MapDigest, PackName, SnapshotDigest, parse_digest
-from sapwood.errors import CorruptError, FormatError, NotFoundError
+from sapwood.errors import CorruptError, FormatError, NotFoundError, SapwoodError
 from sapwood.fetch import load_map, read_frames
 from sapwood.store.base import Listed
 from sapwood.store.history import of_ref
@@ -35,7 +35,7 @@ from sapwood.store.snapshot import Snapshot
 from sapwood.store.store import Store
 from sapwood.store.waiting import each
 
-__all__ = ["SHOWN", "Damage", "Place", "Survey", "snapshot_digest", "snapshots_listed"]
+__all__ = ["SHOWN", "Damage", "LostPage", "Place", "Survey", "snapshot_digest", "snapshots_listed"]
 
 SHOWN = 10
 """Paths that a damage names at most."""
@@ -70,6 +70,16 @@ class _Mapped:
     refs: set[str]
 
 
+@dataclass(frozen=True)
+class LostPage:
+    """A page of a file map that cannot be read, as the fence index knows it, and a snapshot that has it."""
+
+    snapshot: Snapshot
+    first: bytes
+    entries: int
+    size: int
+
+
 class Survey:
     """What `look` found. Several refs may stand for one snapshot, several snapshots for one map."""
 
@@ -91,6 +101,9 @@ class Survey:
         self.users: dict[str, set[str]] = {}
         """Refs that need a pack."""
         self.page_digests: set[str] = set()
+        self.lost_pages: dict[str, LostPage] = {}
+        self.newer: set[str] = set()
+        """Keys of objects that say they are of a newer format, and may be so."""
         self._states: dict[str, Ref] = {}
 
     @property
@@ -109,7 +122,7 @@ class Survey:
         self._states = {ref.name: ref for ref in refs}
         self.refs = len(refs) + len(unreadable)
         for error in unreadable:
-            self.note(ref_key(error.ref), str(error), [error.ref])
+            self.note_error(ref_key(error.ref), error, [error.ref])
         for ref in refs:
             for snapshot in self._history(ref):
                 mapped = self.maps.setdefault(snapshot.map, _Mapped(snapshot, set()))
@@ -147,7 +160,7 @@ class Survey:
         except NotFoundError:
             return
         except (CorruptError, FormatError) as error:
-            self.note(key, f"{self.store.url}: {key}: {error}", self.users.get(name, ()))
+            self.note_error(key, error, self.users.get(name, ()), f"{self.store.url}: {key}: ")
             return
         self.moved[name] = redirect
 
@@ -171,6 +184,12 @@ class Survey:
         damage = self.damages.setdefault(key, Damage(key, found))
         damage.refs.update(refs)
         return damage
+
+    def note_error(self, key: str, error: SapwoodError, refs: Iterable[str] = (), where: str = "") -> None:
+        """Note what is wrong with an object that does not prove itself; it may be of a newer sapwood."""
+        self.note(key, f"{where}{error}", refs)
+        if isinstance(error, FormatError):
+            self.newer.add(key)
 
     def note_places(self, pack: str, found: str, lost: Iterable[tuple[int, int]]) -> Damage:
         """Note that a pack is not what it should be, and name the files that need what is lost: (offset, inner)."""
@@ -256,19 +275,24 @@ class Survey:
             self.note(map_key(digest), str(error), mapped.refs)
             return
         told, frames = pages(file_map), file_map.pages()
-        new = [number for number, (page, _, _) in enumerate(told) if page not in self.page_digests]
-        self.page_digests.update(page for page, _, _ in told)
+        new = [number for number, page in enumerate(told) if page[0] not in self.page_digests]
+        self.page_digests.update(page[0] for page in told)
         self.needs.add(file_map)
         for at in range(0, len(new), _PAGES):
             wanted = new[at : at + _PAGES]
             # A map of its own, so that no more pages are in memory than are looked at.
-            part = load_map(self.store, mapped.snapshot, pages=False)
+            try:
+                part = load_map(self.store, mapped.snapshot, pages=False)
+            except _DAMAGES as error:  # collected since, perhaps
+                self.note(map_key(digest), str(error), mapped.refs)
+                return
             for number, wrong in sorted(self.bring(part, wanted).items()):
-                shown = told[number][2] or b"."
+                page, size, first, entries = told[number]
+                self.lost_pages[page] = LostPage(mapped.snapshot, first, entries, size)
                 found = f"a page of file map {digest[:19]} cannot be read: {wrong}"
                 damage = self.note(pack_key(PackName(frames[number].pack)), found, mapped.refs)
                 if len(damage.paths) < SHOWN:
-                    damage.paths.append(shown)
+                    damage.paths.append(first or b".")
                 else:
                     damage.more += 1
             self.needs.add(part)

@@ -242,7 +242,7 @@ def _look_at_records(survey: Survey) -> set[str]:
         try:
             keys = decode_condemned(store._objects.get(key), url=store.url, key=key)
         except (CorruptError, FormatError) as error:
-            survey.note(key, str(error))
+            survey.note_error(key, error)
         except NotFoundError:  # its collector has just finished
             pass
         else:

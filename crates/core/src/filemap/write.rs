@@ -54,6 +54,13 @@ impl MapWriter {
 
     /// Add the next entry. Entries come strictly sorted by (parent, name), the root first.
     pub fn push(&mut self, entry: &Entry) -> Option<PageText> {
+        self.add(entry);
+        let full = self.rows.len() >= MAX_PAGE;
+        let cut = self.rows.len() >= LONG * self.cut as usize && crc32fast::hash(&entry.path).is_multiple_of(self.cut);
+        (full || cut).then(|| self.close())
+    }
+
+    fn add(&mut self, entry: &Entry) {
         debug_assert!(self.last.as_deref().is_none_or(|last| parent_and_name(last) < parent_and_name(&entry.path)));
         if self.count == 0 {
             self.first = entry.path.clone();
@@ -62,9 +69,6 @@ impl MapWriter {
         encode::entry(rows, entry, |chunk| frames.number(&chunk.frame));
         self.count += 1;
         self.last = Some(entry.path.clone());
-        let full = self.rows.len() >= MAX_PAGE;
-        let cut = self.rows.len() >= LONG * self.cut as usize && crc32fast::hash(&entry.path).is_multiple_of(self.cut);
-        (full || cut).then(|| self.close())
     }
 
     /// The last page, if any entries are left.
@@ -93,6 +97,15 @@ impl MapWriter {
         let entries = std::mem::take(&mut self.count);
         PageText { first: std::mem::take(&mut self.first), digest: Digest::of(&text), entries, text }
     }
+}
+
+/// The page of just these entries, however long it is; `None` of none.
+pub fn page_of(entries: &[Entry]) -> Option<PageText> {
+    let mut writer = MapWriter::new(0);
+    for entry in entries {
+        writer.add(entry);
+    }
+    writer.finish()
 }
 
 /// The text of a fence index over pages that have been stored: each with its frame and place in it.

@@ -6,11 +6,13 @@
 mod needs;
 mod rebuild;
 mod recovery;
+mod retell;
 mod search;
 
 pub use needs::{Need, Needs, paths};
 pub use rebuild::Rebuild;
 pub use recovery::{PageAt, Recovered, Recovery};
+pub use retell::{LostPage, Places};
 pub use search::{Spot, read_spot, search};
 
 #[cfg(test)]

@@ -1,0 +1,84 @@
+//! Lost pages of file maps told again: entries as another file map says them, places as packs and index fragments do.
+//!
+//! Invariant: a page is given only when its text has the digest of the one that was lost.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use crate::archive::{Lying, Redirect};
+use crate::digest::Digest;
+use crate::filemap::{ChunkAt, Entry, FileMap, FrameAt, Kind, page_of};
+use crate::push::{Fragment, PackName};
+
+/// Where chunks lie, or lay before their frames were moved.
+#[derive(Default)]
+pub struct Places {
+    by_digest: HashMap<Digest, Vec<(FrameAt, u32)>>,
+    /// Where a frame that lies at (pack, offset) lay before: pack, offset, length.
+    before: HashMap<(PackName, u32), (PackName, u32, u32)>,
+}
+
+/// A page as the fence index knows it.
+pub struct LostPage {
+    pub first: Vec<u8>,
+    pub entries: u32,
+    pub digest: Digest,
+}
+
+impl Places {
+    /// Take where frames of a pack were moved to; all redirects come before all packs.
+    pub fn redirect(&mut self, name: &PackName, redirect: &Redirect) {
+        for &(offset, length, pack, now, _) in &redirect.rows {
+            self.before.insert((redirect.packs[pack as usize], now), (*name, offset, length));
+        }
+    }
+
+    /// Take what a pack holds.
+    pub fn pack(&mut self, name: &PackName, held: impl IntoIterator<Item = Lying>) {
+        let name = Arc::new(*name);
+        for lying in held {
+            let Lying { digest, offset, length, plain, inner } = lying;
+            let places = self.by_digest.entry(digest).or_default();
+            places.push((FrameAt { pack: name.clone(), offset, length, plain }, inner));
+            let mut at = (*name, offset);
+            for _ in 0..32 {
+                let Some(&(pack, offset, length)) = self.before.get(&at) else { break };
+                places.push((FrameAt { pack: Arc::new(pack), offset, length, plain }, inner));
+                at = (pack, offset);
+            }
+        }
+    }
+
+    /// Take what an index fragment says of packs, which need not be there any more.
+    pub fn fragment(&mut self, fragment: &Fragment) {
+        for row in 0..fragment.len() {
+            let (pack, lying) = fragment.chunk(row);
+            self.pack(fragment.pack(pack), [lying]);
+        }
+    }
+
+    /// The text of a lost page, of the entries of `map`, all of whose pages are there; its chunks lie in `packs`. Of several
+    /// places of a chunk the first ones are tried, then the last ones.
+    pub fn page(&self, map: &FileMap, lost: &LostPage, packs: &HashSet<PackName>) -> Option<Vec<u8>> {
+        let rows = (0..map.pages().len()).flat_map(|page| map.rows(page).unwrap_or_default());
+        let entries: Vec<&Entry> =
+            rows.skip_while(|entry| entry.path != lost.first).take(lost.entries as usize).collect();
+        [false, true].into_iter().find_map(|last| {
+            let told: Option<Vec<Entry>> = entries.iter().map(|entry| self.placed(entry, packs, last)).collect();
+            let page = page_of(&told?)?;
+            (page.digest == lost.digest).then_some(page.text)
+        })
+    }
+
+    fn placed(&self, entry: &Entry, packs: &HashSet<PackName>, last: bool) -> Option<Entry> {
+        let mut entry = entry.clone();
+        if let Kind::Regular(content) = &mut entry.kind {
+            for chunk in &mut content.chunks {
+                let places = self.by_digest.get(&chunk.digest)?.iter().filter(|place| packs.contains(&*place.0.pack));
+                let (frame, inner) = if last { places.max() } else { places.min() }?;
+                *chunk = ChunkAt { digest: chunk.digest, frame: frame.clone(), inner: *inner };
+            }
+        }
+        Some(entry)
+    }
+}
