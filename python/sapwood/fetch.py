@@ -16,7 +16,7 @@ from typing import Protocol
 
 from sapwood._core.filemap import FileMap, Frame
 from sapwood.digests import PackName
-from sapwood.errors import CorruptError, FormatError
+from sapwood.errors import CorruptError, FormatError, StoppedError
 from sapwood.store.keys import map_key, pack_key
 from sapwood.store.snapshot import Snapshot
 from sapwood.store.store import Store
@@ -136,7 +136,8 @@ def fetch_all(store: Store, taker: Taker, report: Callable[[int], None]) -> Fetc
     finally:
         stop.set()
     if errors:
-        raise errors[0]
+        # Who was stopped was so because of what another one met.
+        raise next((error for error in errors if not isinstance(error, StoppedError)), errors[0])
     return total
 
 

@@ -45,6 +45,7 @@ impl Pull {
         if self.delivered.load(Ordering::Acquire) != self.frames.len() {
             return Err(Error::Missing { what: "a frame that was asked for".into() });
         }
+        self.prepare(job)?;
         let mut pulled = Pulled::default();
         let mut near = Near::default();
         let mut refused: BTreeSet<usize> = BTreeSet::new();

@@ -42,6 +42,8 @@ pub struct Pull {
     pub(super) before: Option<Before>,
     /// Held by whoever writes; true once closed.
     pub(super) closed: RwLock<bool>,
+    /// Whether `prepare` ended well, once it has; held by whoever does it.
+    prepared: Mutex<Option<bool>>,
 }
 
 /// A directory that others see, as it was found.
@@ -73,18 +75,17 @@ impl Written {
 }
 
 impl Pull {
-    /// Into `directory`, which exists, is empty and nobody else's business. Makes the directories.
+    /// Into `directory`, which exists, is empty and nobody else's business. Makes nothing yet.
     ///
     /// # Errors
-    /// `Damaged` when the map contradicts itself, `Io`.
+    /// `Damaged` when the map contradicts itself, `Io`, `Stopped`.
     pub fn begin(map: &FileMap, directory: &Path, job: &Job) -> Result<Pull> {
         let tree = Tree::of(map)?;
         let place = Place::open(directory)?;
         let mut actions = vec![Action::Make; tree.entries.len()];
         actions[0] = Action::Fix;
-        let pull = Pull::new(place, tree, actions, None);
-        pull.prepare(job)?;
-        Ok(pull)
+        job.step(0)?;
+        Ok(Pull::new(place, tree, actions, None))
     }
 
     /// Into a directory that has something in it; what the tree has not is removed if `delete`.
@@ -132,9 +133,7 @@ impl Pull {
         let partial = format!("{}{nonce:016x}-", String::from_utf8_lossy(super::compare::PARTIAL));
         let state = Mutex::new(Some(state));
         let before = Before { partial, delete, state, blocked, extra, extra_entries, touched };
-        let pull = Pull::new(place, tree, actions, Some(before));
-        pull.prepare(job).inspect_err(|_| pull.close())?;
-        Ok(pull)
+        Ok(Pull::new(place, tree, actions, Some(before)))
     }
 
     fn new(place: Place, tree: Tree, actions: Vec<Action>, before: Option<Before>) -> Pull {
@@ -159,11 +158,29 @@ impl Pull {
             clones: AtomicBool::new(true),
             before,
             closed: RwLock::new(false),
+            prepared: Mutex::default(),
         }
     }
 
-    /// Make the directories, let this user write to those that are there, and make the files that are empty or large.
-    fn prepare(&self, job: &Job) -> Result<()> {
+    /// Unless that has been done: make the directories, let this user write to those that are there, and make the files
+    /// that are empty or large. Not at the beginning, for meanwhile the first frames can be on their way.
+    ///
+    /// # Errors
+    /// `Io`; `Stopped` for who comes after somebody who failed, and has said why.
+    pub(super) fn prepare(&self, job: &Job) -> Result<()> {
+        let mut prepared = self.prepared.lock().unwrap_or_else(PoisonError::into_inner);
+        match *prepared {
+            Some(true) => Ok(()),
+            Some(false) => Err(Error::Stopped),
+            None => {
+                let made = self.make_room(job);
+                *prepared = Some(made.is_ok());
+                made
+            }
+        }
+    }
+
+    fn make_room(&self, job: &Job) -> Result<()> {
         let mut near = Near::default();
         for number in self.directories() {
             job.step(0)?;

@@ -52,6 +52,7 @@ impl Pull {
                 frame::chunk(plain, chunk.inner, &chunk.digest).map_err(|error| self.name(error, uses))
             };
             let proved: Vec<&[u8]> = chunks.iter().map(prove).collect::<Result<_>>()?;
+            self.prepare(job)?;
             let mut near = Near::default();
             for ((_, uses), bytes) in chunks.iter().zip(proved) {
                 for place in uses {
