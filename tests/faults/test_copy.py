@@ -17,8 +17,9 @@ from sapwood.errors import ConflictError, CorruptError, NotFoundError, SapwoodEr
 from sapwood.open import OpenStore
 from sapwood.store import Store
 from sapwood.upkeep.copy import Copied, copy
-from sapwood.upkeep.forget import remove
+from sapwood.upkeep.forget import forget, remove
 from sapwood.upkeep.gc import collect
+from sapwood.upkeep.retention import Rules
 from sapwood.upkeep.verify import verify
 from tests.support.child import Killed, die, in_child
 from tests.support.collecting import age
@@ -344,3 +345,32 @@ def test_the_first_error_of_an_upload_ends_the_copy(home: Path, monkeypatch: pyt
             copied(home)
     assert full.value.kind == "disk-full"
     assert_target(home, "old")
+
+
+def test_stores_whose_packs_were_moved_are_copied_from_and_to(home: Path) -> None:
+    # Of the packs of the first push little lives on.
+    for number in range(10):
+        (home / "tree" / f"file-{number}").write_bytes(noise(300_000, 500 + number))
+    for name in ("source", "target"):
+        store = open_at(home, name)
+        store.push(home / "tree", "moved")
+    for number in range(9):
+        (home / "tree" / f"file-{number}").write_bytes(noise(300_000, 600 + number))
+    for name in ("source", "target"):
+        store = open_at(home, name)
+        store.push(home / "tree", "moved")
+        forget(store, Rules(last=1))
+        age(home / name)
+        assert collect(store).moved > 0
+        age(home / name)
+        assert collect(store).deleted > 0
+    (home / "tree" / "file-0").write_bytes(noise(300_000, 700))
+    open_at(home, "source").push(home / "tree", "moved")
+    source, third = open_at(home, "source"), open_at(home, "third", create=True)
+    done = copy(source, source.snapshot("moved"), open_at(home, "target"), "moved")
+    assert done.chunk_bytes_sent == 300_000
+    assert_target(home, "tree", "moved")
+    copy(source, source.snapshot("moved"), third, "main")
+    shutil.rmtree(home / "source")
+    third.pull("main", home / "from-third")
+    assert differences(home / "tree", home / "from-third") == []

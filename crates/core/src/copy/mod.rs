@@ -4,11 +4,19 @@
 //! it and it is spelt as ours are. Memory holds the packs in flight and a row for each chunk, of pages what is waiting for
 //! those before it. Not here: fetching frames and pages, putting packs and their order (Python). Bytes: docs/format.md.
 
+use std::sync::{Mutex, MutexGuard};
+
+mod look;
 mod packing;
 mod run;
 
+pub use look::Looking;
 pub use packing::Sent;
-pub use run::{Copied, CopiedMap, Copy, Looking};
+pub use run::{Copied, CopiedMap, Copy};
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().expect("a thread that panicked ends the copy")
+}
 
 #[cfg(test)]
 mod tests;

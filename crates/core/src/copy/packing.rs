@@ -3,8 +3,9 @@
 //! Invariant: never more than `PACKS` packs are filled, sealed or being put at a time; who would fill one more waits.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex};
 
+use super::lock;
 use crate::archive::frame::{Frame, FrameWriter};
 use crate::archive::{Holds, Lying, PackWriter};
 use crate::digest::Digest;
@@ -52,10 +53,6 @@ struct Filling {
     outline: Option<u32>,
     chunks: u64,
     chunk_bytes: u64,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().expect("a thread that panicked ends the copy")
 }
 
 impl Packing {

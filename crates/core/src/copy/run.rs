@@ -1,100 +1,22 @@
 //! One copy, from the pages of a file map to those of the other.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex};
 
+use super::lock;
+use super::look::{Chunks, read_page};
 use super::packing::{Packing, Sent};
 use crate::archive::frame::{self, Frame, FrameWriter};
 use crate::archive::{Holds, MAX_PAGE_FRAME, deflate};
+use crate::chunk::MAX_CHUNK;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
-use crate::filemap::{
-    self, ChunkAt, Content, Entry, FileMap, FrameAt, Kind, MapWriter, PageRef, PageText, content_of, fence,
-};
+use crate::filemap::{self, ChunkAt, Entry, FileMap, FrameAt, Kind, MapWriter, PageRef, PageText, content_of, fence};
 use crate::job::Job;
 use crate::push::{Fragment, FragmentWriter, Known, PackName, Sealed, outline};
 
 /// zstd level of pages and fence indexes, as of a push.
 const MAP_LEVEL: i32 = 3;
-
-/// What is wanted of a frame: chunks by their place in it.
-type Chunks = Vec<(Digest, u32)>;
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().expect("a thread that panicked ends the copy")
-}
-
-/// The text of a page, from the stored bytes of its frame, as its entries.
-fn read_page(map: &FileMap, page: usize, stored: &[u8]) -> Result<Vec<Entry>> {
-    let at = map.pages().get(page).ok_or_else(|| Error::damaged("file map", format!("it has no page {page}")))?;
-    let plain = frame::open(stored, at.frame.plain)?;
-    map.read_page(page, frame::chunk(&plain, at.inner, &at.digest)?)
-}
-
-fn content(entry: &Entry) -> Option<&Content> {
-    match &entry.kind {
-        Kind::Regular(content) => Some(content),
-        _ => None,
-    }
-}
-
-/// A copy that has yet to see all of the tree: every page is given to `look` once, from any thread.
-pub struct Looking {
-    map: Arc<FileMap>,
-    seen: Mutex<Seen>,
-}
-
-#[derive(Default)]
-struct Seen {
-    digests: HashSet<[u8; 32]>,
-    frames: HashMap<FrameAt, Chunks>,
-}
-
-impl Looking {
-    /// Of `map` no page need have been brought.
-    pub fn new(map: Arc<FileMap>) -> Looking {
-        Looking { map, seen: Mutex::default() }
-    }
-
-    /// Take a page: the stored bytes of its frame.
-    ///
-    /// # Errors
-    /// `Damaged`, `Mismatch`, `NewerFormat`.
-    pub fn look(&self, page: usize, stored: &[u8]) -> Result<()> {
-        let entries = read_page(&self.map, page, stored)?;
-        let mut seen = lock(&self.seen);
-        let Seen { digests, frames } = &mut *seen;
-        for chunk in entries.iter().filter_map(content).flat_map(|content| &content.chunks) {
-            if digests.insert(chunk.digest.sha256) {
-                frames.entry(chunk.frame.clone()).or_default().push((chunk.digest, chunk.inner));
-            }
-        }
-        Ok(())
-    }
-
-    /// Bytes of the tree's chunks that `known` does not name.
-    pub fn lacking(&self, known: &Known) -> u64 {
-        let seen = lock(&self.seen);
-        seen.frames.values().flatten().filter(|(digest, _)| !known.has(digest)).map(|(digest, _)| digest.size).sum()
-    }
-
-    /// Go on, into a store that has what `known` names; `push` is the run, and `pending` what an earlier one put there.
-    pub fn begin(self, push: &str, known: Known, pending: &[Fragment], job: Arc<Job>) -> Copy {
-        let Looking { map, seen } = self;
-        let mut left = BTreeMap::new();
-        for (frame, mut chunks) in seen.into_inner().expect("a thread that panicked ends the copy").frames {
-            chunks.retain(|(digest, _)| !known.has(digest));
-            chunks.sort_unstable_by_key(|(_, inner)| *inner);
-            if !chunks.is_empty() {
-                left.insert(frame, chunks);
-            }
-        }
-        let packing = Packing::new(push, job.clone(), pending);
-        let wanted = Mutex::new(Wanted { left, taken: HashMap::new() });
-        let placing = Mutex::new(Placing::new(map.summary.entries));
-        Copy { push: push.to_owned(), map, known, job, wanted, packing, placing }
-    }
-}
 
 /// A copy under way: all frames that `take` names are given to `deliver`, then, after `settle`, all pages to `place`, from any
 /// threads; then comes `finish`. What they give out is to be put.
@@ -179,6 +101,21 @@ pub struct CopiedMap {
 }
 
 impl Copy {
+    /// As `Looking::begin`; `wanted` are chunks that `known` does not name, by their place.
+    pub(super) fn new(
+        push: &str,
+        map: Arc<FileMap>,
+        known: Known,
+        wanted: BTreeMap<FrameAt, Chunks>,
+        pending: &[Fragment],
+        job: Arc<Job>,
+    ) -> Copy {
+        let packing = Packing::new(push, job.clone(), pending);
+        let wanted = Mutex::new(Wanted { left: wanted, taken: HashMap::new() });
+        let placing = Mutex::new(Placing::new(map.summary.entries));
+        Copy { push: push.to_owned(), map, known, job, wanted, packing, placing }
+    }
+
     /// The next frames, in the order of packs and offsets, about `bytes` of them; none when all were taken.
     pub fn take(&self, bytes: u64) -> Vec<FrameAt> {
         let mut wanted = lock(&self.wanted);
@@ -340,6 +277,9 @@ impl Copy {
             for chunk in &mut content.chunks {
                 *chunk = self.at(&chunk.digest)?;
                 self.note(chunk, placing);
+            }
+            if content.digest.size >= MAX_CHUNK as u64 && placing.is_held.insert(content.digest.sha256) {
+                placing.held.blob(content.digest, content.chunks.iter().map(|chunk| chunk.digest).collect());
             }
         }
         Ok(entry)
