@@ -1,4 +1,4 @@
-"""Disks that are full, or can only be read, from any request of a push or a collection on: an error, and no harm."""
+"""Disks that are full, or can only be read, from any request on of all that writes: an error, and no harm."""
 
 from __future__ import annotations
 
@@ -12,11 +12,16 @@ import pytest
 from sapwood import open_store
 from sapwood.errors import DeniedError, InternalError, SapwoodError, UnavailableError
 from sapwood.open import OpenStore
+from sapwood.store.keys import pack_key
+from sapwood.upkeep.copy import copy
 from sapwood.upkeep.forget import forget
 from sapwood.upkeep.gc import collect
+from sapwood.upkeep.repair import repair
 from sapwood.upkeep.retention import Rules
+from sapwood.upkeep.sources import open_source
 from sapwood.upkeep.verify import verify
 from tests.support.collecting import age
+from tests.support.damage import harm
 from tests.support.requests import Asked, Meddle, Scene, meddling
 from tests.support.smalldisk import fill, free, read_only, small_disk, writable
 from tests.support.trees import MIB, differences, noise
@@ -26,7 +31,7 @@ MOST = 200
 
 
 class Setting:
-    """A disk with a store, the tree that its ref names (`old`), the same tree edited (`tree`), and a cache."""
+    """A disk: a store, the tree that its ref names (`old`), the same edited (`tree`, also in `source`), and a cache."""
 
     def __init__(self, disk: Path) -> None:
         self.disk = disk
@@ -48,7 +53,20 @@ class Setting:
         age(self.home / "store")
         shutil.copytree(tree, self.home / "old")
         (tree / "kept").write_bytes(noise(310_000, 1))
+        OpenStore.open(str(self.home / "source"), create=True, cache_dir=self.home / "cache").push(tree, "main")
         self.scene = Scene(self.home)
+
+    def prepare(self, what: str) -> Callable[[], Any]:
+        """Begin anew; return what does it."""
+        self.scene.again()
+        if what == "push of another machine":
+            shutil.rmtree(self.home / "cache")
+        if what == "repair":
+            for key in map(pack_key, self.store().snapshot("main").packs):
+                pack = self.home / "store" / key
+                if pack.exists():
+                    harm(pack, lambda data: data[: len(data) // 2] + bytes(100) + data[len(data) // 2 + 100 :])
+        return {"collect": self.collect, "copy": self.copy, "repair": self.repair}.get(what, self.push)
 
     def store(self) -> OpenStore:
         return open_store(str(self.home / "store"), cache_dir=self.home / "cache")
@@ -58,6 +76,15 @@ class Setting:
 
     def collect(self) -> Any:
         return collect(self.store())
+
+    def copy(self) -> Any:
+        source = open_store(str(self.home / "source"), cache_dir=self.home / "cache")
+        return copy(source, source.snapshot("main"), self.store(), "main")
+
+    def repair(self) -> Any:
+        repaired = repair(self.store(), [open_source(str(self.home / "old"))])
+        assert repaired.left == ()
+        return repaired
 
     def assert_sound(self, *, did_push: bool) -> None:
         """The ref names what was or, if that was done, what was pushed; nothing is damaged, and all can be done now."""
@@ -104,15 +131,13 @@ def ended(call: Callable[[], Any]) -> Any:
     return done
 
 
-@pytest.mark.parametrize("what", ["push", "push of another machine", "collect"])
+@pytest.mark.parametrize("what", ["push", "push of another machine", "collect", "copy", "repair"])
 @pytest.mark.parametrize("way", ["full", "read-only"])
 def test_a_disk_that_takes_no_more_from_any_request_on_harms_nothing(setting: Setting, what: str, way: str) -> None:
     failed = 0
-    for number in range(1, MOST):
-        setting.scene.again()
-        if what == "push of another machine":
-            shutil.rmtree(setting.home / "cache")
-        call = setting.collect if what == "collect" else setting.push
+    # A repair makes many requests, most of which only read.
+    for number in range(1, MOST, 5 if what == "repair" else 1):
+        call = setting.prepare(what)
 
         def act() -> None:
             (fill if way == "full" else read_only)(setting.disk)
@@ -125,23 +150,27 @@ def test_a_disk_that_takes_no_more_from_any_request_on_harms_nothing(setting: Se
         if isinstance(done, SapwoodError):
             assert isinstance(done, UnavailableError if way == "full" else DeniedError), done
             failed += 1
-        setting.assert_sound(did_push=what != "collect" and not isinstance(done, SapwoodError))
-    assert 4 < number < MOST - 1
+            if what == "repair":
+                setting.repair()
+        setting.assert_sound(did_push=what not in ("collect", "repair") and not isinstance(done, SapwoodError))
+    assert 4 < number < MOST - 5
     assert failed > 3
 
 
-@pytest.mark.parametrize("what", ["push", "collect"])
+@pytest.mark.parametrize("what", ["push", "collect", "copy", "repair"])
 def test_a_disk_that_is_full_after_any_page_harms_nothing(setting: Setting, what: str) -> None:
     failed = 0
     for pages in range(0, MOST, 3):
-        setting.scene.again()
+        call = setting.prepare(what)
         fill(setting.disk, leave=pages * 4096)
-        done = ended(setting.collect if what == "collect" else setting.push)
+        done = ended(call)
         writable(setting.disk)
         if not isinstance(done, SapwoodError):
             break
         assert done.kind == "disk-full"
         failed += 1
+        if what == "repair":
+            setting.repair()
         setting.assert_sound(did_push=False)
     assert failed > 3
     assert free(setting.disk) > 0
