@@ -9,6 +9,7 @@ from tests.support.crowd import WrongError
 from tests.support.storeplaces import BucketPlace
 
 
+@pytest.mark.timeout(300)
 def test_pushers_readers_and_collectors_at_once_lose_nothing_and_leave_nothing(versitygw_place: BucketPlace) -> None:
     did = campaign(versitygw_place.url, Crowd(pushers=4, readers=2, collectors=1), seconds=30, grace_s=8)
     for what in ("pushed", "read", "forgot", "collected", "were killed", "deleted by collections"):

@@ -86,7 +86,6 @@ class Worker:
 
     def change(self) -> dict[str, Any]:
         """Forget, tag or remove."""
-        time.sleep(self.dice.random() / 2)
         ref = self.dice.choice(REFS)
         store = self.store()
         what = self.dice.choices(["forget", "tag", "untag", "remove"], [6, 2, 2, 1])[0]
@@ -105,7 +104,6 @@ class Worker:
 
     def collect(self) -> dict[str, Any]:
         """Collect; that something is missing is a loss."""
-        time.sleep(self.dice.random() / 2)
         try:
             done = collect(self.store())
         except NotFoundError as error:
@@ -142,6 +140,7 @@ class Worker:
     def work(self, role: str, until: float) -> int:
         """Do it until the time has come."""
         while time.time() < until:
+            time.sleep(self.dice.random())  # else they would only wait for the processor
             try:
                 said = getattr(self, role)()
             except (ConflictError, UnavailableError) as error:
