@@ -97,6 +97,12 @@ def test_a_second_push_reports_that_only_the_edit_was_read_and_sent(run: Sapwood
     assert (third["chunksSent"], third["bytesStored"], third["snapshot"]) == (0, 0, second["snapshot"])
 
 
+def test_a_push_says_what_it_saved(run: Sapwood, tree: Path) -> None:
+    (tree / "twice").write_bytes((tree / "a").read_bytes())
+    said = run.good("push", tree, "main").err
+    assert "saved:  6 B, in the store already or twice in the tree\n" in said
+
+
 def test_what_is_data_goes_to_stdout_and_what_is_talk_to_stderr(run: Sapwood, tree: Path) -> None:
     said = run.good("push", tree, "main")
     assert len(said.out.splitlines()) == 1

@@ -73,6 +73,7 @@ def _push(arguments: argparse.Namespace) -> int:
     show.unreadable(pushed.unreadable)
     show.talk(f"tree:   {show.counted(pushed.files, 'file')}, {show.exact(pushed.bytes)}, {pushed.tree}")
     show.talk(f"hashed: {show.counted(pushed.files_hashed, 'file')}, {show.exact(pushed.bytes_hashed)}")
+    show.talk(f"saved:  {show.exact(pushed.bytes_reused)}, in the store already or twice in the tree")
     show.talk(
         f"sent:   {show.counted(pushed.chunks_sent, 'chunk')}, {show.exact(pushed.chunk_bytes_sent)}"
         f" as {show.exact(pushed.bytes_stored)}, in {show.seconds(pushed.seconds)}"
