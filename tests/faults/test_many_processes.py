@@ -11,7 +11,7 @@ from tests.support.storeplaces import BucketPlace
 
 @pytest.mark.timeout(300)
 def test_pushers_readers_and_collectors_at_once_lose_nothing_and_leave_nothing(versitygw_place: BucketPlace) -> None:
-    did = campaign(versitygw_place.url, Crowd(pushers=4, readers=2, collectors=1), seconds=30, grace_s=8)
+    did = campaign(versitygw_place.url, Crowd(pushers=4, readers=2, collectors=1), seconds=35, grace_s=12)
     for what in ("pushed", "read", "forgot", "collected", "were killed", "deleted by collections"):
         assert did[what] > 0, what
     assert did["snapshots read after that"] == did["snapshots read at the end"] > 0
