@@ -136,7 +136,11 @@ pub fn read(
         }
         packing.flush()?;
         let mut merged = merged.lock().expect("a worker that panicked ends the run");
-        merged.0.read.append(&mut outcome.read);
+        if merged.0.read.is_empty() {
+            merged.0.read = outcome.read;
+        } else {
+            merged.0.read.append(&mut outcome.read);
+        }
         merged.0.unreadable.append(&mut outcome.unreadable);
         merged.0.gone.append(&mut outcome.gone);
         merged.0.bytes += outcome.bytes;

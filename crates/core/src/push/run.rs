@@ -120,13 +120,15 @@ impl Looked {
         let Work { lacking: work, mut rows } = work(&state, known, options.threads)?;
         job.files_total.store(work.len() as u64, Relaxed);
         job.bytes_total.store(work.iter().map(|&record| state.stat(record).size).sum(), Relaxed);
-        let outcome = read(&root, &state, &work, known, &packer, options.threads, job)?;
+        let mut outcome = read(&root, &state, &work, known, &packer, options.threads, job)?;
         if !outcome.unreadable.is_empty() && !options.skip_unreadable {
             return Err(Error::Unreadable { paths: outcome.unreadable.into_iter().map(|(_, path)| path).collect() });
         }
-        for (record, digest, stat) in &outcome.read {
-            state.set_digest(*record, *digest, stat);
-            rows[*record as usize] = NONE;
+        let files_hashed = outcome.read.len() as u64;
+        // What is not needed any more goes at once, here and below: of a tree of millions it is much.
+        for (record, digest, stat) in std::mem::take(&mut outcome.read) {
+            state.set_digest(record, digest, &stat);
+            rows[record as usize] = NONE;
         }
         for (record, path) in &outcome.unreadable {
             state.remove(*record);
@@ -154,12 +156,14 @@ impl Looked {
         let Held { holdings, reused } =
             if is_same { Held::default() } else { holdings(&state, &places, &refs, &rows)? };
         let memory = (!is_same).then(|| remembered::encode(cut, &pages.pages));
+        let mut counts = state.summary();
+        (counts.files_hashed, counts.bytes_hashed) = (files_hashed, outcome.bytes);
+        drop(state);
+        let sent = packer.sent();
         let mut fragment = FragmentWriter::default();
         packer.describe(&mut fragment);
         pending.iter().for_each(|pending| fragment.fragment(pending));
         let filemap::Summary { entries, bytes, .. } = summary;
-        let mut summary = state.summary();
-        (summary.files_hashed, summary.bytes_hashed) = (outcome.read.len() as u64, outcome.bytes);
         for (sha256, pieces) in outcome.large {
             let size = pieces.iter().map(|piece| piece.size).sum();
             let blob = Digest { sha256, size };
@@ -168,19 +172,7 @@ impl Looked {
             }
         }
         let fragment = (!fragment.is_empty()).then(|| fragment.finish());
-        Ok(Pushed {
-            tree,
-            summary,
-            sent: packer.sent(),
-            unreadable,
-            entries,
-            bytes,
-            map,
-            fragment,
-            holdings,
-            reused,
-            memory,
-        })
+        Ok(Pushed { tree, summary: counts, sent, unreadable, entries, bytes, map, fragment, holdings, reused, memory })
     }
 }
 

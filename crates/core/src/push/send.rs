@@ -1,6 +1,6 @@
 //! Frames from all workers into packs, packs to whoever uploads.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -147,12 +147,14 @@ impl<'a> Packer<'a> {
         lock(&self.names).get(&number).map(|name| **name)
     }
 
-    /// Every chunk of this run, into a fragment.
+    /// Every chunk of this run, into a fragment; it is forgotten here.
     pub fn describe(&self, fragment: &mut FragmentWriter) {
         let names = lock(&self.names);
-        let mut places: Vec<(u32, Lying)> = lock(&self.filling).places.values().copied().collect();
-        places.sort_unstable_by_key(|(number, lying)| (*number, lying.offset, lying.inner));
-        for (number, lying) in places {
+        let places = std::mem::take(&mut lock(&self.filling).places);
+        // In the order of packs, not of the table.
+        let numbers: BTreeSet<u32> = places.values().map(|(number, _)| *number).collect();
+        numbers.iter().for_each(|number| fragment.chunks(&names[number], []));
+        for (number, lying) in places.into_values() {
             fragment.chunks(&names[&number], [lying]);
         }
     }
