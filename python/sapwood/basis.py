@@ -19,7 +19,7 @@ from sapwood.store.snapshot import Snapshot
 from sapwood.store.store import Store
 from sapwood.store.waiting import meanwhile
 
-__all__ = ["Basis", "find_basis"]
+__all__ = ["Basis", "Seen", "find_basis", "seen_or_confirmed"]
 
 # Fragments may cost this much to fetch, or this share of the bytes that the holdings do not explain, whichever is more:
 # at any speed of the link they are then a small part of what they can save.
@@ -52,8 +52,25 @@ class Basis:
         return _looked_up(store, self.previous, self.holdings, self.memory)
 
 
-def find_basis(store: Store, before: Ref | Removed | None, hash_first: Callable[[], object]) -> Basis:
-    """Return what a push on top of the state `before` begins with.
+Seen = tuple[bytes, bytes, bytes]
+"""What this machine kept of a ref's state, as `Store.seen` gives it."""
+
+
+def seen_or_confirmed(store: Store, before: Ref | Removed | None) -> Seen | None:
+    """Return what this machine saw of this very state; if it did not, make sure of what the store is.
+
+    Only then is the store's grace known. Errors as `find_basis`.
+    """
+    seen = store.seen(before)
+    if seen is None:
+        store.confirm()
+    return seen
+
+
+def find_basis(
+    store: Store, before: Ref | Removed | None, seen: Seen | None, hash_first: Callable[[], object]
+) -> Basis:
+    """Return what a push on top of the state `before` begins with; `seen` is what `seen_or_confirmed` returned.
 
     `hash_first` hashes the directory; it is called while a previous snapshot is being fetched.
 
@@ -62,14 +79,12 @@ def find_basis(store: Store, before: Ref | Removed | None, hash_first: Callable[
         FormatError: `format-newer`.
         UnavailableError, DeniedError: the store does not answer, or refuses to.
     """
-    seen = store.seen(before)
     if seen and before and before.snapshot:
         snapshot, holdings, memory = seen
         previous = Snapshot.decode(snapshot, before.snapshot, url=store.url)
         if not store.has_pending():
             return Basis(previous, holdings, memory, warm=True)
         return _looked_up(store, previous, holdings, memory)
-    store.confirm()
     # Now, for where a newer sapwood has written nothing is changed.
     previous_found = _snapshot(store, before)
     if previous_found is None:

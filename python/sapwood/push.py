@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from sapwood import __version__
 from sapwood._core.push import Push, merged
-from sapwood.basis import Basis, find_basis
+from sapwood.basis import Basis, find_basis, seen_or_confirmed
 from sapwood.digests import ContentDigest, MapDigest, PackName, SnapshotDigest, TreeDigest
 from sapwood.errors import DeniedError, InvalidInputError, NotFoundError
 from sapwood.fetch import located
@@ -88,11 +88,13 @@ def push(
     since_s = clock_s()
     before = store.ref_state(check_ref_name(ref))
     found = Index(root, index, options)
-    basis = find_basis(store, before, lambda: found.hash(progress=progress))
+    seen = seen_or_confirmed(store, before)
     nonce = os.urandom(8).hex()
-    run = Push(root, index=found.path, options=found.options, progress=counter(progress))
-    uploads = Uploads(store)
+    # Before the hashing, which may take longer than the store's grace allows without a lease.
     with store.term(nonce, since_s) as term:
+        basis = find_basis(store, before, seen, lambda: found.hash(progress=progress))
+        run = Push(root, index=found.path, options=found.options, progress=counter(progress))
+        uploads = Uploads(store, term)
         try:
             fragments, owed = basis.fragments(store, run.lacking(basis.holdings) if basis.usable else 0)
             words = _words(root, before)
@@ -159,8 +161,7 @@ def commit(
         snapshot = _snapshot_of(made, words)
         store.write_snapshot(snapshot)
         stored += len(made["map_bytes"]) + len(snapshot.encode())
-        term.require(map(PackName, made["reused"]))
-        moved = store.move_ref(ref, snapshot.digest, before)
+        moved = store.move_ref(ref, snapshot.digest, before, lambda: term.require(map(PackName, made["reused"])))
     store.clear_pending([*basis.pending, *uploads.sent])
     assert isinstance(moved, Ref)  # a ref that names nothing has no content to be unchanged
     assert snapshot is not None

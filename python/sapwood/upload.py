@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sapwood.digests import PackName
+    from sapwood.store.lease import Term
     from sapwood.store.store import Store
 
 __all__ = ["Uploads"]
@@ -32,10 +33,14 @@ _GRACE_S = 1.0
 
 
 class Uploads:
-    """The uploads of one push; a context. Left by an error it begins no more and waits for no server."""
+    """The uploads of one push; a context. Left by an error, or too late for the term, it begins no more.
 
-    def __init__(self, store: Store) -> None:
+    It then waits for no server.
+    """
+
+    def __init__(self, store: Store, term: Term) -> None:
         self._store = store
+        self._term = term
         self._given: queue.SimpleQueue[tuple[PackName, memoryview, bytes] | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._stopped = threading.Event()
@@ -69,6 +74,7 @@ class Uploads:
         """Raise what ended the uploads, if anything has."""
         if self._error is not None:
             raise self._error
+        self._term.check()
 
     def ticking(self, progress: OnProgress | None) -> Callable[[int, int, int, int], None]:
         """Return the callback for the core, through which the first error ends its work, too."""

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from sapwood.digests import SnapshotDigest
-from sapwood.errors import ConflictError, CorruptError, InvalidInputError, UnavailableError
+from sapwood.errors import ConflictError, CorruptError, DeniedError, InvalidInputError, UnavailableError
 from sapwood.store import Store, lock, open_store
 from sapwood.store.objects import open_objects
 from tests.contract.store_contract import ListingStoreContract
@@ -85,6 +85,34 @@ class TestLockStore(ListingStoreContract):
             store.move_ref("main", B, old)
         assert late.value.kind == "ref-locked"
         assert reader.read_ref("main") == old
+
+    def test_whose_time_is_over_when_he_has_the_lock_writes_nothing(
+        self, store: Store, reader: Store, place: Place
+    ) -> None:
+        old = store.move_ref("main", A, None)
+
+        def is_over() -> None:
+            assert b'"free":false' in open_objects(place.url)[0].get("locks/000000000002.json")
+            raise UnavailableError("too late", kind="push-too-slow")
+
+        with pytest.raises(UnavailableError, match="too late"):
+            store.move_ref("main", B, old, is_over)
+        assert reader.read_ref("main") == old
+        assert b'"free":true' in open_objects(place.url)[0].get("locks/000000000002.json")
+
+    def test_a_ref_that_moved_has_moved_though_the_lock_cannot_be_freed(
+        self, store: Store, reader: Store, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        collector = store._collecting()
+        put = type(collector).put
+
+        def refuse(self: object, key: str, data: bytes) -> None:
+            if key.startswith("locks/"):
+                raise DeniedError("no", kind="store-denied")
+            put(self, key, data)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(type(collector), "put", refuse)
+        assert store.move_ref("main", A, None) == reader.read_ref("main")
 
     def test_a_lock_that_is_held_on_and_on_is_given_up(
         self, store: Store, place: Place, monkeypatch: pytest.MonkeyPatch

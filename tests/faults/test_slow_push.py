@@ -5,10 +5,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sapwood import open_store
+from sapwood.basis import Basis
 from sapwood.digests import PackName
 from sapwood.errors import ConflictError, NotFoundError, UnavailableError
 from sapwood.open import OpenStore
@@ -16,6 +18,7 @@ from sapwood.store import Store, lease
 from sapwood.store.condemned import encode_condemned, read_condemned
 from sapwood.store.identity import GRACE_S
 from sapwood.store.keys import condemned_key, lease_keys, pack_key
+from sapwood.tree.index import Index
 from tests.support.trees import MIB, differences, noise
 
 
@@ -58,6 +61,7 @@ def test_a_push_that_is_too_late_moves_nothing_and_the_next_sends_no_content_aga
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
         begun_before(patch, GRACE_S / 2 + 1)
+        patch.setattr(lease.Term, "check", lambda self: None)  # it becomes too late when all has been sent
         with pytest.raises(UnavailableError) as late:
             store.push(tree, "main")
     assert late.value.kind == "push-too-slow"
@@ -67,6 +71,46 @@ def test_a_push_that_is_too_late_moves_nothing_and_the_next_sends_no_content_aga
     assert again.bytes_reused == again.bytes
     store.pull("main", tmp_path / "out")
     assert differences(tree, tmp_path / "out") == []
+
+
+def test_a_push_that_is_too_late_already_sends_no_more(
+    store: OpenStore, tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun_before(monkeypatch, GRACE_S / 2 + 1)
+    fragments = Basis.fragments
+
+    def when_too_late(*arguments: Any) -> Any:
+        for thread in threading.enumerate():
+            if thread.name == "sapwood-lease":
+                thread.join()
+        return fragments(*arguments)
+
+    monkeypatch.setattr(Basis, "fragments", when_too_late)
+    with pytest.raises(UnavailableError) as late:
+        store.push(tree, "main")
+    assert late.value.kind == "push-too-slow"
+    assert store.packs() == set()
+
+
+def test_a_machine_that_never_saw_the_ref_has_its_lease_while_it_hashes(
+    store: OpenStore, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.push(tree, "main")
+    (tree / "new").write_text("new")
+    begun_before(monkeypatch, GRACE_S / 4 + 1)
+    hash_now = Index.hash
+    leased: list[bool] = []
+
+    def when_leased(*arguments: Any, **named: Any) -> Any:
+        leased.append(any(thread.name == "sapwood-lease" for thread in threading.enumerate()))
+        while leased[-1] and len(leases(store)) < 2:
+            pass
+        return hash_now(*arguments, **named)
+
+    monkeypatch.setattr(Index, "hash", when_leased)
+    elsewhere = open_store(store.url, cache_dir=tmp_path / "another-cache")
+    elsewhere.push(tree, "main", index=tmp_path / "another.index")
+    assert leased == [True]
 
 
 def test_a_push_of_more_than_a_quarter_of_the_grace_puts_a_lease_and_leaves_it(

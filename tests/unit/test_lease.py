@@ -100,6 +100,17 @@ def test_a_term_that_runs_renews_its_lease_by_itself_and_leaves_it(objects: Loca
     assert objects.list("leases") == sorted(lease_keys(PUSH))
 
 
+def test_a_term_that_is_over_says_so_to_who_is_still_sending(objects: LocalObjects, clock: Clock) -> None:
+    with Term(objects, PUSH, GRACE_S, BEGAN_S, b"body", clock) as term:
+        term.check()
+    clock.now_s += GRACE_S / 2 + 1
+    with Term(objects, PUSH, GRACE_S, BEGAN_S, b"body", clock) as term:
+        with pytest.raises(UnavailableError) as slow:
+            while True:
+                term.check()
+        assert slow.value.kind == "push-too-slow"
+
+
 def test_a_short_push_puts_no_lease(objects: LocalObjects, clock: Clock) -> None:
     with Term(objects, PUSH, GRACE_S, BEGAN_S, b"body", clock) as term:
         term.require([])

@@ -51,6 +51,7 @@ class Term:
         self._clock = clock
         self._has_begun = False
         self._condemned: frozenset[PackName] = frozenset()
+        self._failed: UnavailableError | None = None
         self._ended = threading.Event()
         self._guard = threading.Lock()
 
@@ -83,26 +84,33 @@ class Term:
             ConflictError: `pack-condemned`.
             UnavailableError: `push-too-slow`.
         """
-        if lost := self._condemned.intersection(reused):
-            raise ConflictError(
-                f"{self._objects.url}: pack {min(lost)[:12]} was condemned while it was being re-used",
-                kind="pack-condemned",
-                hint="push again: what it holds is then sent",
-                store=self._objects.url,
-                pack=min(lost),
-            )
-        self._require_time()
+        with self._guard:
+            if lost := self._condemned.intersection(reused):
+                raise ConflictError(
+                    f"{self._objects.url}: pack {min(lost)[:12]} was condemned while it was being re-used",
+                    kind="pack-condemned",
+                    hint="push again: what it holds is then sent",
+                    store=self._objects.url,
+                    pack=min(lost),
+                )
+            self._require_time()
+
+    def check(self) -> None:
+        """Raise `push-too-slow` if a renewal was too late already: then nothing that is still sent can take effect."""
+        if self._failed is not None:
+            raise self._failed
 
     def _require_time(self) -> None:
         passed = self._clock() - self._since_s
         if passed > self._grace_s / 2:
-            raise UnavailableError(
+            self._failed = UnavailableError(
                 f"{self._objects.url}: the push took {passed:.0f} s, and half the store's grace of"
                 f" {self._grace_s:.0f} s may pass without a lease",
                 kind="push-too-slow",
                 hint="push again: what was sent is not sent again",
                 store=self._objects.url,
             )
+            raise self._failed
 
     def _keep(self) -> None:
         wait_s = self._since_s + self._grace_s / 4 - self._clock()
@@ -111,5 +119,6 @@ class Term:
                 self.renew()
                 wait_s = self._grace_s / 4
             except SapwoodError:
-                # `require` finds that the time has passed, if no later attempt succeeds.
+                if self._failed is not None:  # `check` tells; no later attempt can succeed
+                    return
                 wait_s = max(1.0, self._grace_s * _AGAIN)

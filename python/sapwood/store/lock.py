@@ -1,7 +1,7 @@
 """The lock under which refs move where a place can create on condition, but not replace.
 
 Invariant: the lock of number n + 1 is created only by somebody who saw n free, or unchanged for `EXPIRES_S` by his own
-clock; its creator writes only within `WRITES_S` of having asked for it, and what he then writes has an end before
+clock; its creator writes only within `WRITES_S` of having looked at n, and what he then writes has an end before
 anybody else may think the lock lost. Bytes and rules: docs/format.md, "Store"; docs/store.md, "Places without
 conditional writes".
 """
@@ -12,8 +12,9 @@ import contextlib
 import os
 import random
 import time
+from collections.abc import Callable
 
-from sapwood.errors import ConflictError, NotFoundError, UnavailableError
+from sapwood.errors import ConflictError, NotFoundError, SapwoodError, UnavailableError
 from sapwood.store import faults
 from sapwood.store.base import CollectObjects, Listed, Version
 from sapwood.store.keys import LOCKS, lock_key, lock_number
@@ -26,6 +27,8 @@ EXPIRES_S = 60.0
 WRITES_S = 20.0
 PATIENCE_S = 180.0
 LONGEST_PAUSE_S = 1.0
+# However short the grace: who was held up while he climbed must still be refused where he stands.
+KEPT_S = 600.0
 
 
 class RefLock:
@@ -35,8 +38,8 @@ class RefLock:
         self._objects = objects
         self._grace_s = grace_s
 
-    def swap(self, key: str, data: bytes, expect: Version | None) -> Version:
-        """Replace the version `expect` of a ref, as `WriteObjects.swap` does.
+    def swap(self, key: str, data: bytes, expect: Version | None, still: Callable[[], object]) -> Version:
+        """Replace the version `expect` of a ref, as `WriteObjects.swap` does, unless `still` raises just before.
 
         Raises:
             ConflictError: `object-changed`; nothing was written.
@@ -52,6 +55,7 @@ class RefLock:
                 raise faults.changed(self._objects.url, key)
             if _now() > asked + WRITES_S:
                 raise self._locked("it was held for too long before the ref was written; nothing was written", key)
+            still()
         except BaseException:
             self._free(number, older)
             raise
@@ -64,8 +68,8 @@ class RefLock:
         return version
 
     def _free(self, number: int, older: list[str]) -> None:
-        """Say that the lock is free; if that fails it expires."""
-        with contextlib.suppress(UnavailableError):
+        """Say that the lock is free; if that fails it expires, and what was done under it holds all the same."""
+        with contextlib.suppress(SapwoodError):
             self._objects.put(lock_key(number), _record(free=True))
             for key in older:
                 self._objects.delete(key)
@@ -79,8 +83,8 @@ class RefLock:
         pause = 0.05
         seen = _now()
         while True:
+            asked = _now()
             if number == 0 or self._is_free(number) or _now() - seen > EXPIRES_S:
-                asked = _now()
                 with contextlib.suppress(ConflictError):
                     self._objects.swap(lock_key(number + 1), _record(free=False), None)
                     return number + 1, asked, _ancient(listed, self._grace_s)
@@ -112,7 +116,7 @@ class RefLock:
 def _ancient(listed: list[Listed], grace_s: float) -> list[str]:
     """Return the keys of locks that even the latest of listings shows with a higher one."""
     newest = max((entry.modified_ns for entry in listed), default=0)
-    return [entry.key for entry in listed if newest - entry.modified_ns > grace_s / 2 * 1e9]
+    return [entry.key for entry in listed if newest - entry.modified_ns > max(grace_s / 2, KEPT_S) * 1e9]
 
 
 def _record(*, free: bool) -> bytes:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal, Self, TypeVar
@@ -218,10 +218,17 @@ class Store:
         refs = [ref for ref in found if isinstance(ref, Ref)]
         return refs, [error for error in found if isinstance(error, (CorruptError, FormatError))]
 
-    def move_ref(self, name: str, snapshot: SnapshotDigest, expect: Ref | Removed | None) -> Ref:
+    def move_ref(
+        self,
+        name: str,
+        snapshot: SnapshotDigest,
+        expect: Ref | Removed | None,
+        still: Callable[[], object] = lambda: None,
+    ) -> Ref:
         """Let a ref name `snapshot` if its state is still `expect`, None for no such ref; return its new state.
 
         What its history kept it keeps. Durable when it returns. Of any number of racing movers exactly one succeeds.
+        `still` is called just before the ref is written, however long that had to wait, and nothing is if it raises.
 
         Raises:
             ConflictError: `ref-moved`; nothing was changed. `found` is the state now, or None.
@@ -231,11 +238,18 @@ class Store:
             raise InvalidInputError(
                 f"a state of ref {expect.name} says nothing of {name}", kind="bad-ref-name", ref=name
             )
-        return self._move(Ref.next(check_ref_name(name), snapshot, expect), expect)
+        return self._move(Ref.next(check_ref_name(name), snapshot, expect), expect, still)
 
-    def tag_ref(self, name: str, snapshot: SnapshotDigest, expect: Ref | Removed | None) -> Ref:
+    def tag_ref(
+        self,
+        name: str,
+        snapshot: SnapshotDigest,
+        expect: Ref | Removed | None,
+        still: Callable[[], object] = lambda: None,
+    ) -> Ref:
         """Let a ref name `snapshot` and nothing before it; else as `move_ref`."""
-        return self._move(replace(Ref.next(check_ref_name(name), snapshot, expect), base=snapshot, kept=()), expect)
+        ref = replace(Ref.next(check_ref_name(name), snapshot, expect), base=snapshot, kept=())
+        return self._move(ref, expect, still)
 
     def cut_ref(self, expect: Ref, kept: Sequence[SnapshotDigest]) -> Ref:
         """Let the history of a ref be its snapshot and `kept`, no more; errors as `move_ref`."""
@@ -245,9 +259,9 @@ class Store:
         """Let a ref name nothing; errors as `move_ref`."""
         return self._move(Removed.next(expect), expect)
 
-    def _move(self, ref: _State, expect: Ref | Removed | None) -> _State:
+    def _move(self, ref: _State, expect: Ref | Removed | None, still: Callable[[], object] = lambda: None) -> _State:
         try:
-            version = self._swap(ref_key(ref.name), ref.encode(), expect.version if expect else None)
+            version = self._swap(ref_key(ref.name), ref.encode(), expect.version if expect else None, still)
         except UnavailableError:
             # Perhaps only the reply was lost: no two states have the same bytes.
             with contextlib.suppress(SapwoodError):
@@ -256,6 +270,8 @@ class Store:
                     return replace(ref, version=there.version)
             raise
         except ConflictError as error:
+            if error.kind != "object-changed":  # what `still` says
+                raise
             found = self.ref_state(ref.name)
             if found is not None and found == ref:
                 return replace(ref, version=found.version)
@@ -444,12 +460,13 @@ class Store:
             return error
         return NotFoundError(f"{self.url} has no {what}", kind=kind, store=self.url, **context)
 
-    def _swap(self, key: str, data: bytes, expect: Version | None) -> Version:
+    def _swap(self, key: str, data: bytes, expect: Version | None, still: Callable[[], object]) -> Version:
         if self._identity.refs == "swap":
+            still()
             return self._writing().swap(key, data, expect)
         from sapwood.store.lock import RefLock
 
-        return RefLock(self._collecting(), self.grace_s).swap(key, data, expect)
+        return RefLock(self._collecting(), self.grace_s).swap(key, data, expect, still)
 
     def _writing(self) -> WriteObjects:
         return _writable(self.url, self._writer)

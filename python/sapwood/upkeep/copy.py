@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from sapwood import __version__
 from sapwood._core.copy import Copy
 from sapwood._core.filemap import Frame
-from sapwood.basis import find_basis
+from sapwood.basis import find_basis, seen_or_confirmed
 from sapwood.digests import PackName, SnapshotDigest, TreeDigest
 from sapwood.fetch import Pages, fetch_all, load_map, located
 from sapwood.progress import OnProgress, Progress
@@ -73,9 +73,10 @@ def copy(source: Store, snapshot: Snapshot, target: Store, ref: str, *, progress
     started = time.monotonic()
     since_s = clock_s()
     before = target.ref_state(check_ref_name(ref))
+    seen = seen_or_confirmed(target, before)
     nonce = secrets.token_hex(8)
     with target.term(nonce, since_s) as term:
-        basis = find_basis(target, before, lambda: None)
+        basis = find_basis(target, before, seen, lambda: None)
         file_map = load_map(source, snapshot, pages=False)
         words = {
             "created": snapshot.created,
@@ -86,7 +87,7 @@ def copy(source: Store, snapshot: Snapshot, target: Store, ref: str, *, progress
             "program": f"sapwood {__version__}",
         }
         run = Copy(file_map)
-        uploads = Uploads(target)
+        uploads = Uploads(target, term)
         way = _Way(source, run, uploads, progress)
         try:
             pages = file_map.pages()

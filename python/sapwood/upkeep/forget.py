@@ -127,8 +127,7 @@ def tag(store: Store, snapshot: Snapshot, name: str, *, of: str) -> Ref:
             digest=snapshot.digest,
         )
     _require_uncondemned(store, snapshot)
-    term.require(())
-    return store.tag_ref(name, snapshot.digest, before)
+    return store.tag_ref(name, snapshot.digest, before, lambda: term.require(()))
 
 
 def _require_uncondemned(store: Store, snapshot: Snapshot) -> None:
