@@ -149,3 +149,42 @@ def test_an_interrupted_copy_leaves_the_other_store_whole_and_the_next_ends_the_
     run.good("cp", "main", place)
     run.good("pull", f"{place}#main", "out")
     assert differences(tree, tmp_path / "out") == []
+
+
+# At its first request a signal comes; the reply never does, unless the signal is ignored.
+_SIGNALLED = """
+import os, signal, threading
+from sapwood.cli.main import run
+from sapwood.store.store import Store
+read_ranges, first, signo = Store.read_ranges, threading.Semaphore(1), int(os.environ["SIGNO"])
+def signalled(*arguments):
+    if first.acquire(blocking=False):
+        os.kill(os.getpid(), signo)
+    if signal.getsignal(signo) != signal.SIG_IGN:
+        threading.Event().wait()
+    return read_ranges(*arguments)
+Store.read_ranges = signalled
+run()
+"""
+
+
+def pull_signalled(run: Sapwood, signo: signal.Signals, *before: str) -> int:
+    """Pull to `place/out` in a process that gets a signal, and return its code."""
+    words = [*before, sys.executable, "-c", _SIGNALLED, "pull", "main", "place/out"]
+    environment = {**run.environment, "SIGNO": str(int(signo))}
+    return subprocess.run(words, cwd=run.home, env=environment, timeout=60, check=False).returncode
+
+
+@pytest.mark.parametrize("signo", [signal.SIGTERM, signal.SIGHUP])
+def test_a_pull_that_is_asked_to_end_leaves_nothing(run: Sapwood, tree: Path, signo: signal.Signals) -> None:
+    run.good("push", tree, "main")
+    (run.home / "place").mkdir()
+    assert pull_signalled(run, signo) == 128 + signo
+    assert os.listdir(run.home / "place") == []
+
+
+def test_a_pull_heeds_no_signal_that_is_ignored(run: Sapwood, tree: Path) -> None:
+    run.good("push", tree, "main")
+    (run.home / "place").mkdir()
+    assert pull_signalled(run, signal.SIGHUP, "nohup") == 0
+    assert os.listdir(run.home / "place") == ["out"]

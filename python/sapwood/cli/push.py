@@ -8,6 +8,7 @@ from sapwood.cli import show
 from sapwood.cli.command import Command, add_json
 from sapwood.cli.hash import add_index, add_options, add_skip_unreadable, options_of
 from sapwood.cli.progress import progress
+from sapwood.cli.signals import leave_by_finally
 
 
 def _configure_push(parser: argparse.ArgumentParser) -> None:
@@ -91,6 +92,7 @@ def _configure_pull(parser: argparse.ArgumentParser) -> None:
 
 
 def _pull(arguments: argparse.Namespace) -> int:
+    leave_by_finally()
     from sapwood.store import Address
 
     store, _, snapshot = Address.parse(arguments.address).open()

@@ -10,9 +10,13 @@ _POLITE = (signal.SIGHUP, signal.SIGTERM)
 
 
 def leave_by_finally() -> None:
-    """Let polite signals end this process with the code that they would have ended it with, but as Ctrl-C does it."""
+    """Let polite signals end this process with the code that they would have ended it with, but as Ctrl-C does it.
+
+    Those that are ignored, as with `nohup`, stay so.
+    """
     for signo in _POLITE:
-        signal.signal(signo, _leave)
+        if signal.getsignal(signo) != signal.SIG_IGN:
+            signal.signal(signo, _leave)
 
 
 def stay() -> None:
