@@ -29,7 +29,7 @@ def is_filled(destination: str | os.PathLike[str]) -> bool:
     with writing(target):
         try:
             return stat.S_ISDIR(target.lstat().st_mode) and any(target.iterdir())
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return False
 
 
@@ -80,6 +80,15 @@ def _check(target: Path) -> None:
                     f"{target.parent} is missing", kind="path-missing", hint=f"mkdir -p {target.parent}"
                 ) from None
             return
+        except NotADirectoryError:
+            above = next(above for above in target.parents if os.path.exists(above))
+            raise InvalidInputError(f"{above} is not a directory", kind="not-a-directory") from None
+        if stat.S_ISLNK(mode):
+            raise InvalidInputError(
+                f"{target} is a symbolic link to {os.readlink(target)}, no directory itself",
+                kind="not-a-directory",
+                hint=f"name the directory: {os.path.realpath(target)}",
+            )
         if not stat.S_ISDIR(mode):
             raise InvalidInputError(f"{target} is not a directory", kind="not-a-directory")
         if any(target.iterdir()):

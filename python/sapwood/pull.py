@@ -13,8 +13,10 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sapwood import places
 from sapwood._core.pull import Present, Pull
 from sapwood.destination import appearing, being_written, is_filled
 from sapwood.digests import TreeDigest
@@ -69,7 +71,8 @@ def pull(
     by file, and what the tree has not stays, or is removed with `delete`.
 
     Raises:
-        InvalidInputError: `not-a-directory`, `mount-point`; `own-store`: `delete` would remove the store.
+        InvalidInputError: `not-a-directory`, `mount-point`; `own-store`, `own-cache`: `delete` would remove the
+            store, the index or the user's cache.
         ConflictError: `pull-running`: another pull is writing to the same place; `in-the-way`: a directory that is not
             empty stands where the tree has something else, and without `delete` nothing is removed.
         CorruptError, NotFoundError: something in the store is damaged or missing; it is named.
@@ -78,7 +81,7 @@ def pull(
     started = time.monotonic()
     if is_filled(destination):
         if delete:
-            _require_apart(store, destination)
+            _require_apart(store, destination, index)
         with being_written(destination) as place:
             done, fetched = _update(store, snapshot, place, delete, index, progress)
     else:
@@ -152,17 +155,21 @@ def _record(
         done["notes"].append(f"index not written: {error}")
 
 
-def _require_apart(store: Store, destination: str | os.PathLike[str]) -> None:
-    """Raise if the store lies in the directory: it would be removed."""
-    if "://" in store.url:
-        return
-    place, within = os.path.realpath(store.url), os.path.realpath(destination)
-    if os.path.commonpath([place, within]) == within:
-        raise InvalidInputError(
-            f"the store {store.url} lies in {os.fspath(destination)}, and would be removed as no part of the tree",
-            kind="own-store",
-            hint="pull without --delete, or move the store",
-        )
+def _require_apart(store: Store, destination: str | os.PathLike[str], index: str | os.PathLike[str] | None) -> None:
+    """Raise if what this pull itself needs lies in the directory: it would be removed."""
+    needed = [("cache", places.cache_dir(), "own-cache", "set SAPWOOD_CACHE to another directory")]
+    if index is not None:
+        needed.append(("index", Path(index), "own-cache", "name another --index"))
+    if "://" not in store.url:
+        needed.append(("store", Path(store.url), "own-store", "move the store"))
+    within = os.path.realpath(destination)
+    for what, place, kind, hint in needed:
+        if os.path.commonpath([os.path.realpath(place), within]) == within:
+            raise InvalidInputError(
+                f"the {what} {place} lies in {os.fspath(destination)}, and would be removed as no part of the tree",
+                kind=kind,
+                hint=f"pull without --delete, or {hint}",
+            )
 
 
 def _reporter(progress: OnProgress | None, total: int) -> Callable[[int], None]:

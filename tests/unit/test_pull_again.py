@@ -425,3 +425,41 @@ def test_a_file_that_somebody_changes_meanwhile_is_told(
     assert told.value.kind == "file-changing"
     store.pull("main", out)
     assert differences(tree, out) == []
+
+
+@pytest.mark.parametrize("what", ["index", "cache"])
+def test_an_index_or_a_cache_in_the_directory_is_not_deleted(
+    store: OpenStore, tree: Path, tmp_path: Path, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    store.push(tree, "main")
+    store.pull("main", out)
+    index = out / "my.index" if what == "index" else None
+    if what == "cache":
+        monkeypatch.setenv("SAPWOOD_CACHE", str(out / "cache"))
+    store.pull("main", out, index=index)
+    with pytest.raises(InvalidInputError) as refused:
+        store.pull("main", out, delete=True, index=index)
+    assert refused.value.kind == "own-cache"
+    assert str(out / ("my.index" if what == "index" else "cache")) in str(refused.value)
+    assert (out / ("my.index" if what == "index" else "cache")).exists()
+
+
+@pytest.mark.parametrize("where", ["file/x", "file/x/y"])
+def test_a_place_below_a_file_is_a_call_that_cannot_be_right(tree: Path, tmp_path: Path, where: str) -> None:
+    run = Sapwood(tmp_path)
+    run.good("push", tree, "main")
+    (tmp_path / "file").touch()
+    said = run("pull", "main", where)
+    assert (said.code, said.err) == (2, f"sapwood: {tmp_path / 'file'} is not a directory\n")
+
+
+def test_a_symbolic_link_to_a_directory_is_told_with_its_target(store: OpenStore, tree: Path, tmp_path: Path) -> None:
+    store.push(tree, "main")
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    with pytest.raises(InvalidInputError) as refused:
+        store.pull("main", tmp_path / "link")
+    assert refused.value.kind == "not-a-directory"
+    assert f"{tmp_path / 'link'} is a symbolic link to real" in str(refused.value)
+    assert str(tmp_path / "real") in str(refused.value.hint)
