@@ -17,9 +17,14 @@ fn describe(error: &Error) -> (&'static str, &'static str, Option<&'static str>)
             Some("run as a user who may read it, or leave it out with --skip-unreadable"),
         ),
         Error::Absent { .. } => ("NotFoundError", "path-missing", Some("write the tree there first: sapwood pull")),
-        Error::InTheWay { .. } => {
+        Error::InTheWay { removable: true, .. } => {
             ("ConflictError", "in-the-way", Some("move it away, or let it be removed with --delete"))
         }
+        Error::InTheWay { .. } => (
+            "ConflictError",
+            "in-the-way",
+            Some("move it away: --delete leaves what .sapwoodignore leaves out, sockets, and what is mounted"),
+        ),
         Error::Unstable { .. } => ("UnavailableError", "file-changing", Some("try again when nothing writes to it")),
         Error::Damaged { .. } => ("CorruptError", "damaged", None),
         Error::Mismatch { .. } => ("CorruptError", "chunk-corrupt", None),
@@ -64,7 +69,7 @@ fn build(py: Python<'_>, class: &str, text: &str, kind: &str, hint: Option<&str>
     keywords.set_item("kind", kind)?;
     keywords
         .set_item("hint", if let Error::MountPoint { remedy, .. } = error { Some(remedy.as_str()) } else { hint })?;
-    if let Error::Unreadable { paths } | Error::Absent { paths } | Error::InTheWay { paths } = error {
+    if let Error::Unreadable { paths } | Error::Absent { paths } | Error::InTheWay { paths, .. } = error {
         keywords.set_item("paths", paths.iter().map(|path| path.as_os_str()).collect::<Vec<_>>())?;
     }
     let class = py.import("sapwood.errors")?.getattr(class)?;

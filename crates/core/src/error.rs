@@ -19,8 +19,9 @@ pub enum Error {
     Unreadable { paths: Vec<PathBuf> },
     /// Entries that a tree has and the directory has not; never empty.
     Absent { paths: Vec<PathBuf> },
-    /// Directories that stand where a tree has something else, and are not empty; never empty.
-    InTheWay { paths: Vec<PathBuf> },
+    /// Directories that stand where a tree has something else, and are not empty; never empty. `removable`: they may be
+    /// removed by who asks for it.
+    InTheWay { paths: Vec<PathBuf>, removable: bool },
     /// A file that changed each time it was read.
     Unstable { path: PathBuf },
     /// Stored bytes that do not parse; `what` names the object, `found` the offence.
@@ -92,7 +93,7 @@ impl fmt::Display for Error {
                 write!(f, "{} does not exist as the tree has it", show(&paths[0]))?;
                 if paths.len() > 1 { write!(f, ", nor do {} more", paths.len() - 1) } else { Ok(()) }
             }
-            Error::InTheWay { paths } => {
+            Error::InTheWay { paths, .. } => {
                 write!(f, "the directory {} is in the way of what the tree has there", show(&paths[0]))?;
                 if paths.len() > 1 { write!(f, ", and so are {} more", paths.len() - 1) } else { Ok(()) }
             }

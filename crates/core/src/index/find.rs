@@ -12,7 +12,7 @@ impl State {
     }
 
     /// The entry `name` of a directory.
-    pub(super) fn find_in(&self, directory: u32, name: &[u8]) -> Option<u32> {
+    pub fn find_in(&self, directory: u32, name: &[u8]) -> Option<u32> {
         let entries = self.entries(directory);
         let (mut low, mut high) = (entries.start, entries.end);
         while low < high {

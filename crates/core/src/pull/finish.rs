@@ -11,6 +11,7 @@ use rustix::fs::{AtFlags, FileType, Mode};
 use rustix::io::Errno;
 
 use super::compare::{Action, compare};
+use super::kept::is_left_out;
 use super::place::{At, Near};
 use super::plan::path_of;
 use super::present::{Held, Records};
@@ -20,6 +21,7 @@ use crate::filemap::Kind;
 use crate::index::{Scope, State};
 use crate::job::Job;
 use crate::scan;
+use crate::select::Rules;
 
 /// What was done, by entries of the tree, the directory itself included, and what could not be set.
 #[derive(Default)]
@@ -151,18 +153,13 @@ impl Pull {
 
     fn remove_extra(&self, pulled: &mut Pulled) -> Result<()> {
         let Some(before) = &self.before else { return Ok(()) };
-        if !before.delete {
-            pulled.extra = before.extra_entries;
-            return Ok(());
-        }
         let state = before.state.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(state) = &*state else { return Ok(()) };
         // What was in the way is gone by now.
-        let (removed, left) =
-            self.remove_records(state, before.extra.iter().flat_map(|&record| below(state, record)).collect())?;
+        let (removed, left) = self.remove_records(state, before.unwanted.clone())?;
         let in_the_way = before.blocked.values().map(|&record| below(state, record).len() as u64 - 1);
         pulled.removed = removed + in_the_way.sum::<u64>();
-        pulled.extra = left;
+        pulled.extra = left + before.kept;
         Ok(())
     }
 
@@ -183,7 +180,9 @@ impl Pull {
             }
             match gone {
                 Ok(_) => removed += 1,
-                Err(Errno::NOTEMPTY | Errno::EXIST | Errno::BUSY) if is_directory => left += 1,
+                Err(Errno::NOTEMPTY | Errno::EXIST) if is_directory => left += 1,
+                // Something is mounted there.
+                Err(Errno::BUSY) => left += 1,
                 Err(error) => return Err(Error::io("remove", self.place.show(&path))(error.into())),
             }
         }
@@ -225,11 +224,15 @@ impl Pull {
             return Ok(());
         }
         let compared = compare(&self.tree, &self.place, &state, self.privileged, job)?;
-        let other = compared.actions.iter().position(|&action| action == Action::Make);
-        if before.is_some()
-            && let Some(number) = other
-        {
-            return Err(Error::Unstable { path: self.place.show(&self.tree.entries[number].path) });
+        if before.is_some() {
+            let rules = Rules::new(self.place.root(), &options.selection);
+            let is_left_out = |number: usize| is_left_out(&rules, &self.tree.entries[number]);
+            for number in (0..compared.actions.len()).filter(|&number| compared.actions[number] == Action::Make) {
+                // What the look does not see cannot be told from what is not there, nor can other names of it.
+                if !is_left_out(number)? && !is_left_out(self.tree.firsts[number] as usize)? {
+                    return Err(Error::Unstable { path: self.place.show(&self.tree.entries[number].path) });
+                }
+            }
         }
         if compared.actions.iter().any(|&action| action != Action::Leave) {
             return Ok(());

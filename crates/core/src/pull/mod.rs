@@ -7,6 +7,7 @@
 
 mod compare;
 mod finish;
+mod kept;
 mod metadata;
 mod place;
 mod plan;

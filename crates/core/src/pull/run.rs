@@ -9,6 +9,7 @@ use rustix::fs::{AtFlags, Mode, statat};
 use rustix::io::Errno;
 
 use super::compare::{Action, Compared, compare, is_partial};
+use super::kept::Keeper;
 use super::metadata::Setting;
 use super::place::{At, Near, Place};
 use super::plan::{Needed, Sources, Tree, sources};
@@ -53,10 +54,10 @@ pub(super) struct Before {
     pub delete: bool,
     pub state: Mutex<Option<State>>,
     pub blocked: HashMap<u32, u32>,
-    /// Records of what the tree has not, without those below them.
-    pub extra: Vec<u32>,
-    /// How many entries these are, with those below them.
-    pub extra_entries: u64,
+    /// Records of what the tree has not and is to be removed.
+    pub unwanted: Vec<u32>,
+    /// How many other entries the tree has not.
+    pub kept: u64,
     /// Directories, by number of the entry, whose times will have changed when all is done.
     pub touched: Vec<bool>,
 }
@@ -101,15 +102,24 @@ impl Pull {
         let (left_over, extra): (Vec<u32>, Vec<u32>) = extra
             .into_iter()
             .partition(|&record| state.kind(record) == scan::Kind::File && is_partial(state.name(record)));
-        let mut in_the_way: Vec<_> = match delete {
-            true => Vec::new(),
-            false => blocked.values().filter(|&&record| !state.entries(record).is_empty()).collect(),
-        };
+        let mut keeper = Keeper::new(&place, &state, job)?;
+        let (mut in_the_way, mut removable) = (Vec::new(), true);
+        for &record in blocked.values() {
+            let stays = keeper.stays(record)?;
+            removable &= !stays;
+            if stays || !delete && !state.entries(record).is_empty() {
+                in_the_way.push(record);
+            }
+        }
         if !in_the_way.is_empty() {
             in_the_way.sort_unstable();
-            let paths = in_the_way.into_iter().map(|&record| place.show(&state.path_of(record))).collect();
-            return Err(Error::InTheWay { paths });
+            let paths = in_the_way.into_iter().map(|record| place.show(&state.path_of(record))).collect();
+            return Err(Error::InTheWay { paths, removable });
         }
+        let (unwanted, kept) = match delete {
+            true => keeper.removable(&extra)?,
+            false => (Vec::new(), extra.iter().map(|&record| below(&state, record).len() as u64).sum()),
+        };
         let mut near = Near::default();
         for record in left_over {
             let path = state.path_of(record);
@@ -122,17 +132,15 @@ impl Pull {
         }
         let numbers: HashMap<&[u8], usize> =
             tree.entries.iter().enumerate().filter(|(_, e)| e.is_directory()).map(|(n, e)| (&e.path[..], n)).collect();
-        let mut extra_entries = 0;
-        for &record in &extra {
-            extra_entries += below(&state, record).len() as u64;
-            if delete && let Some(&parent) = numbers.get(&state.path_of(state.parent(record))[..]) {
+        for &record in &unwanted {
+            if let Some(&parent) = numbers.get(&state.path_of(state.parent(record))[..]) {
                 touched[parent] = true;
             }
         }
         drop(numbers);
         let partial = format!("{}{nonce:016x}-", String::from_utf8_lossy(super::compare::PARTIAL));
         let state = Mutex::new(Some(state));
-        let before = Before { partial, delete, state, blocked, extra, extra_entries, touched };
+        let before = Before { partial, delete, state, blocked, unwanted, kept, touched };
         Ok(Pull::new(place, tree, actions, Some(before)))
     }
 

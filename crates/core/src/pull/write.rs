@@ -226,7 +226,10 @@ impl Pull {
         }
         match at.remove(true) {
             Ok(_) => Ok(()),
-            Err(Errno::NOTEMPTY | Errno::EXIST) => Err(Error::InTheWay { paths: vec![path] }),
+            Err(Errno::NOTEMPTY | Errno::EXIST) => {
+                let removable = self.before.as_ref().is_some_and(|before| !before.delete);
+                Err(Error::InTheWay { paths: vec![path], removable })
+            }
             Err(error) => Err(Error::io("remove", path)(error.into())),
         }
     }
