@@ -6,7 +6,6 @@ import shutil
 import signal
 import threading
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,17 +25,8 @@ from tests.support.collecting import age
 from tests.support.damage import Damage, damages, flipped, harm
 from tests.support.objects import chunks_of
 from tests.support.racing import race
-from tests.support.requests import Asked, Meddle, Scene, failing, killed_after, killed_before, meddling, trials
+from tests.support.requests import WAYS, Asked, Meddle, Scene, meddling, trials
 from tests.support.trees import MIB, differences, noise
-
-WAYS: dict[str, Callable[[int], Meddle]] = {
-    "killed before": killed_before,
-    "killed after": killed_after,
-    "fails once": failing,
-    "fails twice": partial(failing, times=2),
-    "fails for ever": partial(failing, times=float("inf")),
-    "its reply is lost": partial(failing, unheard=True),
-}
 
 
 @pytest.fixture

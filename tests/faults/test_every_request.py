@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import shutil
 import signal
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,17 +11,8 @@ import pytest
 from sapwood import open_store
 from sapwood.errors import SapwoodError
 from tests.support.child import Killed
-from tests.support.requests import Meddle, Scene, failing, killed_after, killed_before, trials
+from tests.support.requests import WAYS, Scene, trials
 from tests.support.trees import MIB, differences, noise
-
-WAYS: dict[str, Callable[[int], Meddle]] = {
-    "killed before": killed_before,
-    "killed after": killed_after,
-    "fails once": failing,
-    "fails twice": partial(failing, times=2),
-    "fails for ever": partial(failing, times=float("inf")),
-    "its reply is lost": partial(failing, unheard=True),
-}
 
 
 @pytest.fixture

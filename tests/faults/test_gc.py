@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
@@ -14,28 +13,18 @@ from sapwood.upkeep import gc
 from sapwood.upkeep.forget import forget, remove
 from sapwood.upkeep.gc import collect
 from sapwood.upkeep.retention import Rules
-from tests.support.collecting import age, assert_reads_back, change, make_tree, objects
+from tests.support.collecting import age, assert_reads_back, make_tree, objects, place, two_versions
 
 
 @pytest.fixture
-def tree(tmp_path: Path) -> Path:
-    make_tree(tmp_path / "tree", 1)
-    return tmp_path / "tree"
-
-
-@pytest.fixture
-def store(tmp_path: Path, tree: Path) -> OpenStore:
+def store(tmp_path: Path) -> OpenStore:
     """A store with two versions of a tree in ref `main`, of which little is the same."""
-    made = open_store(str(tmp_path / "store"), create=True)
-    made.push(tree, "main")
-    shutil.copytree(tree, tmp_path / "first", symlinks=True)
-    change(tree, 2, 4)
-    made.push(tree, "main")
-    return made
+    return two_versions(tmp_path)
 
 
-def place(store: OpenStore) -> Path:
-    return Path(store.url)
+@pytest.fixture
+def tree(store: OpenStore, tmp_path: Path) -> Path:
+    return tmp_path / "tree"
 
 
 def test_an_empty_store_is_collected(tmp_path: Path) -> None:

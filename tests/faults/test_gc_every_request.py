@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import shutil
 import signal
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,17 +15,8 @@ from sapwood.upkeep.gc import collect
 from sapwood.upkeep.retention import Rules
 from tests.support.child import Killed
 from tests.support.collecting import age, change, make_tree, objects
-from tests.support.requests import Meddle, Scene, failing, killed_after, killed_before, trials
+from tests.support.requests import WAYS, Scene, trials
 from tests.support.trees import differences
-
-WAYS: dict[str, Callable[[int], Meddle]] = {
-    "killed before": killed_before,
-    "killed after": killed_after,
-    "fails once": failing,
-    "fails twice": partial(failing, times=2),
-    "fails for ever": partial(failing, times=float("inf")),
-    "its reply is lost": partial(failing, unheard=True),
-}
 
 
 @pytest.fixture

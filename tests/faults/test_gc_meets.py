@@ -5,7 +5,6 @@ The moment is chosen by acting before a certain request of the collection is mad
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,33 +18,24 @@ from sapwood.upkeep import gc
 from sapwood.upkeep.forget import forget, remove, tag
 from sapwood.upkeep.gc import collect
 from sapwood.upkeep.retention import Rules
-from tests.support.collecting import age, assert_reads_back, change, make_tree, objects
+from tests.support.collecting import age, assert_reads_back, objects, place, two_versions
 from tests.support.mounting import mounted, shell
 from tests.support.racing import race
 from tests.support.requests import Asked, meddling
 
 
 @pytest.fixture
-def tree(tmp_path: Path) -> Path:
-    make_tree(tmp_path / "tree", 1)
-    return tmp_path / "tree"
-
-
-@pytest.fixture
-def store(tmp_path: Path, tree: Path) -> OpenStore:
+def store(tmp_path: Path) -> OpenStore:
     """A store a day old; of two versions of a tree, of which little is the same, the first is forgotten."""
-    made = open_store(str(tmp_path / "store"), create=True)
-    made.push(tree, "main")
-    shutil.copytree(tree, tmp_path / "first", symlinks=True)
-    change(tree, 2, 4)
-    made.push(tree, "main")
+    made = two_versions(tmp_path)
     forget(made, Rules(last=1))
     age(place(made))
     return made
 
 
-def place(store: OpenStore) -> Path:
-    return Path(store.url)
+@pytest.fixture
+def tree(store: OpenStore, tmp_path: Path) -> Path:
+    return tmp_path / "tree"
 
 
 def packs(store: OpenStore) -> set[str]:

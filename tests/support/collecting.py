@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
-from sapwood.open import OpenStore
+from sapwood.open import OpenStore, open_store
 from tests.support.trees import differences, noise
 
 DAY_NS = 86_400 * 10**9
@@ -25,6 +26,23 @@ def change(root: Path, seed: int, every: int) -> None:
     for number, path in enumerate(files):
         if number % every:
             path.write_bytes(noise(path.stat().st_size, 1000 * seed + number))
+
+
+def two_versions(home: Path) -> OpenStore:
+    """Make `home/store` with two versions of `home/tree` in ref `main`, little the same; `home/first` is the first."""
+    tree = home / "tree"
+    made = open_store(str(home / "store"), create=True)
+    make_tree(tree, 1)
+    made.push(tree, "main")
+    shutil.copytree(tree, home / "first", symlinks=True)
+    change(tree, 2, 4)
+    made.push(tree, "main")
+    return made
+
+
+def place(store: OpenStore) -> Path:
+    """Return the directory of a local store."""
+    return Path(store.url)
 
 
 def age(store: Path, ns: int = DAY_NS) -> None:

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +119,17 @@ def failing(first: int, times: float = 1, *, unheard: bool = False) -> Meddle:
         raise UnavailableError(f"{asked.verb} {asked.key}: no answer", kind="store-unreachable", key=asked.key)
 
     return meddle
+
+
+WAYS: dict[str, Callable[[int], Meddle]] = {
+    "killed before": killed_before,
+    "killed after": killed_after,
+    "fails once": failing,
+    "fails twice": partial(failing, times=2),
+    "fails for ever": partial(failing, times=float("inf")),
+    "its reply is lost": partial(failing, unheard=True),
+}
+"""What can become of a request, and what does it to the one of a number."""
 
 
 class Scene:
