@@ -99,7 +99,10 @@ USAGE = {
         "sapwood: 'a..b/../c' cannot be a ref's name\n"
         "hint: 1 to 200 of A-Z a-z 0-9 . _ - in parts separated by /; no part is . or .. or ends in .ref\n"
     ),
-    ("refs", "{home}"): "sapwood: {home}: not a store: there is no sapwood.json\nhint: sapwood push DIR {home}#main\n",
+    ("refs", "{home}"): (
+        "sapwood: {home}: not a store: there is no sapwood.json\n"
+        "hint: name a store; an empty place becomes one by: sapwood init {home}\n"
+    ),
 }
 
 

@@ -223,7 +223,8 @@ MISTAKES = {
     "a store that is not one": (
         ["ls", "{home}/tree#main"],
         2,
-        "sapwood: {home}/tree: not a store: there is no sapwood.json\nhint: sapwood push DIR {home}/tree#main\n",
+        "sapwood: {home}/tree: not a store: there is no sapwood.json\n"
+        "hint: name a store; an empty place becomes one by: sapwood init {home}/tree\n",
     ),
     "pushing into a directory that holds something else": (
         ["push", "tree", "{home}/tree#main"],

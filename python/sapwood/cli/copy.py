@@ -11,6 +11,7 @@ from sapwood.cli.progress import progress
 
 if TYPE_CHECKING:
     from sapwood.store import Snapshot, Store
+    from sapwood.upkeep.copy import Copied
 
 _WILD = "*?["
 
@@ -31,51 +32,48 @@ def _copy(arguments: argparse.Namespace) -> int:
     from sapwood.store.ref import check_ref_name
     from sapwood.upkeep.copy import copy
 
-    target_url, to, ref = arguments.target.rpartition("#") if "#" in arguments.target else (arguments.target, "", "")
+    target_url, to, ref = arguments.target.rpartition("#") if "#" in arguments.target else ("", "", "")
     if to:
         _require_plain(arguments, check_ref_name(ref) if "@" not in ref else "")
     source, wanted = _wanted(arguments)
-    target = open_store(target_url or places.default_store(), create=True)
-    done = []
-    for name, snapshot in wanted:
-        with progress(f"copying {name}") as callback:
-            copied = copy(source, snapshot, target, ref or name, progress=callback)
-        done.append(copied)
-        address = f"{target.url}#{copied.ref}@{copied.snapshot}"
-        if not arguments.json:
-            show.talk(
-                f"{name}: nothing to copy"
-                if copied.unchanged
-                else f"{name}: {show.counted(copied.chunks_sent, 'chunk')}, {show.exact(copied.chunk_bytes_sent)},"
-                f" as {show.exact(copied.bytes_stored)}, in {show.seconds(copied.seconds)}"
-            )
-            show.line(address)
-    if arguments.json:
-        show.document(
-            {
-                "copied": [
-                    {
-                        "address": f"{target.url}#{copied.ref}@{copied.snapshot}",
-                        "from": f"{source.url}#{name}@{snapshot.digest}",
-                        "tree": copied.tree,
-                        "snapshot": copied.snapshot,
-                        "ref": copied.ref,
-                        "unchanged": copied.unchanged,
-                        "bytes": copied.bytes,
-                        "chunksSent": copied.chunks_sent,
-                        "chunkBytesSent": copied.chunk_bytes_sent,
-                        "packsSent": copied.packs_sent,
-                        "bytesFetched": copied.bytes_fetched,
-                        "bytesStored": copied.bytes_stored,
-                        "seconds": round(copied.seconds, 6),
-                    }
-                    for (name, snapshot), copied in zip(wanted, done, strict=True)
-                ],
-                "requestsFrom": source.requests(),
-                "requestsTo": target.requests(),
-            }
-        )
+    target = open_store((target_url or places.default_store()) if to else arguments.target, create=True)
+
+    def whole(done: list[dict[str, object]]) -> dict[str, object]:
+        return {"copied": done, "requestsFrom": source.requests(), "requestsTo": target.requests()}
+
+    with show.listing(arguments.json, whole) as done:
+        for name, snapshot in wanted:
+            with progress(f"copying {name}") as callback:
+                copied = copy(source, snapshot, target, ref or name, progress=callback)
+            address = f"{target.url}#{copied.ref}@{copied.snapshot}"
+            done.append(_record(copied, address, f"{source.url}#{name}@{snapshot.digest}"))
+            if not arguments.json:
+                show.talk(
+                    f"{name}: nothing to copy"
+                    if copied.unchanged
+                    else f"{name}: {show.counted(copied.chunks_sent, 'chunk')}, {show.exact(copied.chunk_bytes_sent)},"
+                    f" as {show.exact(copied.bytes_stored)}, in {show.seconds(copied.seconds)}"
+                )
+                show.line(address)
     return 0
+
+
+def _record(copied: Copied, address: str, origin: str) -> dict[str, object]:
+    return {
+        "address": address,
+        "from": origin,
+        "tree": copied.tree,
+        "snapshot": copied.snapshot,
+        "ref": copied.ref,
+        "unchanged": copied.unchanged,
+        "bytes": copied.bytes,
+        "chunksSent": copied.chunks_sent,
+        "chunkBytesSent": copied.chunk_bytes_sent,
+        "packsSent": copied.packs_sent,
+        "bytesFetched": copied.bytes_fetched,
+        "bytesStored": copied.bytes_stored,
+        "seconds": round(copied.seconds, 6),
+    }
 
 
 def _require_plain(arguments: argparse.Namespace, ref: str) -> None:

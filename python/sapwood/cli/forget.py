@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from sapwood.cli import show
 from sapwood.cli.command import Command, add_json
+from sapwood.cli.place import store_url
 
 if TYPE_CHECKING:
     from sapwood.upkeep.retention import Rules
@@ -51,12 +52,12 @@ def _rm(arguments: argparse.Namespace) -> int:
                 hint=f"sapwood rm {address.store_url}#{address.ref}",
             )
     stores = {url: open_store(url) for url in {address.store_url for address in addresses}}
-    gone = [remove(stores[address.store_url], address.ref) for address in addresses]
-    if arguments.json:
-        show.document([{"ref": ref.name, "snapshot": ref.snapshot} for ref in gone])
-        return 0
-    for address, ref in zip(addresses, gone, strict=True):
-        show.talk(f"removed: {address}, which named {ref.snapshot}")
+    with show.listing(arguments.json) as gone:
+        for address in addresses:
+            ref = remove(stores[address.store_url], address.ref)
+            gone.append({"ref": ref.name, "snapshot": ref.snapshot})
+            if not arguments.json:
+                show.talk(f"removed: {address}, which named {ref.snapshot}")
     return 0
 
 
@@ -73,35 +74,35 @@ def _configure_forget(parser: argparse.ArgumentParser) -> None:
 
 
 def _forget(arguments: argparse.Namespace) -> int:
-    from sapwood import places
     from sapwood.errors import InvalidInputError
     from sapwood.store import Address, open_store
-    from sapwood.upkeep.forget import forget, forget_ref
+    from sapwood.upkeep.forget import forget_each, forget_ref
 
     rules = _rules(arguments)
-    url: str = arguments.target or places.default_store()
-    address = Address.parse(url) if "#" in url else None
-    if address and (address.pin or arguments.refs):
+    target: str | None = arguments.target
+    address = Address.parse(target) if target and "#" in target else None
+    if address and (address.pin or arguments.refs is not None):
         why = "it is pinned" if address.pin else "--refs goes with a whole store"
         raise InvalidInputError(
             f"forget: {address}: {why}", kind="bad-usage", hint="sapwood forget STORE_URL#REF --keep-last N"
         )
-    store = open_store(address.store_url if address else url)
+    store = open_store(address.store_url if address else store_url(target, "forget"))
     if address:
-        done = [forget_ref(store, address.ref, rules, dry_run=arguments.dry_run)]
+        cuts = iter([forget_ref(store, address.ref, rules, dry_run=arguments.dry_run)])
     else:
-        done = forget(store, rules, pattern=arguments.refs or "*", dry_run=arguments.dry_run)
-    if arguments.json:
-        show.document([{"ref": each.ref, "kept": list(each.kept), "forgotten": list(each.forgotten)} for each in done])
-        return 0
+        pattern = "*" if arguments.refs is None else arguments.refs
+        cuts = forget_each(store, rules, pattern=pattern, dry_run=arguments.dry_run)
     would = "would be " if arguments.dry_run else ""
-    for each in done:
-        show.talk(
-            f"{each.ref}: {show.counted(len(each.kept), 'snapshot')} kept,"
-            f" {show.counted(len(each.forgotten), 'snapshot')} {would}forgotten"
-        )
-        for digest in each.forgotten:
-            show.line(f"{digest}  {each.ref}")
+    with show.listing(arguments.json) as done:
+        for each in cuts:
+            done.append({"ref": each.ref, "kept": list(each.kept), "forgotten": list(each.forgotten)})
+            if not arguments.json:
+                show.talk(
+                    f"{each.ref}: {show.counted(len(each.kept), 'snapshot')} kept,"
+                    f" {show.counted(len(each.forgotten), 'snapshot')} {would}forgotten"
+                )
+                for digest in each.forgotten:
+                    show.line(f"{digest}  {each.ref}")
     return 0
 
 

@@ -6,6 +6,7 @@ import argparse
 
 from sapwood.cli import show
 from sapwood.cli.command import Command, add_json
+from sapwood.cli.place import store_url
 
 
 def _configure(parser: argparse.ArgumentParser) -> None:
@@ -21,13 +22,12 @@ def _configure(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from sapwood import places
     from sapwood.cli.duration import seconds_of, spelt
     from sapwood.store import open_store
     from sapwood.upkeep.gc import collect
 
     grace_s = None if arguments.grace is None else seconds_of(arguments.grace)
-    store = open_store(arguments.store or places.default_store())
+    store = open_store(store_url(arguments.store, "gc"))
     done = collect(store, grace_s=grace_s, dry_run=arguments.dry_run)
     if arguments.json:
         show.document(

@@ -6,6 +6,7 @@ import argparse
 
 from sapwood.cli import show
 from sapwood.cli.command import Command, add_json
+from sapwood.cli.place import store_url
 
 
 def _configure(parser: argparse.ArgumentParser) -> None:
@@ -28,7 +29,7 @@ def _init(arguments: argparse.Namespace) -> int:
             kind="bad-duration",
             hint=f"sapwood init {arguments.store} --grace 1h",
         )
-    store = Store.open(arguments.store, create=True, grace_s=grace)
+    store = Store.open(store_url(arguments.store, "init"), create=True, grace_s=grace)
     if grace not in (None, store.grace_s):
         raise InvalidInputError(
             f"{store.url}: is a store already, with a grace of {spelt(store.grace_s)}",

@@ -6,6 +6,7 @@ import argparse
 
 from sapwood.cli import show
 from sapwood.cli.command import Command, add_json
+from sapwood.cli.place import store_url
 
 # The exit code of a CorruptError.
 _DAMAGED = 5
@@ -19,7 +20,7 @@ def _configure(parser: argparse.ArgumentParser) -> None:
 def _recover(arguments: argparse.Namespace) -> int:
     from sapwood.upkeep.recover import recover
 
-    recovered = recover(arguments.store)
+    recovered = recover(store_url(arguments.store, "recover"))
     code = _DAMAGED if recovered.unreadable or recovered.lost else 0
     if arguments.json:
         show.document(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from sapwood.cli import show
 from sapwood.cli.command import Command, add_json
 from sapwood.cli.failure import report
+from sapwood.cli.place import store_url
 
 if TYPE_CHECKING:
     from sapwood.store import Snapshot
@@ -20,10 +21,9 @@ def _configure_refs(parser: argparse.ArgumentParser) -> None:
 
 
 def _refs(arguments: argparse.Namespace) -> int:
-    from sapwood import places
     from sapwood.store import open_store
 
-    refs, unreadable = open_store(arguments.store or places.default_store()).sound_refs()
+    refs, unreadable = open_store(store_url(arguments.store, "refs")).sound_refs()
     if arguments.json:
         show.document([{"name": ref.name, "snapshot": ref.snapshot, "moves": ref.counter} for ref in refs])
     else:

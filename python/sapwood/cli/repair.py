@@ -6,6 +6,7 @@ import argparse
 
 from sapwood.cli import show
 from sapwood.cli.command import Command, add_json
+from sapwood.cli.place import store_url
 from sapwood.cli.verify import damage_record, show_damage
 
 # The exit code of a CorruptError.
@@ -26,13 +27,12 @@ def _configure(parser: argparse.ArgumentParser) -> None:
 
 
 def _repair(arguments: argparse.Namespace) -> int:
-    from sapwood import places
     from sapwood.upkeep.recover import open_damaged
     from sapwood.upkeep.repair import repair
     from sapwood.upkeep.sources import open_source
 
     sources = [open_source(source) for source in arguments.sources]
-    store, made = open_damaged(arguments.store or places.default_store())
+    store, made = open_damaged(store_url(arguments.store, "repair"))
     repaired = repair(store, sources)
     healed = [*((key, "made again") for key in made), *repaired.healed]
     code = _DAMAGED if repaired.left else 0

@@ -11,7 +11,7 @@ import sys
 
 TYPE_CHECKING = False  # as typing has it, without the 5 ms that importing typing takes
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 _ESCAPES = {"\n": "\\n", "\t": "\\t", "\r": "\\r", "\\": "\\\\", "'": "\\'"}
@@ -44,6 +44,25 @@ def document(value: object) -> None:
 
     json.dump(value, sys.stdout, indent=2)
     sys.stdout.write("\n")
+
+
+class listing:
+    """A list of what is done one by one, which is written as one document at the end, if that is `wanted`.
+
+    After an error in the midst the document says what was done before it. `whole` makes the document of the list.
+    """
+
+    def __init__(self, wanted: bool, whole: Callable[[list[dict[str, object]]], object] = list) -> None:
+        self._wanted = wanted
+        self._whole = whole
+        self._done: list[dict[str, object]] = []
+
+    def __enter__(self) -> list[dict[str, object]]:
+        return self._done
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._wanted and (self._done or kind is None):
+            document(self._whole(self._done))
 
 
 def line(*parts: str | bytes) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from sapwood.cli import show
 from sapwood.cli.command import Command, add_json
+from sapwood.cli.place import store_url
 
 if TYPE_CHECKING:
     from sapwood.upkeep.stats import Stats
@@ -20,14 +21,13 @@ def _configure(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from sapwood import places
     from sapwood.store import Address, open_store
     from sapwood.store.address import names_store
     from sapwood.upkeep.stats import stats, stats_of
 
     target: str | None = arguments.target
     if target is None or names_store(target):
-        found = stats(open_store(target or places.default_store()))
+        found = stats(open_store(store_url(target, "stats")))
     else:
         store, _, snapshot = Address.parse(target).open()
         found = stats_of(store, snapshot)

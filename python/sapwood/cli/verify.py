@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from sapwood.cli import show
 from sapwood.cli.command import Command, add_json
+from sapwood.cli.place import store_url
 
 if TYPE_CHECKING:
     from sapwood.upkeep.survey import Damage
@@ -59,11 +60,10 @@ def _configure(parser: argparse.ArgumentParser) -> None:
 
 
 def _verify(arguments: argparse.Namespace) -> int:
-    from sapwood import places
     from sapwood.store import open_store
     from sapwood.upkeep.verify import verify
 
-    store = open_store(arguments.store or places.default_store())
+    store = open_store(store_url(arguments.store, "verify"))
     verified = verify(store, read_data=arguments.read_data)
     code = _DAMAGED if verified.damages else 0
     if arguments.json:

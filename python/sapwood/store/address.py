@@ -1,17 +1,20 @@
 """Addresses: what people write to say which tree they mean.
 
 `STORE_URL#REF`, pinned `STORE_URL#REF@sha256:...`, or a bare `REF` of the default store. What has a `/` or `.` at its
-beginning, or a `://`, is a place and needs its `#`. Not here yet: archives and OCI images, refused with a remedy.
+beginning, or a `://`, is a place and needs its `#`. A bare word that is the name of a store in the working directory,
+too, is refused, not guessed. Not here yet: archives and OCI images, refused with a remedy.
 """
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from sapwood import places
 from sapwood.digests import SnapshotDigest, parse_digest
 from sapwood.errors import InvalidInputError
+from sapwood.store.keys import IDENTITY
 from sapwood.store.ref import Ref, check_ref_name
 from sapwood.store.snapshot import Snapshot
 from sapwood.store.store import Store, open_store
@@ -47,6 +50,13 @@ class Address:
         if names_store(text):
             raise InvalidInputError(
                 f"{text}: names a place but no ref in it", kind="bad-address", hint=f"{text}#main", address=text
+            )
+        if text and not hash_sign and os.path.exists(os.path.join(text, IDENTITY)):
+            raise InvalidInputError(
+                f"{text}: the ref of the default store, or the store in this directory?",
+                kind="bad-address",
+                hint=f"'#{text}' is the ref, ./{text} the store, ./{text}#REF a ref in it",
+                address=text,
             )
         name, at_sign, pin = name.partition("@")
         if not name:

@@ -18,7 +18,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from sapwood.errors import NotFoundError, UnavailableError
+from sapwood.errors import DeniedError, NotFoundError, UnavailableError
 from sapwood.store import faults
 from sapwood.store.base import LARGEST_OBJECT, Listed, Version
 from sapwood.store.requests import Requests
@@ -183,7 +183,15 @@ class LocalObjects:
             self._root_folder(folder.parent)
         found = folder.is_dir()
         if not found:
-            folder.mkdir(exist_ok=True)
+            try:
+                folder.mkdir(exist_ok=True)
+            except FileNotFoundError as error:  # some file systems, such as /proc, say so
+                raise DeniedError(
+                    f"{self.url}: the directory {folder} cannot be made",
+                    kind="store-denied",
+                    hint=f"ls -ld {folder.parent}",
+                    store=self.url,
+                ) from error
         try:
             # Even of one that was there: whoever made it may have been killed before this.
             _sync_folder(folder.parent)

@@ -490,7 +490,7 @@ def _identity(objects: ReadObjects, collector: CollectObjects | None, grace_s: i
         raise InvalidInputError(
             f"{objects.url}: not a store: there is no {IDENTITY}",
             kind="not-a-store",
-            hint=f"sapwood push DIR {objects.url}#main",
+            hint=f"name a store; an empty place becomes one by: sapwood init {objects.url}",
             store=objects.url,
         ) from missing
 

@@ -7,7 +7,7 @@ Nothing is deleted here (`gc` does that), so a pinned address stays good until t
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TypeVar
@@ -24,7 +24,7 @@ from sapwood.store.store import Store
 from sapwood.upkeep.living import mark_maps
 from sapwood.upkeep.retention import Rules, kept
 
-__all__ = ["Forgotten", "forget", "forget_ref", "remove", "tag"]
+__all__ = ["Forgotten", "forget", "forget_each", "forget_ref", "remove", "tag"]
 
 _Result = TypeVar("_Result")
 
@@ -45,19 +45,32 @@ def forget(store: Store, rules: Rules, *, pattern: str = "*", dry_run: bool = Fa
     """Cut the history of each ref whose name matches `pattern` to what `rules` keep; with `dry_run` only say so.
 
     Raises:
-        NotFoundError: `snapshot-missing`: a history is broken; that ref, and those after it, are left as they are.
+        NotFoundError: `ref-missing`: no ref matches; `snapshot-missing`: a history is broken; that ref, and those after
+            it, are left as they are.
         CorruptError, FormatError: as `Store.refs`.
         ConflictError: `ref-moved` again and again by others.
     """
+    return list(forget_each(store, rules, pattern=pattern, dry_run=dry_run))
+
+
+def forget_each(store: Store, rules: Rules, *, pattern: str = "*", dry_run: bool = False) -> Iterator[Forgotten]:
+    """Do what `forget` does ref by ref, and yield what was done before the next is looked at."""
     names = [ref.name for ref in store.refs() if fnmatchcase(ref.name, pattern)]
-    found = []
+    if not names and pattern != "*":
+        raise NotFoundError(
+            f"{store.url} has no ref that matches {pattern}",
+            kind="ref-missing",
+            hint=f"sapwood refs {store.url}",
+            store=store.url,
+        )
     for name in names:
         try:
-            found.append(forget_ref(store, name, rules, dry_run=dry_run))
+            done = forget_ref(store, name, rules, dry_run=dry_run)
         except NotFoundError as error:
             if error.kind != "ref-missing":  # removed since it was listed
                 raise
-    return found
+        else:
+            yield done
 
 
 def forget_ref(store: Store, name: str, rules: Rules, *, dry_run: bool = False) -> Forgotten:

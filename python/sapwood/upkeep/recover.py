@@ -133,8 +133,17 @@ def _make_identity(url: str) -> list[str]:
     else:
         return []
     objects, writer, collector = open_objects(url)
-    if writer is None or collector is None or not any(pack_name(key) for key in objects.list(PACKS)):
+    if writer is None or collector is None:
         raise failed
+    if not any(pack_name(key) for key in objects.list(PACKS)):
+        if isinstance(failed, CorruptError):
+            raise failed
+        raise InvalidInputError(
+            f"{objects.url}: not a store: there is no {IDENTITY}, and no pack",
+            kind="not-a-store",
+            hint="name the store that has lost it",
+            store=objects.url,
+        ) from failed
     version = None
     with contextlib.suppress(NotFoundError):
         _, version = objects.read_versioned(IDENTITY)

@@ -139,6 +139,13 @@ def open_source(where: str) -> Source:
     try:
         return StoreSource(open_store(where))
     except InvalidInputError as error:
-        if error.kind != "not-a-store" or not os.path.isdir(where):
+        if error.kind != "not-a-store":
             raise
+        if not os.path.isdir(where):
+            raise InvalidInputError(
+                f"{where}: neither a store nor a directory",
+                kind="not-a-store",
+                hint="sapwood repair --from DIR|STORE_URL STORE_URL",
+                store=where,
+            ) from error
     return DirectorySource(where)
