@@ -71,6 +71,8 @@ def assert_documented(command: str, document: Any) -> None:
     assert isinstance(document, dict if shape == "object" else list)
     for each in [document] if shape == "object" else document:
         assert set(each) == fields
+        if "requests" in fields:
+            assert each["requests"] == sum(each["requestsByVerb"].values()) > 0
     assert document
 
 

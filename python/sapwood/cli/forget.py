@@ -27,7 +27,9 @@ def _tag(arguments: argparse.Namespace) -> int:
     store, _, snapshot = address.open()
     ref = tag(store, snapshot, arguments.name, of=address.ref)
     if arguments.json:
-        show.document({"ref": ref.name, "snapshot": ref.snapshot, "moves": ref.counter})
+        show.document(
+            {"ref": ref.name, "snapshot": ref.snapshot, "moves": ref.counter, **show.requests(store.requests())}
+        )
     else:
         show.line(f"{store.url}#{ref.name}@{ref.snapshot}")
     return 0

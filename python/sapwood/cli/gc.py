@@ -42,8 +42,7 @@ def _run(arguments: argparse.Namespace) -> int:
                 "packsMoved": done.moved,
                 "bytesMoved": done.bytes_moved,
                 "finished": done.finished,
-                "requests": sum(store.requests().values()),
-                "requestsByVerb": store.requests(),
+                **show.requests(store.requests()),
                 "seconds": round(done.seconds, 6),
             }
         )

@@ -64,8 +64,7 @@ def _push(arguments: argparse.Namespace) -> int:
                 "chunkBytesSent": pushed.chunk_bytes_sent,
                 "bytesStored": pushed.bytes_stored,
                 "packsSent": pushed.packs_sent,
-                "requests": sum(store.requests().values()),
-                "requestsByVerb": store.requests(),
+                **show.requests(store.requests()),
                 "unreadable": [show.text(path) for path in pushed.unreadable],
                 "seconds": round(pushed.seconds, 6),
             }
@@ -113,8 +112,7 @@ def _pull(arguments: argparse.Namespace) -> int:
                 "removed": pulled.removed,
                 "extra": pulled.extra,
                 "bytesFetched": pulled.bytes_fetched,
-                "requests": sum(store.requests().values()),
-                "requestsByVerb": store.requests(),
+                **show.requests(store.requests()),
                 "notes": list(pulled.notes),
                 "seconds": round(pulled.seconds, 6),
             }

@@ -30,6 +30,7 @@ def _recover(arguments: argparse.Namespace) -> int:
                 "made": list(recovered.made),
                 "unreadable": list(recovered.unreadable),
                 "lost": list(recovered.lost),
+                **show.requests(recovered.requests),
                 "seconds": round(recovered.seconds, 6),
             }
         )

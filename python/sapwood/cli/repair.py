@@ -41,6 +41,7 @@ def _repair(arguments: argparse.Namespace) -> int:
             {
                 "healed": [{"key": key, "done": done} for key, done in healed],
                 "left": [damage_record(damage) for damage in repaired.left],
+                **show.requests(store.requests()),
                 "seconds": round(repaired.seconds, 6),
             }
         )

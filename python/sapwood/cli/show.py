@@ -46,6 +46,11 @@ def document(value: object) -> None:
     sys.stdout.write("\n")
 
 
+def requests(by_verb: dict[str, int]) -> dict[str, object]:
+    """Return the fields of a document that say what a store was asked."""
+    return {"requests": sum(by_verb.values()), "requestsByVerb": by_verb}
+
+
 class listing:
     """A list of what is done one by one, which is written as one document at the end, if that is `wanted`.
 

@@ -27,7 +27,8 @@ def _run(arguments: argparse.Namespace) -> int:
 
     target: str | None = arguments.target
     if target is None or names_store(target):
-        found = stats(open_store(store_url(target, "stats")))
+        store = open_store(store_url(target, "stats"))
+        found = stats(store)
     else:
         store, _, snapshot = Address.parse(target).open()
         found = stats_of(store, snapshot)
@@ -50,6 +51,7 @@ def _run(arguments: argparse.Namespace) -> int:
                 "bytesStored": found.bytes_stored,
                 "deduplication": found.deduplication and round(found.deduplication, 3),
                 "compression": found.compression and round(found.compression, 3),
+                **show.requests(store.requests()),
                 "seconds": round(found.seconds, 6),
             }
         )

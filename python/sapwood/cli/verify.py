@@ -78,6 +78,7 @@ def _verify(arguments: argparse.Namespace) -> int:
                 "bytesRead": verified.bytes_read,
                 "fragments": verified.fragments,
                 "damages": [damage_record(damage) for damage in verified.damages],
+                **show.requests(store.requests()),
                 "seconds": round(verified.seconds, 6),
             }
         )

@@ -15,7 +15,7 @@ import re
 import secrets
 import time
 from collections.abc import Container, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from sapwood._core.filemap import Frame
@@ -58,13 +58,17 @@ _Place = tuple[int, int, int, int, str, int]
 
 @dataclass(frozen=True)
 class Recovered:
-    """What was found, and what was made of it: keys of objects. `unreadable` are lines, `lost` refs of no snapshot."""
+    """What was found, and what was made of it: keys of objects. `unreadable` are lines, `lost` refs of no snapshot.
+
+    `requests` are those to the store since it could be opened, by verb.
+    """
 
     packs: int
     outlines: int
     made: tuple[str, ...]
     unreadable: tuple[str, ...]
     lost: tuple[str, ...]
+    requests: dict[str, int]
     seconds: float
 
 
@@ -79,14 +83,7 @@ def recover(url: str, *, cache_dir: Path | None = None) -> Recovered:
     started = time.monotonic()
     store, made = open_damaged(url, cache_dir=cache_dir)
     found = make_again(store)
-    return Recovered(
-        packs=found.packs,
-        outlines=found.outlines,
-        made=(*made, *found.made),
-        unreadable=found.unreadable,
-        lost=found.lost,
-        seconds=time.monotonic() - started,
-    )
+    return replace(found, made=(*made, *found.made), seconds=time.monotonic() - started)
 
 
 def open_damaged(url: str, *, cache_dir: Path | None = None) -> tuple[Store, list[str]]:
@@ -116,6 +113,7 @@ def make_again(store: Store, refs: Container[str] | None = None, snapshots: Iter
         made=tuple(work.made),
         unreadable=tuple(sorted(work.unreadable)),
         lost=tuple(sorted(work.lost)),
+        requests=store.requests(),
         seconds=time.monotonic() - started,
     )
 
