@@ -17,9 +17,10 @@ from sapwood.store.keys import moved_key, pack_key
 if TYPE_CHECKING:
     from sapwood.archive import Redirect
 
-__all__ = ["Redirects"]
+__all__ = ["HOPS", "Redirects"]
 
-_HOPS = 32
+HOPS = 32
+"""How many redirects a reader follows, one after the other."""
 
 
 class Redirects:
@@ -38,14 +39,14 @@ class Redirects:
             CorruptError: `damaged` redirect; `object-short`.
             FormatError: `format-newer` redirect.
         """
-        return self._read(pack, ranges, _HOPS)
+        return self._read(pack, ranges, HOPS)
 
     def read_moved(self, pack: PackName, ranges: list[tuple[int, int]]) -> list[bytes] | None:
         """Return what `read` does, but not from the pack itself; None when it was not moved.
 
         A pack that it was moved to, and that was moved itself, is passed over too, for it may be as damaged.
         """
-        return self._elsewhere(pack, ranges, _HOPS, farthest=True)
+        return self._elsewhere(pack, ranges, HOPS, farthest=True)
 
     def _read(self, pack: PackName, ranges: list[tuple[int, int]], hops: int) -> list[bytes]:
         if pack not in self._gone:

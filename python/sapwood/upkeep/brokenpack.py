@@ -14,19 +14,16 @@ from dataclasses import dataclass, field
 from sapwood._core.filemap import Frame, read_chunk
 from sapwood._core.upkeep import Rebuild, Toc, prove, read_toc, redirect_rows
 from sapwood.digests import PackName
-from sapwood.errors import CorruptError, FormatError, NotFoundError
+from sapwood.errors import CorruptError, FormatError
 from sapwood.store.keys import pack_key
 from sapwood.store.store import Store
 from sapwood.upkeep.outline import read_outline
-from sapwood.upkeep.survey import Survey
+from sapwood.upkeep.survey import DAMAGES, Place, Survey
 
 __all__ = ["BrokenPack"]
 
-_DAMAGES = (CorruptError, NotFoundError, FormatError)
 # Of a chunk's tar entry, before its bytes.
 _HEADER = 512
-
-_Place = tuple[int, int, int, int, str, int]
 
 
 @dataclass
@@ -93,7 +90,7 @@ class BrokenPack:
         """Whether there is anything to read."""
         return self._data is not None
 
-    def _note(self, place: _Place, holds: str) -> None:
+    def _note(self, place: Place, holds: str) -> None:
         offset, inner, length, plain, digest, size = place
         if offset in self._moved:
             return
@@ -138,11 +135,11 @@ def _is_newer(name: PackName, data: bytes) -> bool:
     return False
 
 
-def _is_outline(store: Store, name: PackName, place: _Place) -> bool:
+def _is_outline(store: Store, name: PackName, place: Place) -> bool:
     """Say whether it is an outline, by how it reads: its TOC, which should say so, is damaged."""
     try:
         read_outline(store, name, place)
-    except _DAMAGES:
+    except DAMAGES:
         return False
     return True
 
@@ -150,7 +147,7 @@ def _is_outline(store: Store, name: PackName, place: _Place) -> bool:
 def _data(store: Store, name: PackName) -> bytes | None:
     try:
         return store._objects.get(pack_key(name))
-    except _DAMAGES:
+    except DAMAGES:
         return None
 
 

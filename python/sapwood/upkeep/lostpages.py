@@ -10,16 +10,13 @@ import contextlib
 from collections.abc import Mapping, Sequence
 
 from sapwood._core.upkeep import Places
-from sapwood.errors import CorruptError, FormatError, NotFoundError
 from sapwood.store.keys import FRAGMENTS, fragment_name
 from sapwood.store.waiting import each
 from sapwood.upkeep.sources import Source
-from sapwood.upkeep.survey import Survey
+from sapwood.upkeep.survey import DAMAGES, Survey
 from sapwood.upkeep.verify import read_toc_of
 
 __all__ = ["PageSource"]
-
-_DAMAGES = (CorruptError, NotFoundError, FormatError)
 
 
 class PageSource:
@@ -55,11 +52,11 @@ class PageSource:
             places.redirect(name, redirect)
 
         def fragment(key: str) -> None:
-            with contextlib.suppress(*_DAMAGES):
+            with contextlib.suppress(*DAMAGES):
                 places.fragment(store._objects.get(key))
 
         each(fragment, [key for key in store._objects.list(FRAGMENTS) if fragment_name(key)])
         for name, listed in self._survey.packs.items():
-            with contextlib.suppress(*_DAMAGES):
+            with contextlib.suppress(*DAMAGES):
                 places.pack(name, read_toc_of(store, name, listed.size))
         return places

@@ -14,6 +14,7 @@ from sapwood.errors import InvalidInputError
 from sapwood.store.record import Record
 from sapwood.store.ref import check_ref_name
 from sapwood.store.store import Store
+from sapwood.upkeep.survey import Place
 
 __all__ = ["Outline", "read_outline"]
 
@@ -41,7 +42,7 @@ class Outline:
     pages: tuple[str, ...]
 
 
-def read_outline(store: Store, pack: PackName, place: tuple[int, int, int, int, str, int]) -> Outline:
+def read_outline(store: Store, pack: PackName, place: Place) -> Outline:
     """Return the outline at a place of a pack.
 
     Raises:

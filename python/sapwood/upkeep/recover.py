@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import re
 import secrets
 import time
 from collections.abc import Container, Iterable, Iterator
@@ -40,20 +39,16 @@ from sapwood.store.keys import (
     snapshot_key,
 )
 from sapwood.store.objects import open_objects
+from sapwood.store.redirects import HOPS
 from sapwood.store.ref import Ref, Removed
 from sapwood.store.snapshot import Snapshot
 from sapwood.store.store import Store, open_store
 from sapwood.store.waiting import each
 from sapwood.upkeep.outline import Outline, read_outline
+from sapwood.upkeep.survey import DAMAGES, Place, snapshots_listed
 from sapwood.upkeep.verify import read_toc_of
 
 __all__ = ["Recovered", "make_again", "open_damaged", "recover"]
-
-_DAMAGES = (CorruptError, NotFoundError, FormatError)
-_SNAPSHOT = re.compile(r"snapshots/[0-9a-f]{64}\.json\Z")
-_HOPS = 32
-
-_Place = tuple[int, int, int, int, str, int]
 
 
 @dataclass(frozen=True)
@@ -171,7 +166,7 @@ class _Work:
         self.unreadable: set[str] = set()
         self.lost: set[str] = set()
         self._recovery = Recovery()
-        self._pages: dict[str, list[tuple[PackName, _Place]]] = {}
+        self._pages: dict[str, list[tuple[PackName, Place]]] = {}
         self._pushes: dict[PackName, str | None] = {}
         self._origins: dict[tuple[str, int, int], tuple[str, int, int]] = {}
         """Where a frame lay before it was moved, by where it lies now."""
@@ -192,17 +187,17 @@ class _Work:
         for name in (name for found in listed if (name := moved_name(found.key))):
             try:
                 rows = redirect_rows(name, self.store._objects.get(moved_key(name)))
-            except _DAMAGES as error:
+            except DAMAGES as error:
                 self.unreadable.add(f"{self.store.url}: {moved_key(name)}: {error}")
                 continue
             for offset, length, pack, to, new in rows:
                 self._origins[pack, to, new] = (name, offset, length)
-        found: list[tuple[PackName, _Place]] = []
+        found: list[tuple[PackName, Place]] = []
 
         def read(name: PackName) -> None:
             try:
                 toc = read_toc_of(self.store, name, sizes[name])
-            except _DAMAGES as error:
+            except DAMAGES as error:
                 self.unreadable.add(f"{self.store.url}: {pack_key(name)}: {error}")
                 return
             if name in self._unnamed:
@@ -232,11 +227,11 @@ class _Work:
                 self._bad_fragments.append(key)
         return named
 
-    def _outline(self, found: tuple[PackName, _Place]) -> Outline | None:
+    def _outline(self, found: tuple[PackName, Place]) -> Outline | None:
         pack, place = found
         try:
             return read_outline(self.store, pack, place)
-        except _DAMAGES as error:
+        except DAMAGES as error:
             self.unreadable.add(str(error))
             return None
 
@@ -251,7 +246,7 @@ class _Work:
                     [stored] = self.store.read_ranges(pack, [(offset, length)])
                     self._recovery.page(stored, plain, inner, digest, size)
                     return
-                except _DAMAGES as error:
+                except DAMAGES as error:
                     failed = f"{self.store.url}: {pack_key(pack)}: {error}"
             # Of a snapshot that was forgotten pages are missing rightly: only what is wrong with those there is told.
             if digest in self._pages:
@@ -292,8 +287,7 @@ class _Work:
         """Tell the snapshot of every outline whose pages are there."""
         named = {ref.snapshot for ref in refs} | {digest for ref in refs for digest in ref.kept}
         named |= {outline.parent for outline in self.outlines if outline.parent}
-        keys = filter(_SNAPSHOT.match, self.store._objects.list("snapshots"))
-        named |= {SnapshotDigest(f"sha256:{key[len('snapshots/') : -len('.json')]}") for key in keys}
+        named |= set(snapshots_listed(self.store))
         for outline in self.outlines:
             variants = [self._snapshot(outline, moved=moved) for moved in (False, True)]
             found = [built for built in variants if built]
@@ -315,7 +309,7 @@ class _Work:
                 outline.bytes,
                 [(page, *places[page]) for page in outline.pages],
             )
-        except _DAMAGES as error:
+        except DAMAGES as error:
             self.unreadable.add(f"{self.store.url}: the outline in {pack_key(PackName(outline.frame[0]))}: {error}")
             return None
         snapshot = Snapshot(
@@ -352,7 +346,7 @@ class _Work:
 
     def _origin(self, frame: tuple[str, int, int], *, moved: bool) -> tuple[str, int, int]:
         """Return where a frame lay before it was moved; where it lies now if `moved`."""
-        for _ in range(0 if moved else _HOPS):
+        for _ in range(0 if moved else HOPS):
             frame = self._origins.get(frame, frame)
         return frame
 
@@ -377,7 +371,7 @@ class _Work:
         try:
             snapshot = self.store.read_snapshot(digest)
             with_map = self._has_map(snapshot)
-        except _DAMAGES:
+        except DAMAGES:
             if built is None:
                 return None
             snapshot, with_map = built.snapshot, self._has_map(built.snapshot)
@@ -394,7 +388,7 @@ class _Work:
     def _has_map(self, snapshot: Snapshot) -> bool:
         try:
             load_map(self.store, snapshot, pages=False)
-        except _DAMAGES:
+        except DAMAGES:
             return False
         return True
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from sapwood._core.filemap import FileMap
 from sapwood.digests import MapDigest, SnapshotDigest
-from sapwood.errors import ConflictError, CorruptError, FormatError, NotFoundError
+from sapwood.errors import ConflictError, NotFoundError
 from sapwood.store.condemned import encode_condemned
 from sapwood.store.keys import (
     condemned_key,
@@ -36,12 +36,11 @@ from sapwood.upkeep.brokenpack import BrokenPack
 from sapwood.upkeep.lostpages import PageSource
 from sapwood.upkeep.recover import make_again
 from sapwood.upkeep.sources import Chunks, Source, StoreSource
-from sapwood.upkeep.survey import Damage, Survey, snapshot_digest
+from sapwood.upkeep.survey import DAMAGES, Damage, Survey, snapshot_digest
 from sapwood.upkeep.verify import examine
 
 __all__ = ["Repaired", "repair"]
 
-_DAMAGES = (CorruptError, NotFoundError, FormatError)
 # Each round may make more of a store readable, and so show more damage: refs, snapshots, maps, pages, contents.
 _ROUNDS = 8
 
@@ -130,7 +129,7 @@ class _Round:
 
     def _take_snapshot(self, digest: SnapshotDigest, others: Sequence[Store]) -> None:
         for other in others:
-            with contextlib.suppress(*_DAMAGES):
+            with contextlib.suppress(*DAMAGES):
                 snapshot = other.read_snapshot(digest)
                 # A put of what has the right size may be taken as done.
                 self._objects.delete(snapshot_key(digest))
@@ -140,7 +139,7 @@ class _Round:
 
     def _take_map(self, digest: MapDigest, size: int, others: Sequence[Store]) -> None:
         for other in others:
-            with contextlib.suppress(*_DAMAGES):
+            with contextlib.suppress(*DAMAGES):
                 stored = other.read_map(digest)
                 FileMap(stored, digest, size)
                 self._objects.delete(map_key(digest))

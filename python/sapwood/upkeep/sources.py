@@ -17,19 +17,17 @@ from typing import Protocol
 from sapwood._core.filemap import FileMap, Frame, read_chunk
 from sapwood._core.upkeep import read_spot, search
 from sapwood.digests import PackName
-from sapwood.errors import CorruptError, FormatError, InvalidInputError, NotFoundError, SapwoodError
+from sapwood.errors import InvalidInputError, SapwoodError
 from sapwood.fetch import load_map
 from sapwood.push import push
 from sapwood.store.keys import PACKS, pack_name
 from sapwood.store.snapshot import Snapshot
 from sapwood.store.store import Store, open_store
 from sapwood.store.waiting import each
-from sapwood.upkeep.survey import snapshots_listed
+from sapwood.upkeep.survey import DAMAGES, Place, snapshots_listed
 from sapwood.upkeep.verify import read_toc_of
 
 __all__ = ["Chunks", "DirectorySource", "Source", "StoreSource", "open_source"]
-
-_DAMAGES = (CorruptError, NotFoundError, FormatError)
 
 
 class Chunks(Protocol):
@@ -54,7 +52,7 @@ class StoreSource:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self._places: dict[str, list[tuple[PackName, tuple[int, int, int, int, str, int]]]] = {}
+        self._places: dict[str, list[tuple[PackName, Place]]] = {}
 
     def look(self, wanted: Mapping[str, int]) -> None:
         listed = self.store._collecting().listed(PACKS)
@@ -64,7 +62,7 @@ class StoreSource:
         def read(name: PackName) -> None:
             try:
                 toc = read_toc_of(self.store, name, sizes[name])
-            except _DAMAGES:
+            except DAMAGES:
                 return
             for holds in ("content", "page", "outline"):
                 for place in toc.held(holds):
@@ -78,7 +76,7 @@ class StoreSource:
             try:
                 [stored] = self.store.read_ranges(pack, [(offset, length)])
                 return read_chunk(Frame(pack, offset, length, plain), stored, inner, digest, size)
-            except _DAMAGES:
+            except DAMAGES:
                 continue
         return None
 
@@ -88,14 +86,14 @@ class StoreSource:
         # Trees that are the same first; of others a part may be.
         others = list[Snapshot]()
         for digest in snapshots_listed(self.store):
-            with contextlib.suppress(*_DAMAGES):
+            with contextlib.suppress(*DAMAGES):
                 snapshot = self.store.read_snapshot(digest)
                 if snapshot.tree in trees:
                     yield load_map(self.store, snapshot, pages=True)
                 elif digest in heads:
                     others.append(snapshot)
         for snapshot in others:
-            with contextlib.suppress(*_DAMAGES):
+            with contextlib.suppress(*DAMAGES):
                 yield load_map(self.store, snapshot, pages=True)
 
 

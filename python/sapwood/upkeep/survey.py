@@ -30,22 +30,22 @@ from sapwood.store.keys import (
     ref_key,
     snapshot_key,
 )
+from sapwood.store.redirects import HOPS
 from sapwood.store.ref import Ref
 from sapwood.store.snapshot import Snapshot
 from sapwood.store.store import Store
 from sapwood.store.waiting import each
 
-__all__ = ["SHOWN", "Damage", "LostPage", "Place", "Survey", "snapshot_digest", "snapshots_listed"]
+__all__ = ["DAMAGES", "SHOWN", "Damage", "LostPage", "Place", "Survey", "snapshot_digest", "snapshots_listed"]
 
 SHOWN = 10
 """Paths that a damage names at most."""
 
-_DAMAGES = (CorruptError, NotFoundError, FormatError)
+DAMAGES = (CorruptError, NotFoundError, FormatError)
+"""What reading an object raises when it is damaged, missing, or of a newer format."""
+
 # Pages at a time: some MB.
 _PAGES = 64
-# A redirect may lead to a pack that was moved again.
-_HOPS = 32
-
 
 Place = tuple[int, int, int, int, str, int]
 """As the core tells places (`_core.upkeep`)."""
@@ -138,7 +138,7 @@ class Survey:
         listed = self.store._collecting().listed(PACKS)
         self.packs = {name: found for found in listed if (name := pack_name(found.key))}
         each(self._read_redirect, [name for found in listed if (name := moved_name(found.key))])
-        for _ in range(_HOPS):
+        for _ in range(HOPS):
             names = [PackName(name) for name in self.needs.packs()]
             # Listings may be late, and packs are moved at any time.
             each(self._ask, [name for name in names if name not in self.packs and name not in self.moved])
@@ -148,7 +148,7 @@ class Survey:
     def _ask(self, name: PackName) -> None:
         self._read_redirect(name)
         if name not in self.moved:
-            with contextlib.suppress(*_DAMAGES):
+            with contextlib.suppress(*DAMAGES):
                 size = len(self.store._objects.get(pack_key(name)))
                 self.packs[name] = Listed(pack_key(name), size, 0)
 
@@ -201,7 +201,7 @@ class Survey:
                 break
             if packs.isdisjoint(mapped.snapshot.packs):
                 continue
-            with contextlib.suppress(*_DAMAGES):
+            with contextlib.suppress(*DAMAGES):
                 file_map = load_map(self.store, mapped.snapshot, pages=False)
                 self.bring(file_map, range(len(file_map.pages())))
                 named, count = paths(file_map, places, SHOWN)
@@ -220,7 +220,7 @@ class Survey:
             for offset, _, to, now, _ in redirect_rows(name, redirect):
                 before.setdefault((to, now), []).append((name, offset))
         new = found
-        for _ in range(_HOPS):
+        for _ in range(HOPS):
             new = [(*older, inner) for name, at, inner in new for older in before.get((name, at), ())]
             found = found + new
         return found
@@ -238,7 +238,7 @@ class Survey:
                 except (CorruptError, FormatError):  # the way may be to blame, or it was moved because of that
                     moved = self.store.read_moved(PackName(frame.pack), frame.offset, frame.length)
                     self._bring(file_map, page, frame, moved)
-            except _DAMAGES as error:
+            except DAMAGES as error:
                 found[page] = error
 
         each(bring, list(wanted))
@@ -256,22 +256,22 @@ class Survey:
             self.snapshots.setdefault(digest, set()).add(ref.name)
             try:
                 return self.store.read_snapshot(digest)
-            except _DAMAGES as error:
+            except DAMAGES as error:
                 self.note(snapshot_key(digest), str(error), [ref.name])
                 raise
 
         try:
             yield from of_ref(ref, read)
-        except _DAMAGES:
+        except DAMAGES:
             # What was kept of it does not hang on the chain that is broken.
             for digest in ref.kept:
-                with contextlib.suppress(*_DAMAGES):
+                with contextlib.suppress(*DAMAGES):
                     yield read(digest)
 
     def _look_at_map(self, digest: MapDigest, mapped: _Mapped) -> None:
         try:
             file_map = load_map(self.store, mapped.snapshot, pages=False)
-        except _DAMAGES as error:
+        except DAMAGES as error:
             self.note(map_key(digest), str(error), mapped.refs)
             return
         told, frames = pages(file_map), file_map.pages()
@@ -283,7 +283,7 @@ class Survey:
             # A map of its own, so that no more pages are in memory than are looked at.
             try:
                 part = load_map(self.store, mapped.snapshot, pages=False)
-            except _DAMAGES as error:  # collected since, perhaps
+            except DAMAGES as error:  # collected since, perhaps
                 self.note(map_key(digest), str(error), mapped.refs)
                 return
             for number, wrong in sorted(self.bring(part, wanted).items()):

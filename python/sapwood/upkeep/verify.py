@@ -33,7 +33,6 @@ from sapwood.upkeep.survey import Damage, Place, Survey, snapshots_listed
 
 __all__ = ["Verified", "examine", "read_toc_of", "verify"]
 
-_DAMAGES = (CorruptError, NotFoundError, FormatError)
 # Something may be moved, or be forgotten and collected, while one looks for it.
 _LOOKS = 4
 # Packs in memory at a time.
