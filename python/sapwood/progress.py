@@ -5,10 +5,13 @@ A callback gets a `Progress` at most ten times a second, in the thread that wait
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-__all__ = ["OnProgress", "Progress", "counter"]
+__all__ = ["OnProgress", "Progress", "counter", "steps"]
+
+_PAUSE_S = 0.1
 
 
 class Progress(NamedTuple):
@@ -28,3 +31,18 @@ def counter(on_progress: OnProgress | None) -> Callable[[int, int, int, int], No
     if on_progress is None:
         return None
     return lambda *numbers: on_progress(Progress(*numbers))
+
+
+def steps(on_progress: OnProgress | None, total: int, before: int = 0) -> Callable[[int], None] | None:
+    """Return what is told how many of `total` are done, `before` them not counted, and calls back now and then."""
+    if on_progress is None:
+        return None
+    last_s = 0.0
+
+    def step(done: int) -> None:
+        nonlocal last_s
+        if time.monotonic() - last_s >= _PAUSE_S or before + done == total:
+            last_s = time.monotonic()
+            on_progress(Progress(before + done, total, 0, 0))
+
+    return step

@@ -2,11 +2,17 @@
 
 import os
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from sapwood import open_store
 from sapwood.cli.progress import progress
+from sapwood.progress import Progress
+from sapwood.upkeep.recover import recover
+from sapwood.upkeep.repair import repair
+from sapwood.upkeep.verify import verify
 from tests.support.cli import Sapwood
 from tests.support.terminal import on_terminal
 
@@ -64,3 +70,25 @@ def test_a_name_cannot_drive_the_terminal(tmp_path: Path) -> None:
     code, written = on_terminal(run.command("ls", tree), run.environment)
     assert code == 0
     assert written.splitlines() == ["$'caf\\xe9'", "$'evil\\x1b[2J'"]
+
+
+def test_of_what_has_no_bytes_it_is_shown_how_many_are_done() -> None:
+    call = LONG_CALL.replace('"pushing"', '"reading", of="packs"').format(seconds=1.1)
+    code, written = on_terminal([sys.executable, "-c", call], os.environ | {"TERM": "xterm-256color"})
+    assert code == 0, written
+    assert "5 of 10 packs" in written
+    assert "kB" not in written
+
+
+def test_what_looks_at_packs_tells_how_many_it_has_looked_at(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path / "store"), create=True)
+    (tmp_path / "tree").mkdir()
+    for ref in ("one", "two"):
+        (tmp_path / "tree" / "a").write_text(ref)
+        store.push(tmp_path / "tree", ref)
+    packs = len(list((tmp_path / "store" / "packs").iterdir()))
+    for look in (partial(verify, store, read_data=50), partial(repair, store), partial(recover, store.url)):
+        told: list[Progress] = []
+        look(progress=told.append)
+        assert told[-1] == Progress(packs, packs, 0, 0)
+        assert [now.files_done for now in told] == sorted(now.files_done for now in told)

@@ -21,12 +21,15 @@ _PATIENCE_S = 1.0
 
 
 class progress:
-    """Give a callback for the time of one call, or None when nobody would see it; the bar is gone afterwards."""
+    """Give a callback for the time of one call, or None when nobody would see it; the bar is gone afterwards.
 
-    def __init__(self, doing: str) -> None:
+    It shows bytes, and files beside; or, if the call counts only things, so many `of` them.
+    """
+
+    def __init__(self, doing: str, *, of: str | None = None) -> None:
         # Python has no stderr when it was closed.
         seen = sys.stderr is not None and sys.stderr.isatty()
-        self._bar = _Bar(doing) if seen else None
+        self._bar = _Bar(doing, of) if seen else None
 
     def __enter__(self) -> Callable[[Progress], None] | None:
         return self._bar.update if self._bar else None
@@ -37,8 +40,9 @@ class progress:
 
 
 class _Bar:
-    def __init__(self, doing: str) -> None:
+    def __init__(self, doing: str, of: str | None) -> None:
         self._doing = doing
+        self._of = of
         self._began = time.monotonic()
         self._bars: Bars | None = None
         self._task: TaskID | None = None
@@ -49,9 +53,14 @@ class _Bar:
                 return
             self._open()
         if self._bars is not None and self._task is not None:
-            self._bars.update(
-                self._task, completed=now.bytes_done, total=now.bytes_total or None, files=f"{now.files_done:,} files"
-            )
+            done, total, beside = now.bytes_done, now.bytes_total, f"{now.files_done:,} files"
+            if self._of:
+                done, total, beside = (
+                    now.files_done,
+                    now.files_total,
+                    f"{now.files_done:,} of {now.files_total:,} {self._of}",
+                )
+            self._bars.update(self._task, completed=done, total=total or None, files=beside)
             # The core calls ten times a second: no thread of rich's is needed.
             self._bars.refresh()
 
@@ -59,12 +68,14 @@ class _Bar:
         from rich import progress as rich_progress
         from rich.console import Console
 
+        bytes_done = () if self._of else (rich_progress.DownloadColumn(),)
+        speed = () if self._of else (rich_progress.TransferSpeedColumn(),)
         self._bars = rich_progress.Progress(
             rich_progress.TextColumn("{task.description}"),
             rich_progress.BarColumn(),
-            rich_progress.DownloadColumn(),
+            *bytes_done,
             rich_progress.TextColumn("{task.fields[files]}"),
-            rich_progress.TransferSpeedColumn(),
+            *speed,
             rich_progress.TimeRemainingColumn(),
             console=Console(stderr=True),
             auto_refresh=False,

@@ -7,6 +7,7 @@ import argparse
 from sapwood.cli import show
 from sapwood.cli.command import Command, add_json
 from sapwood.cli.place import store_url
+from sapwood.cli.progress import progress
 
 # The exit code of a CorruptError.
 _DAMAGED = 5
@@ -20,7 +21,8 @@ def _configure(parser: argparse.ArgumentParser) -> None:
 def _recover(arguments: argparse.Namespace) -> int:
     from sapwood.upkeep.recover import recover
 
-    recovered = recover(store_url(arguments.store, "recover"))
+    with progress("reading", of="packs") as callback:
+        recovered = recover(store_url(arguments.store, "recover"), progress=callback)
     code = _DAMAGED if recovered.unreadable or recovered.lost else 0
     if arguments.json:
         show.document(

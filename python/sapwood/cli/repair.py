@@ -7,6 +7,7 @@ import argparse
 from sapwood.cli import show
 from sapwood.cli.command import Command, add_json
 from sapwood.cli.place import store_url
+from sapwood.cli.progress import progress
 from sapwood.cli.verify import damage_record, show_damage
 
 # The exit code of a CorruptError.
@@ -33,7 +34,8 @@ def _repair(arguments: argparse.Namespace) -> int:
 
     sources = [open_source(source) for source in arguments.sources]
     store, made = open_damaged(store_url(arguments.store, "repair"))
-    repaired = repair(store, sources)
+    with progress("looking", of="packs") as callback:
+        repaired = repair(store, sources, progress=callback)
     healed = [*((key, "made again") for key in made), *repaired.healed]
     code = _DAMAGED if repaired.left else 0
     if arguments.json:

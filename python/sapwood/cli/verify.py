@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from sapwood.cli import show
 from sapwood.cli.command import Command, add_json
 from sapwood.cli.place import store_url
+from sapwood.cli.progress import progress
 
 if TYPE_CHECKING:
     from sapwood.upkeep.survey import Damage
@@ -64,7 +65,8 @@ def _verify(arguments: argparse.Namespace) -> int:
     from sapwood.upkeep.verify import verify
 
     store = open_store(store_url(arguments.store, "verify"))
-    verified = verify(store, read_data=arguments.read_data)
+    with progress("looking", of="packs") as callback:
+        verified = verify(store, read_data=arguments.read_data, progress=callback)
     code = _DAMAGED if verified.damages else 0
     if arguments.json:
         show.document(

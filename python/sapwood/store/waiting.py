@@ -64,8 +64,17 @@ def meanwhile(call: Callable[[], _Result]) -> Callable[[], _Result]:
     return outcome.result
 
 
-def each(call: Callable[[_Item], _Result], items: Sequence[_Item], *, at_once: int = _AT_ONCE) -> list[_Result]:
-    """Return `call` of each item, in order, `at_once` at a time; after an error no more are begun."""
+def each(
+    call: Callable[[_Item], _Result],
+    items: Sequence[_Item],
+    *,
+    at_once: int = _AT_ONCE,
+    done: Callable[[int], None] | None = None,
+) -> list[_Result]:
+    """Return `call` of each item, in order, `at_once` at a time; after an error no more are begun.
+
+    `done` is told, in this thread, of how many the results are here.
+    """
     outcomes: list[_Outcome[_Result]] = [_Outcome() for _ in items]
     todo = iter(zip(items, outcomes, strict=True))
     taking = threading.Lock()
@@ -83,7 +92,12 @@ def each(call: Callable[[_Item], _Result], items: Sequence[_Item], *, at_once: i
     for _ in range(min(at_once, len(items))):
         _start(work)
     try:
-        return [outcome.result() for outcome in outcomes]
+        results = []
+        for outcome in outcomes:
+            results.append(outcome.result())
+            if done:
+                done(len(results))
+        return results
     finally:
         stopped.set()
 

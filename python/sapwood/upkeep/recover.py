@@ -22,6 +22,7 @@ from sapwood._core.upkeep import Recovery, fragment_packs, redirect_rows
 from sapwood.digests import ContentDigest, MapDigest, PackName, SnapshotDigest, TreeDigest
 from sapwood.errors import CorruptError, FormatError, InvalidInputError, NotFoundError, SapwoodError
 from sapwood.fetch import load_map
+from sapwood.progress import OnProgress, steps
 from sapwood.store.create import moves_by
 from sapwood.store.identity import Identity
 from sapwood.store.keys import (
@@ -67,8 +68,8 @@ class Recovered:
     seconds: float
 
 
-def recover(url: str, *, cache_dir: Path | None = None) -> Recovered:
-    """Make what is missing or damaged of the store at `url`, but for its packs, of its packs.
+def recover(url: str, *, cache_dir: Path | None = None, progress: OnProgress | None = None) -> Recovered:
+    """Make what is missing or damaged of the store at `url`, but for its packs, of its packs; `progress` as `verify`.
 
     Raises:
         InvalidInputError: `not-a-store`: there are no packs either; `bad-store-url`, `read-only-store`, `cannot-list`.
@@ -77,7 +78,7 @@ def recover(url: str, *, cache_dir: Path | None = None) -> Recovered:
     """
     started = time.monotonic()
     store, made = open_damaged(url, cache_dir=cache_dir)
-    found = make_again(store)
+    found = make_again(store, progress=progress)
     return replace(found, made=(*made, *found.made), seconds=time.monotonic() - started)
 
 
@@ -91,14 +92,20 @@ def open_damaged(url: str, *, cache_dir: Path | None = None) -> tuple[Store, lis
     return open_store(url, cache_dir=cache_dir), made
 
 
-def make_again(store: Store, refs: Container[str] | None = None, snapshots: Iterable[SnapshotDigest] = ()) -> Recovered:
+def make_again(
+    store: Store,
+    refs: Container[str] | None = None,
+    snapshots: Iterable[SnapshotDigest] = (),
+    *,
+    progress: OnProgress | None = None,
+) -> Recovered:
     """Do what `recover` does to a store that can be opened.
 
     With `refs`, of refs that are lost only those are made; `snapshots` are made although no history holds them.
     """
     started = time.monotonic()
     work = _Work(store)
-    work.read_packs()
+    work.read_packs(progress)
     work.read_pages()
     work.make_fragments()
     work.make_histories(refs, snapshots)
@@ -178,7 +185,7 @@ class _Work:
 
     # Reading
 
-    def read_packs(self) -> None:
+    def read_packs(self, progress: OnProgress | None = None) -> None:
         """Read what all packs say of themselves, redirects, and outlines."""
         listed = self.store._collecting().listed(PACKS)
         sizes = {name: found.size for found in listed if (name := pack_name(found.key))}
@@ -208,7 +215,7 @@ class _Work:
             found.extend((name, place) for place in toc.held("outline"))
 
         # Dicts and lists of Python's take one change at a time.
-        each(read, sorted(sizes))
+        each(read, sorted(sizes), done=steps(progress, len(sizes)))
         outlines = each(self._outline, found)
         self.outlines = sorted(filter(None, outlines), key=lambda outline: (outline.created, outline.counter))
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from sapwood._core.filemap import FileMap
 from sapwood.digests import MapDigest, SnapshotDigest
 from sapwood.errors import ConflictError, NotFoundError
+from sapwood.progress import OnProgress
 from sapwood.store.condemned import encode_condemned
 from sapwood.store.keys import (
     condemned_key,
@@ -54,8 +55,8 @@ class Repaired:
     seconds: float
 
 
-def repair(store: Store, sources: Sequence[Source] = ()) -> Repaired:
-    """Heal `store` of its own packs, then of `sources`, in order.
+def repair(store: Store, sources: Sequence[Source] = (), *, progress: OnProgress | None = None) -> Repaired:
+    """Heal `store` of its own packs, then of `sources`, in order; `progress` as `verify`.
 
     Raises:
         InvalidInputError: `cannot-list`, `read-only-store`.
@@ -63,7 +64,7 @@ def repair(store: Store, sources: Sequence[Source] = ()) -> Repaired:
     """
     started = time.monotonic()
     healed: dict[str, str] = {}
-    verified, survey = examine(store, read_data=100)
+    verified, survey = examine(store, read_data=100, progress=progress)
     for _ in range(_ROUNDS):
         if not verified.damages:
             break
@@ -72,7 +73,7 @@ def repair(store: Store, sources: Sequence[Source] = ()) -> Repaired:
         if not work.healed:
             break
         healed |= work.healed
-        verified, survey = examine(store, read_data=100)
+        verified, survey = examine(store, read_data=100, progress=progress)
     return Repaired(tuple(sorted(healed.items())), verified.damages, time.monotonic() - started)
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from sapwood._core.upkeep import TAIL, Toc, fragment_packs, prove, read_toc
 from sapwood.digests import PackName
 from sapwood.errors import CorruptError, FormatError, NotFoundError
+from sapwood.progress import OnProgress, steps
 from sapwood.store.condemned import decode_condemned
 from sapwood.store.keys import (
     CONDEMNED,
@@ -55,34 +56,34 @@ class Verified:
     seconds: float
 
 
-def verify(store: Store, *, read_data: float = 0.0) -> Verified:
+def verify(store: Store, *, read_data: float = 0.0, progress: OnProgress | None = None) -> Verified:
     """Look at everything that the refs of a store need; read `read_data` percent of all packs, at random, whole.
 
-    Pushes and collections may be under way.
+    Pushes and collections may be under way. `progress` is told of packs, as of files.
 
     Raises:
         InvalidInputError: `cannot-list`, `read-only-store`.
         UnavailableError, DeniedError: the store does not answer, or refuses to.
     """
-    return examine(store, read_data=read_data)[0]
+    return examine(store, read_data=read_data, progress=progress)[0]
 
 
-def examine(store: Store, *, read_data: float) -> tuple[Verified, Survey]:
+def examine(store: Store, *, read_data: float, progress: OnProgress | None = None) -> tuple[Verified, Survey]:
     """Verify, and return what was learned on the way, too."""
     started = time.monotonic()
-    survey, verified = _look(store, read_data)
+    survey, verified = _look(store, read_data, progress)
     for _ in range(_LOOKS):
         if not survey.doubtful():
             break
         before = set(survey.damages)
-        survey, verified = _look(store, read_data)
+        survey, verified = _look(store, read_data, progress)
         for key in survey.doubtful() - before:
             del survey.damages[key]
     damages = tuple(damage for _, damage in sorted(survey.damages.items()))
     return replace(verified, damages=damages, seconds=time.monotonic() - started), survey
 
 
-def _look(store: Store, read_data: float) -> tuple[Survey, Verified]:
+def _look(store: Store, read_data: float, progress: OnProgress | None) -> tuple[Survey, Verified]:
     survey = Survey(store)
     survey.look()
     condemned = _look_at_records(survey)
@@ -106,8 +107,10 @@ def _look(store: Store, read_data: float) -> tuple[Survey, Verified]:
         names = sorted(survey.packs.keys() - over)
         if chosen is None:
             chosen = set(random.sample(names, min(len(names), -int(-len(names) * read_data // 100))))
-        sizes = each(lambda name: _read_whole(survey, name), [one for one in names if one in chosen], at_once=_AT_ONCE)
-        each(lambda name: _look_at_toc(survey, name), [one for one in names if one not in chosen])
+        whole, others = [one for one in names if one in chosen], [one for one in names if one not in chosen]
+        done = steps(progress, len(names))
+        sizes = each(lambda name: _read_whole(survey, name), whole, at_once=_AT_ONCE, done=done)
+        each(lambda name: _look_at_toc(survey, name), others, done=steps(progress, len(names), len(whole)))
         if survey.packs.keys() >= set(survey.needs.packs()):
             break
         there = set(survey.packs)
