@@ -12,21 +12,35 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from sapwood._core.filemap import FileMap, Frame
 from sapwood.digests import PackName
-from sapwood.errors import CorruptError, FormatError, StoppedError
+from sapwood.errors import CorruptError, FormatError, SapwoodError, StoppedError
 from sapwood.store.keys import map_key, pack_key
 from sapwood.store.snapshot import Snapshot
 from sapwood.store.store import Store
 
-__all__ = ["Fetched", "Pages", "Taker", "bring_pages", "fetch_all", "in_pack", "load_map", "located", "read_frames"]
+__all__ = [
+    "Fetched",
+    "Pages",
+    "Taker",
+    "bring_pages",
+    "fetch_all",
+    "from_elsewhere",
+    "in_pack",
+    "load_map",
+    "located",
+    "read_frames",
+]
 
 # One request at 100 Mbit/s and 20 ms brings a round trip's worth in 250 KB; four keep such a link full.
 _FETCHERS = 4
 # Of packs, a request.
 _BATCH_BYTES = 1 << 20
+
+
+Proved = TypeVar("Proved")
 
 
 class Taker(Protocol):
@@ -73,11 +87,28 @@ def _deliver(store: Store, taker: Taker, frame: Frame, stored: bytes) -> None:
     with in_pack(store, frame):
         try:
             return taker.deliver(frame, again)
-        except (CorruptError, FormatError):
-            moved = store.read_moved(PackName(frame.pack), frame.offset, frame.length)
-            if moved is None:
-                raise
-            return taker.deliver(frame, moved)
+        except (CorruptError, FormatError) as error:
+            return from_elsewhere(store, frame, lambda moved: taker.deliver(frame, moved), error)
+
+
+def from_elsewhere(store: Store, frame: Frame, prove: Callable[[bytes], Proved], error: SapwoodError) -> Proved:
+    """Return what `prove` makes of a frame from where it was moved to; raise `error` if it was not.
+
+    Raises:
+        CorruptError, FormatError: what `prove` says of the last.
+    """
+    moved = store.read_moved(PackName(frame.pack), frame.offset, frame.length)
+    if moved is None:
+        raise error
+    try:
+        return prove(moved)
+    except (CorruptError, FormatError):
+        # It may have been healed since this process learned where it was moved to.
+        healed = store.read_moved(PackName(frame.pack), frame.offset, frame.length, again=True)
+        if healed is None or healed == moved:
+            # Or its pack may have been put back.
+            [(_, healed)] = read_frames(store, [frame])
+        return prove(healed)
 
 
 @contextmanager

@@ -9,13 +9,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sapwood._core.filemap import Entry, FileMap, read_chunk
-from sapwood.digests import PackName, TreeDigest
+from sapwood.digests import TreeDigest
 from sapwood.errors import CorruptError, FormatError
-from sapwood.fetch import bring_pages, in_pack, load_map, located, read_frames
+from sapwood.fetch import bring_pages, from_elsewhere, in_pack, load_map, located, read_frames
 from sapwood.store.address import Address
 from sapwood.store.snapshot import Snapshot
 from sapwood.store.store import Store
@@ -156,9 +157,7 @@ class _Stored:
             with in_pack(self._store, frame), located(shown(entry.path), path=entry.path):
                 try:
                     chunk = read_chunk(frame, stored, inner, digest, size)
-                except (CorruptError, FormatError):
-                    moved = self._store.read_moved(PackName(frame.pack), frame.offset, frame.length)
-                    if moved is None:
-                        raise
-                    chunk = read_chunk(frame, moved, inner, digest, size)
+                except (CorruptError, FormatError) as error:
+                    prove = partial(read_chunk, frame, inner=inner, digest=digest, size=size)
+                    chunk = from_elsewhere(self._store, frame, prove, error)
             yield chunk

@@ -9,6 +9,7 @@ import pytest
 from sapwood.digests import MapDigest, PackName, SnapshotDigest
 from sapwood.errors import InvalidInputError
 from sapwood.store import Store, open_store
+from sapwood.upkeep.sources import open_source
 from tests.contract.objects_contract import ReadObjectsContract
 from tests.contract.store_contract import StoreContract
 from tests.support.snapshots import digest, make_snapshot
@@ -44,6 +45,11 @@ class TestHttpStore(StoreContract):
             listing(reader)
         assert refused.value.kind == "cannot-list"
         assert refused.value.hint is not None
+
+    def test_it_cannot_be_the_copy_that_another_is_repaired_from(self, reader: Store) -> None:
+        with pytest.raises(InvalidInputError, match="cannot be listed") as refused:
+            open_source(reader.url)
+        assert refused.value.kind == "cannot-list"
 
     @pytest.mark.parametrize(
         "write",

@@ -11,7 +11,7 @@ import pytest
 
 from sapwood import open_store
 from sapwood._core.upkeep import read_toc
-from sapwood.errors import InvalidInputError
+from sapwood.errors import CorruptError, InvalidInputError, NotFoundError
 from sapwood.store.local import LocalObjects
 from sapwood.upkeep.repair import Repaired, repair
 from sapwood.upkeep.sources import open_source
@@ -140,6 +140,30 @@ def test_what_nobody_has_is_named_with_its_paths_and_the_rest_is_healed(kept: Ke
     # Another copy that turns up later heals the rest.
     assert mend(place, kept.old).left == ()
     assert_whole(kept, place, tmp_path)
+
+
+@pytest.mark.parametrize("what", [wiped, lambda data: None])
+@pytest.mark.parametrize("how", ["repaired", "put back"])
+def test_a_reader_that_met_the_damage_reads_what_has_been_healed_since(
+    kept: Kept, tmp_path: Path, what: Damage, how: str
+) -> None:
+    place = copy_of(kept.store, tmp_path / "store")
+    largest = max((place / "packs").iterdir(), key=lambda path: path.stat().st_size)
+    harm(largest, what)
+    some = tmp_path / "some"
+    some.mkdir()
+    shutil.copy(kept.old / "folder" / "small-7", some)
+    shutil.copy(kept.tree / "large", some)
+    mend(place, some)
+    reader = open_store(str(place), cache_dir=tmp_path / "cache")
+    with pytest.raises((CorruptError, NotFoundError)):
+        reader.pull("main", tmp_path / "out")
+    if how == "repaired":
+        assert mend(place, kept.old, kept.second).left == ()
+    else:
+        shutil.copy(kept.store / "packs" / largest.name, largest)
+    reader.pull("main", tmp_path / "new")
+    assert differences(kept.tree, tmp_path / "new") == []
 
 
 @pytest.mark.parametrize("folder", ["maps", "snapshots", "refs", "index"])

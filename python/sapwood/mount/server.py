@@ -125,7 +125,7 @@ def _bring(store: Store, server: Server, frames: list[Frame], damaged: set[Frame
             moved = None
             if frame in damaged:
                 damaged.discard(frame)
-                moved = store.read_moved(PackName(frame.pack), frame.offset, frame.length)
+                moved = store.read_moved(PackName(frame.pack), frame.offset, frame.length, again=True)
             try:
                 server.deliver(frame, stored if moved is None else moved)
             except SapwoodError as error:

@@ -24,7 +24,7 @@ HOPS = 32
 
 
 class Redirects:
-    """The redirects of a place, each read once. Safe to use from several threads."""
+    """The redirects of a place, each read once, and again when it leads nowhere. Safe to use from several threads."""
 
     def __init__(self, objects: ReadObjects) -> None:
         self._objects = objects
@@ -41,15 +41,20 @@ class Redirects:
         """
         return self._read(pack, ranges, HOPS)
 
-    def read_moved(self, pack: PackName, ranges: list[tuple[int, int]]) -> list[bytes] | None:
+    def read_moved(self, pack: PackName, ranges: list[tuple[int, int]], *, again: bool = False) -> list[bytes] | None:
         """Return what `read` does, but not from the pack itself; None when it was not moved.
 
-        A pack that it was moved to, and that was moved itself, is passed over too, for it may be as damaged.
+        A pack that it was moved to, and that was moved itself, is passed over too, for it may be as damaged. With
+        `again` nothing is believed that was read before, for it may have been healed since.
         """
+        if again:
+            self._known.clear()
+            self._gone.clear()
         return self._elsewhere(pack, ranges, HOPS, farthest=True)
 
     def _read(self, pack: PackName, ranges: list[tuple[int, int]], hops: int) -> list[bytes]:
-        if pack not in self._gone:
+        was_gone = pack in self._gone
+        if not was_gone:
             try:
                 return self._objects.get_ranges(pack_key(pack), ranges)
             except NotFoundError as error:
@@ -61,21 +66,22 @@ class Redirects:
                 return found
         found = self._elsewhere(pack, ranges, hops)
         if found is None:
-            raise faults.missing(self._objects.url, pack_key(pack))
+            if not was_gone:
+                raise faults.missing(self._objects.url, pack_key(pack))
+            # It may have been put back since.
+            self._gone.discard(pack)
+            return self._read(pack, ranges, hops)
         self._gone.add(pack)
         return found
 
     def _elsewhere(
         self, pack: PackName, ranges: list[tuple[int, int]], hops: int, *, farthest: bool = False
     ) -> list[bytes] | None:
-        redirect = self._redirect(pack) if hops else None
-        if redirect is None:
+        found_at = self._places(pack, ranges) if hops else None
+        if found_at is None:
             return None
         by_pack: dict[PackName, list[tuple[int, tuple[int, int]]]] = {}
-        for number, (offset, length) in enumerate(ranges):
-            place = redirect.find(offset, length)
-            if place is None:
-                return None
+        for number, place in enumerate(found_at):
             by_pack.setdefault(PackName(place[0]), []).append((number, place[1:]))
         found: dict[int, bytes] = {}
         for new, wanted in by_pack.items():
@@ -85,6 +91,20 @@ class Redirects:
                 data = self._read(new, places, hops - 1)
             found.update(zip((number for number, _ in wanted), data, strict=True))
         return [found[number] for number in range(len(ranges))]
+
+    def _places(self, pack: PackName, ranges: list[tuple[int, int]]) -> list[tuple[str, int, int]] | None:
+        """Return where frames of a pack lie now, None if not all were moved."""
+        while True:
+            was_known = pack in self._known
+            redirect = self._redirect(pack)
+            found = [redirect.find(offset, length) for offset, length in ranges] if redirect else [None]
+            places = [place for place in found if place]
+            if len(places) == len(found):
+                return places
+            if not was_known:
+                return None
+            # One that was read long ago may lack what has been found since.
+            self._known.pop(pack, None)
 
     def _redirect(self, pack: PackName) -> Redirect | None:
         if known := self._known.get(pack):
@@ -99,8 +119,9 @@ class Redirects:
         from sapwood.archive import decode_redirect
 
         try:
-            self._known[pack] = decode_redirect(stored)
+            redirect = decode_redirect(stored)
         except (CorruptError, FormatError) as error:
             where = f"{self._objects.url}: {key}"
             raise type(error)(f"{where}: {error}", kind=error.kind, store=self._objects.url, key=key) from error
-        return self._known[pack]
+        self._known[pack] = redirect
+        return redirect

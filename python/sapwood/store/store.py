@@ -36,6 +36,7 @@ from sapwood.store.keys import (
     FRAGMENTS,
     IDENTITY,
     PACKS,
+    PROBES,
     REFS,
     fragment_key,
     fragment_name,
@@ -154,6 +155,14 @@ class Store:
     def grace_s(self) -> int:
         """How long what nothing needs is kept before it is deleted, in seconds; the measure of all deadlines."""
         return self._identity.grace_s
+
+    def require_listings(self) -> None:
+        """Raise unless the place can be listed; makes no request but one of a place that can.
+
+        Raises:
+            InvalidInputError: `cannot-list`.
+        """
+        self._objects.list(PROBES)
 
     def requests(self) -> dict[str, int]:
         """Return how many requests this store was sent so far, by verb: get, put, list, head, delete."""
@@ -378,9 +387,12 @@ class Store:
         except NotFoundError as error:
             raise self._missing(f"pack {pack[:12]}", "pack-missing", error, pack=pack) from error
 
-    def read_moved(self, pack: PackName, offset: int, length: int) -> bytes | None:
-        """Return a frame of a pack from where it was moved to, None if it was not; errors as `read_ranges`."""
-        found = self._redirects.read_moved(pack, [(offset, length)])
+    def read_moved(self, pack: PackName, offset: int, length: int, *, again: bool = False) -> bytes | None:
+        """Return a frame of a pack from where it was moved to, None if it was not; errors as `read_ranges`.
+
+        With `again` what is known of moved packs is read once more: what it led to was damaged.
+        """
+        found = self._redirects.read_moved(pack, [(offset, length)], again=again)
         return found[0] if found else None
 
     def put_map(self, digest: MapDigest, compressed: bytes) -> None:

@@ -6,15 +6,14 @@ Not here: what becomes of the dead (`gc`).
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import partial
 
 from sapwood._core.collect import Marks
-from sapwood._core.filemap import FileMap, Frame
 from sapwood.digests import MapDigest, PackName, SnapshotDigest
 from sapwood.errors import CorruptError, NotFoundError
-from sapwood.fetch import fetch_all, load_map
+from sapwood.fetch import Pages, fetch_all, load_map
 from sapwood.store.history import of_ref
 from sapwood.store.keys import PACKS, map_key, moved_key, moved_name, pack_key, pack_name, snapshot_key
 from sapwood.store.ref import Ref
@@ -62,7 +61,8 @@ def mark_maps(store: Store, marks: Marks, snapshots: Iterable[Snapshot]) -> None
     """Mark what these snapshots need, where it lies now; errors as `find_living`."""
     for some in _batched(snapshots, _MAPS):
         for file_map in each(lambda snapshot: load_map(store, snapshot, pages=False), some):
-            fetch_all(store, _Pages(marks, file_map), lambda _: None)
+            numbers = {frame: number for number, frame in marks.map(file_map)}
+            fetch_all(store, Pages(partial(marks.page, file_map), numbers), lambda _: None)
     _follow(store, marks)
 
 
@@ -123,25 +123,3 @@ def _redirect(store: Store, name: PackName) -> bytes | None:
 def _batched(snapshots: Iterable[Snapshot], size: int) -> Iterable[list[Snapshot]]:
     todo = list(snapshots)
     return (todo[at : at + size] for at in range(0, len(todo), size))
-
-
-class _Pages:
-    """The pages of a file map that no other had, as a taker."""
-
-    def __init__(self, marks: Marks, file_map: FileMap) -> None:
-        self._marks = marks
-        self._map = file_map
-        self._numbers = {frame: number for number, frame in marks.map(file_map)}
-        self._left = sorted(self._numbers, reverse=True)
-        self._lock = threading.Lock()
-
-    def take(self, bytes: int) -> list[Frame]:  # noqa: A002 - the core's word
-        with self._lock:
-            batch = list[Frame]()
-            while self._left and (not batch or bytes >= self._left[-1].length):
-                batch.append(self._left.pop())
-                bytes -= batch[-1].length  # noqa: A001
-        return batch
-
-    def deliver(self, frame: Frame, stored: bytes) -> None:
-        self._marks.page(self._map, self._numbers[frame], stored)

@@ -132,10 +132,12 @@ def open_source(where: str) -> Source:
     """Return the store, or else the directory, that `where` names.
 
     Raises:
-        InvalidInputError: `not-a-store`: it is neither; `bad-store-url`.
+        InvalidInputError: `not-a-store`: it is neither; `bad-store-url`; `cannot-list`: nobody can tell what is there.
     """
     try:
-        return StoreSource(open_store(where))
+        store = open_store(where)
+        store.require_listings()
+        return StoreSource(store)
     except InvalidInputError as error:
         if error.kind != "not-a-store":
             raise
