@@ -13,6 +13,7 @@ from sapwood._core.upkeep import Rebuild, read_toc
 from sapwood.digests import PackName, TreeDigest
 from sapwood.errors import CorruptError, InvalidInputError
 from sapwood.open import OpenStore
+from sapwood.store import Store
 from sapwood.upkeep.outline import read_outline
 from sapwood.upkeep.recover import recover
 from sapwood.upkeep.verify import verify
@@ -104,7 +105,9 @@ def test_what_is_pushed_on_top_sends_no_content_again(store: OpenStore, tree: Pa
 def test_one_kind_of_object_is_made_again_and_the_others_are_left_alone(
     store: OpenStore, tree: Path, tmp_path: Path, lost: str
 ) -> None:
-    before = objects(store, *(name for name in FOLDERS if name not in (lost, "index")))
+    # Without sapwood.json refs move to where they are, so that nobody believes what he saw of the store.
+    others = (name for name in FOLDERS if name not in (lost, "index", "refs" if lost == "sapwood.json" else lost))
+    before = objects(store, *others)
     lose(store, lost)
     assert recover(store.url).made
     assert before.items() <= objects(store, *FOLDERS).items()
@@ -112,6 +115,33 @@ def test_one_kind_of_object_is_made_again_and_the_others_are_left_alone(
     open_store(store.url).pull("main", tmp_path / "new")
     assert differences(tree, tmp_path / "new") == []
     assert recover(store.url).made == ()
+
+
+def test_a_machine_that_saw_the_store_believes_its_new_identity(tmp_path: Path, tree: Path) -> None:
+    url = str(tmp_path / "week")
+    Store.open(url, create=True, grace_s=604_800)
+    open_store(url).push(tree, "main")
+    kept = open_store(url).snapshot("main")
+    (Path(url) / "sapwood.json").unlink()
+    recover(url, grace_s=7200)
+    assert open_store(url).snapshot("main") == kept
+    for number in range(2):  # the second time it has seen the ref
+        (tree / "new").write_text(str(number))
+        warm = OpenStore.open(url, ref="main")
+        warm.push(tree, "main")
+        assert (warm.id, warm.grace_s) == (open_store(url).id, 7200)
+
+
+def test_a_grace_that_nobody_gave_is_said(store: OpenStore, tmp_path: Path) -> None:
+    run = Sapwood(tmp_path)
+    for command in ("recover", "repair"):
+        lose(store, "sapwood.json")
+        assert "has a grace of 1d now" in run.good(command, store.url).err
+        lose(store, "sapwood.json")
+        assert "grace" not in run.good(command, store.url, "--grace", "7d").err
+        assert open_store(store.url).grace_s == 604_800
+        refused = run(command, store.url, "--grace", "0")
+        assert (refused.code, "hint: " in refused.err) == (2, True)
 
 
 @pytest.mark.parametrize("folder", ["maps", "snapshots", "refs", "index"])

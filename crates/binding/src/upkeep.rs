@@ -421,9 +421,9 @@ impl Recovery {
         Ok((digest_text(&made.map), made.map.size, PyBytes::new(py, &stored), digest_text(&made.content), packs))
     }
 
-    fn fragment<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyBytes>> {
-        let made = py.detach(|| self.0.lock().expect("no method panics with it").fragment());
-        made.map(|fragment| PyBytes::new(py, &fragment))
+    fn fragments<'py>(&self, py: Python<'py>) -> Vec<Bound<'py, PyBytes>> {
+        let made = py.detach(|| self.0.lock().expect("no method panics with it").fragments());
+        made.iter().map(|fragment| PyBytes::new(py, fragment)).collect()
     }
 }
 

@@ -134,8 +134,8 @@ class Recovery:
             NotFoundError: `missing`: a page was not given.
             CorruptError: `damaged`: they are not the pages of one tree.
         """
-    def fragment(self) -> bytes | None:
-        """Return an index fragment of all that was given since this was asked last, None of nothing."""
+    def fragments(self) -> list[bytes]:
+        """Return index fragments, of about 1 MiB, of all that was given since this was asked last."""
 
 @final
 class Places:

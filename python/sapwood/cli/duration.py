@@ -6,7 +6,7 @@ import re
 
 from sapwood.errors import InvalidInputError
 
-__all__ = ["seconds_of", "spelt"]
+__all__ = ["grace_of", "seconds_of", "spelt"]
 
 _DURATION = re.compile(r"(\d{1,9})([smhd])\Z")
 _UNITS = {"d": 86_400, "h": 3600, "m": 60, "s": 1}
@@ -26,6 +26,18 @@ def seconds_of(text: str) -> int:
             f"{text!r} is no duration", kind="bad-duration", hint="a number and s, m, h or d: 90s, 30m, 24h, 7d"
         )
     return int(found.group(1)) * _UNITS[found.group(2)]
+
+
+def grace_of(text: str | None, command: str) -> int | None:
+    """Return the seconds of a store's grace that `command` is given, None for none; errors as `seconds_of`."""
+    grace = None if text is None else seconds_of(text)
+    if grace == 0:
+        raise InvalidInputError(
+            "a store without a grace could lose what is just being pushed",
+            kind="bad-duration",
+            hint=f"{command} --grace 1h",
+        )
+    return grace
 
 
 def spelt(seconds: int) -> str:

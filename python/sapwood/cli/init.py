@@ -18,18 +18,13 @@ def _configure(parser: argparse.ArgumentParser) -> None:
 
 
 def _init(arguments: argparse.Namespace) -> int:
-    from sapwood.cli.duration import seconds_of, spelt
+    from sapwood.cli.duration import grace_of, spelt
     from sapwood.errors import InvalidInputError
     from sapwood.store import Store
 
-    grace = None if arguments.grace is None else seconds_of(arguments.grace)
-    if grace == 0:
-        raise InvalidInputError(
-            "a store without a grace could lose what is just being pushed",
-            kind="bad-duration",
-            hint=f"sapwood init {arguments.store} --grace 1h",
-        )
-    store = Store.open(store_url(arguments.store, "init"), create=True, grace_s=grace)
+    url = store_url(arguments.store, "init")
+    grace = grace_of(arguments.grace, f"sapwood init {url}")
+    store = Store.open(url, create=True, grace_s=grace)
     if grace not in (None, store.grace_s):
         raise InvalidInputError(
             f"{store.url}: is a store already, with a grace of {spelt(store.grace_s)}",

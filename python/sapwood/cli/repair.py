@@ -8,6 +8,7 @@ from sapwood.cli import show
 from sapwood.cli.command import Command, add_json
 from sapwood.cli.place import store_url
 from sapwood.cli.progress import progress
+from sapwood.cli.recover import add_grace, tell_grace
 from sapwood.cli.verify import damage_record, show_damage
 
 # The exit code of a CorruptError.
@@ -24,16 +25,20 @@ def _configure(parser: argparse.ArgumentParser) -> None:
         metavar="DIR|STORE_URL",
         help="look there for what the store itself has not; may be given again",
     )
+    add_grace(parser)
     add_json(parser)
 
 
 def _repair(arguments: argparse.Namespace) -> int:
+    from sapwood.cli.duration import grace_of
     from sapwood.upkeep.recover import open_damaged
     from sapwood.upkeep.repair import repair
     from sapwood.upkeep.sources import open_source
 
     sources = [open_source(source) for source in arguments.sources]
-    store, made = open_damaged(store_url(arguments.store, "repair"))
+    where = store_url(arguments.store, "repair")
+    grace = grace_of(arguments.grace, f"sapwood repair {where}")
+    store, made = open_damaged(where, grace_s=grace)
     with progress("looking", of="packs") as callback:
         repaired = repair(store, sources, progress=callback)
     healed = [*((key, "made again") for key in made), *repaired.healed]
@@ -48,6 +53,7 @@ def _repair(arguments: argparse.Namespace) -> int:
             }
         )
         return code
+    tell_grace(made, where, grace)
     for key, done in healed:
         show.line(f"{key}: {done}")
     for damage in repaired.left:

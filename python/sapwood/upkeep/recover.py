@@ -20,11 +20,11 @@ from pathlib import Path
 from sapwood._core.filemap import Frame
 from sapwood._core.upkeep import Recovery, fragment_packs, redirect_rows
 from sapwood.digests import ContentDigest, MapDigest, PackName, SnapshotDigest, TreeDigest
-from sapwood.errors import CorruptError, FormatError, InvalidInputError, NotFoundError, SapwoodError
+from sapwood.errors import ConflictError, CorruptError, FormatError, InvalidInputError, NotFoundError, SapwoodError
 from sapwood.fetch import load_map
 from sapwood.progress import OnProgress, steps
 from sapwood.store.create import moves_by
-from sapwood.store.identity import Identity
+from sapwood.store.identity import GRACE_S, Identity
 from sapwood.store.keys import (
     FRAGMENTS,
     IDENTITY,
@@ -68,8 +68,12 @@ class Recovered:
     seconds: float
 
 
-def recover(url: str, *, cache_dir: Path | None = None, progress: OnProgress | None = None) -> Recovered:
+def recover(
+    url: str, *, grace_s: int | None = None, cache_dir: Path | None = None, progress: OnProgress | None = None
+) -> Recovered:
     """Make what is missing or damaged of the store at `url`, but for its packs, of its packs; `progress` as `verify`.
+
+    `grace_s` is what its grace was, in seconds (a day): no pack says that.
 
     Raises:
         InvalidInputError: `not-a-store`: there are no packs either; `bad-store-url`, `read-only-store`, `cannot-list`.
@@ -77,18 +81,20 @@ def recover(url: str, *, cache_dir: Path | None = None, progress: OnProgress | N
         UnavailableError, DeniedError: the place does not answer, or refuses to.
     """
     started = time.monotonic()
-    store, made = open_damaged(url, cache_dir=cache_dir)
+    store, made = open_damaged(url, grace_s=grace_s, cache_dir=cache_dir)
     found = make_again(store, progress=progress)
     return replace(found, made=(*made, *found.made), seconds=time.monotonic() - started)
 
 
-def open_damaged(url: str, *, cache_dir: Path | None = None) -> tuple[Store, list[str]]:
+def open_damaged(url: str, *, grace_s: int | None = None, cache_dir: Path | None = None) -> tuple[Store, list[str]]:
     """Open a store; if its own file is missing or damaged and there are packs, make that. Return it, and keys made.
+
+    `grace_s` as in `recover`.
 
     Raises:
         InvalidInputError, CorruptError, FormatError, UnavailableError, DeniedError: as `recover`.
     """
-    made = _make_identity(url)
+    made = _make_identity(url, grace_s)
     return open_store(url, cache_dir=cache_dir), made
 
 
@@ -120,7 +126,7 @@ def make_again(
     )
 
 
-def _make_identity(url: str) -> list[str]:
+def _make_identity(url: str, grace_s: int | None) -> list[str]:
     """Make `sapwood.json` if it is missing or damaged and there are packs; return its key if so."""
     try:
         open_store(url)
@@ -148,11 +154,30 @@ def _make_identity(url: str) -> list[str]:
     with contextlib.suppress(NotFoundError):
         _, version = objects.read_versioned(IDENTITY)
     refs = moves_by(collector)
+    identity = Identity(secrets.token_hex(16), GRACE_S if grace_s is None else grace_s, refs)
+    # Machines that saw a ref last believe what they saw of the store, too: from now on none has.
+    _move_refs(Store(objects, writer, collector, identity, None))
     if version is not None and refs == "lock":
         collector.delete(IDENTITY)
         version = None
-    writer.swap(IDENTITY, Identity(secrets.token_hex(16), refs=refs).encode(), version)
+    writer.swap(IDENTITY, identity.encode(), version)
     return [IDENTITY]
+
+
+def _move_refs(store: Store) -> None:
+    """Move every ref that can be read to where it is, so that its bytes are those that nobody has seen."""
+
+    def move(ref: Ref) -> None:
+        state: Ref | Removed | None = ref
+        while isinstance(state, Ref):
+            try:
+                store.move_ref(state.name, state.snapshot, state)
+            except ConflictError:
+                state = store.ref_state(state.name)
+            else:
+                return
+
+    each(move, store.sound_refs()[0])
 
 
 @dataclass
@@ -264,9 +289,8 @@ class _Work:
     # Making
 
     def make_fragments(self) -> None:
-        """Name every pack in a fragment; take away fragments that are damaged."""
-        fragment = self._recovery.fragment() if self._unnamed else None
-        if fragment:
+        """Name every pack in fragments; take away fragments that are damaged."""
+        for fragment in self._recovery.fragments() if self._unnamed else ():
             self.store.put_fragment(fragment)
             self.made.append(fragment_key(hashlib.sha256(fragment).hexdigest()))
         for key in self._bad_fragments:

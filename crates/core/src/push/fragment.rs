@@ -181,9 +181,16 @@ pub struct FragmentWriter {
     packs: Vec<PackName>,
     chunks: Vec<(u32, Lying)>,
     blobs: Vec<(Digest, Vec<Digest>)>,
+    pieces: usize,
 }
 
 impl FragmentWriter {
+    /// How many bytes the fragment has at most.
+    pub fn bytes(&self) -> usize {
+        let (packs, chunks, blobs) = (self.packs.len(), self.chunks.len(), self.blobs.len());
+        HEADER + 32 * packs + CHUNK * chunks + BLOB * blobs + PIECE * self.pieces
+    }
+
     pub fn is_empty(&self) -> bool {
         self.chunks.is_empty() && self.blobs.is_empty()
     }
@@ -208,6 +215,7 @@ impl FragmentWriter {
     }
 
     pub fn blob(&mut self, digest: Digest, pieces: Vec<Digest>) {
+        self.pieces += pieces.len();
         self.blobs.push((digest, pieces));
     }
 
@@ -224,7 +232,9 @@ impl FragmentWriter {
             let number = *numbers[pack as usize].get_or_insert_with(|| self.number(fragment.pack(pack)));
             self.chunks.push((number, lying));
         }
-        self.blobs.extend(fragment.blobs().enumerate().filter(|&(row, _)| blob(row)).map(|(_, blob)| blob));
+        for (_, (digest, pieces)) in fragment.blobs().enumerate().filter(|&(row, _)| blob(row)) {
+            self.blob(digest, pieces);
+        }
     }
 
     pub fn finish(mut self) -> Vec<u8> {
@@ -236,9 +246,7 @@ impl FragmentWriter {
         self.blobs.sort_by_key(|(digest, _)| digest.sha256);
         self.blobs.dedup_by_key(|(digest, _)| digest.sha256);
         let pieces: usize = self.blobs.iter().map(|(_, pieces)| pieces.len()).sum();
-        let mut out = Vec::with_capacity(
-            HEADER + 32 * self.packs.len() + CHUNK * self.chunks.len() + BLOB * self.blobs.len() + PIECE * pieces,
-        );
+        let mut out = Vec::with_capacity(self.bytes());
         out.extend_from_slice(MAGIC);
         let counts = [self.packs.len(), self.chunks.len(), self.blobs.len(), pieces].map(|count| count as u32);
         for number in [1, ORDER].into_iter().chain(counts) {

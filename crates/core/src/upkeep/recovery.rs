@@ -12,10 +12,15 @@ use crate::error::{Error, Result};
 use crate::filemap::{FileMap, FrameAt, Kind, PageRef, Summary, content_of, fence, page_alone};
 use crate::push::{FragmentWriter, PackName};
 
+/// Bytes of an index fragment, about: a push that knows nothing takes some MB of them.
+const FRAGMENT: usize = 1 << 20;
+
 /// Grows by packs and pages; each is given once.
 #[derive(Default)]
 pub struct Recovery {
     fragment: FragmentWriter,
+    /// Those that are full.
+    fragments: Vec<Vec<u8>>,
     pages: HashMap<[u8; 32], Facts>,
 }
 
@@ -46,7 +51,10 @@ pub struct Recovered {
 impl Recovery {
     /// Take what a pack says it holds.
     pub fn pack(&mut self, name: &PackName, toc: &Toc) {
-        self.fragment.chunks(name, toc.entries.iter().map(|entry| entry.lying));
+        for entry in &toc.entries {
+            self.fragment.chunks(name, [entry.lying]);
+            self.finish_if(FRAGMENT);
+        }
     }
 
     /// Take a page: the stored bytes of its frame.
@@ -61,6 +69,7 @@ impl Recovery {
                 && content.digest.size >= MAX_CHUNK as u64
             {
                 self.fragment.blob(content.digest, content.chunks.iter().map(|chunk| chunk.digest).collect());
+                self.finish_if(FRAGMENT);
             }
         }
         let first = entries.first().map(|entry| entry.path.clone()).unwrap_or_default();
@@ -98,9 +107,15 @@ impl Recovery {
         Ok(Recovered { map, text, content, packs: packs.into_iter().collect() })
     }
 
-    /// An index fragment of all that was given since this was asked last; `None` of nothing.
-    pub fn fragment(&mut self) -> Option<Vec<u8>> {
-        let fragment = std::mem::take(&mut self.fragment);
-        (!fragment.is_empty()).then(|| fragment.finish())
+    /// Index fragments of all that was given since this was asked last.
+    pub fn fragments(&mut self) -> Vec<Vec<u8>> {
+        self.finish_if(0);
+        std::mem::take(&mut self.fragments)
+    }
+
+    fn finish_if(&mut self, bytes: usize) {
+        if !self.fragment.is_empty() && self.fragment.bytes() >= bytes {
+            self.fragments.push(std::mem::take(&mut self.fragment).finish());
+        }
     }
 }

@@ -7,6 +7,7 @@ use crate::chunk::MAX_CHUNK;
 use crate::digest::Digest;
 use crate::error::Error;
 use crate::job::Job;
+use crate::push::Fragment;
 
 /// A pack of one frame with these chunks.
 fn pack_of(chunks: &[&[u8]]) -> crate::archive::Pack {
@@ -14,6 +15,25 @@ fn pack_of(chunks: &[&[u8]]) -> crate::archive::Pack {
     chunks.iter().for_each(|chunk| frames.add(Digest::of(chunk), chunk));
     pack.add(frames.seal(), Holds::Content);
     pack.seal("0123456789abcdef")
+}
+
+#[test]
+fn what_many_packs_hold_is_told_in_fragments_of_about_a_mebibyte() {
+    let chunks: Vec<[u8; 4]> = (0..25_000u32).map(u32::to_le_bytes).collect();
+    let mut recovery = Recovery::default();
+    let mut told = 0;
+    for part in chunks.chunks(5_000) {
+        let pack = pack_of(&part.iter().map(|chunk| &chunk[..]).collect::<Vec<_>>());
+        let toc = Toc::of(&pack.bytes).unwrap();
+        told += toc.entries.len();
+        recovery.pack(&pack.name, &toc);
+    }
+    let made = recovery.fragments();
+    assert_eq!(made.len(), 2);
+    assert!(made.iter().all(|fragment| fragment.len() <= (1 << 20) + 100));
+    let rows: usize = made.into_iter().map(|fragment| Fragment::parse(fragment).unwrap().len()).sum();
+    assert_eq!(rows, told);
+    assert_eq!(recovery.fragments(), Vec::<Vec<u8>>::new());
 }
 
 #[test]
