@@ -15,6 +15,8 @@ from sapwood.digests import SnapshotDigest
 from sapwood.errors import ConflictError, CorruptError, DeniedError, InvalidInputError, UnavailableError
 from sapwood.store import Store, lock, open_store
 from sapwood.store.objects import open_objects
+from sapwood.upkeep.repair import repair
+from sapwood.upkeep.verify import verify
 from tests.contract.store_contract import ListingStoreContract
 from tests.support.badserver import Reply, replying, send, through
 from tests.support.cli import Sapwood
@@ -131,6 +133,9 @@ class TestLockStore(ListingStoreContract):
         with pytest.raises(CorruptError, match=r"locks/000000000001\.json") as damaged:
             store.move_ref("main", A, None)
         assert damaged.value.kind == "lock-corrupt"
+        assert [damage.key for damage in verify(store).damages] == ["locks/000000000001.json"]
+        assert repair(store).left == ()
+        store.move_ref("main", A, None)
 
     def test_a_late_listing_of_locks_deceives_nobody(
         self, store: Store, reader: Store, monkeypatch: pytest.MonkeyPatch

@@ -17,6 +17,8 @@ import pytest
 from sapwood import open_store
 from sapwood._core.upkeep import read_toc
 from sapwood.errors import FormatError, SapwoodError
+from sapwood.store.keys import lock_key
+from sapwood.store.record import encode
 from sapwood.upkeep.forget import forget
 from sapwood.upkeep.gc import collect
 from sapwood.upkeep.recover import open_damaged
@@ -37,6 +39,7 @@ KINDS = {
     "fragment": "index/*",
     "record": "gc/*",
     "identity": "sapwood.json",
+    "lock": "locks/*",
 }
 
 
@@ -81,6 +84,9 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Kept:
     push(tree / "folder-1", "other")
     (tree / "folder-1" / "another").write_text("another")
     push(tree / "folder-1", "other")
+    for number in (1, 2):  # as where refs move under a lock
+        fields = {"user": "ann", "host": "here", "nonce": f"{number:016x}", "free": True}
+        store._writing().put(lock_key(number), encode(fields))
     assert verify(store, read_data=100).damages == ()
     return Kept(Path(store.url), Path(second.url), trees)
 
@@ -94,7 +100,7 @@ def fields(kind: str, data: bytes) -> list[int]:
         ends = [toc.end + 6, toc.end + 20, toc.end + 30, toc.end + 40, (toc.end + len(data)) // 2]
         footer = [len(data) - 56 + at for at in (0, 4, 8, 16, 24, 32, 40, 48, 55)]
         return [*frames, *ends, *footer]
-    if kind in ("snapshot", "ref", "record", "identity"):
+    if kind in ("snapshot", "ref", "record", "identity", "lock"):
         text = data.decode()
         values = json.loads(text)
         return [*(text.index(f'"{name}":') + len(name) + 4 for name in values), 0, 3, len(data) - 1]

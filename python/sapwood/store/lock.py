@@ -21,7 +21,7 @@ from sapwood.store.keys import LOCKS, lock_key, lock_number
 from sapwood.store.record import Record, encode
 from sapwood.store.snapshot import user
 
-__all__ = ["RefLock"]
+__all__ = ["RefLock", "is_free"]
 
 EXPIRES_S = 60.0
 WRITES_S = 20.0
@@ -100,17 +100,27 @@ class RefLock:
             data = self._objects.get(lock_key(number))
         except NotFoundError:
             return True  # so old that it was deleted
-        url, key = self._objects.url, lock_key(number)
-        record = Record(data, f"{url}: {key}", kind="lock-corrupt", remedy=f"remove {key}", store=url, key=key)
-        free = record.flag("free")
-        fields = {name: record.text(name) for name in ("user", "host", "nonce")}
-        if encode({**fields, "free": free}) != data:
-            raise record.damaged("it is not spelt as sapwood spells it")
-        return free
+        return is_free(data, url=self._objects.url, key=lock_key(number))
 
     def _locked(self, why: str, key: str) -> UnavailableError:
         url = self._objects.url
         return UnavailableError(f"{url}: the lock on refs: {why}", kind="ref-locked", store=url, key=key)
+
+
+def is_free(data: bytes, *, url: str, key: str) -> bool:
+    """Say whether the lock at `key` of the store at `url` is free.
+
+    Raises:
+        CorruptError: `lock-corrupt`.
+        FormatError: `format-newer`.
+    """
+    remedy = f"sapwood repair {url}, or remove {key}"
+    record = Record(data, f"{url}: {key}", kind="lock-corrupt", remedy=remedy, store=url, key=key)
+    free = record.flag("free")
+    fields = {name: record.text(name) for name in ("user", "host", "nonce")}
+    if encode({**fields, "free": free}) != data:
+        raise record.damaged("it is not spelt as sapwood spells it")
+    return free
 
 
 def _ancient(listed: list[Listed], grace_s: float) -> list[str]:

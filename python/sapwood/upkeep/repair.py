@@ -23,6 +23,7 @@ from sapwood.store.keys import (
     condemned_key,
     fragment_name,
     is_condemned_key,
+    lock_number,
     map_key,
     moved_key,
     moved_name,
@@ -93,6 +94,9 @@ class _Round:
         self._take_from_stores()
         self._heal_packs(keys)
         self._make_again(keys)
+        for key in (key for key in keys if lock_number(key) is not None):
+            self._objects.delete(key)
+            self.healed[key] = "removed: the lock on refs is that of the number before it"
         for key in filter(is_condemned_key, keys):
             self._objects.delete(key)
             self.healed[key] = "removed: what it listed is condemned anew by the next collection"

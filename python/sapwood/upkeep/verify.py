@@ -20,13 +20,16 @@ from sapwood.store.condemned import decode_condemned
 from sapwood.store.keys import (
     CONDEMNED,
     FRAGMENTS,
+    LOCKS,
     fragment_name,
     is_condemned_key,
+    lock_number,
     pack_key,
     pack_name,
     ref_key,
     snapshot_key,
 )
+from sapwood.store.lock import is_free
 from sapwood.store.store import Store
 from sapwood.store.waiting import each
 from sapwood.upkeep.outline import read_outline
@@ -87,6 +90,7 @@ def _look(store: Store, read_data: float, progress: OnProgress | None) -> tuple[
     survey = Survey(store)
     survey.look()
     condemned = _look_at_records(survey)
+    _look_at_locks(survey)
     for digest in snapshots_listed(store):
         if digest not in survey.snapshots and snapshot_key(digest) not in condemned:
             try:
@@ -250,3 +254,15 @@ def _look_at_records(survey: Survey) -> set[str]:
         else:
             condemned.update(keys)
     return condemned
+
+
+def _look_at_locks(survey: Survey) -> None:
+    """Read the locks on refs: a damaged one keeps every ref from moving."""
+    store = survey.store
+    for key in (key for key in store._objects.list(LOCKS) if lock_number(key) is not None):
+        try:
+            is_free(store._objects.get(key), url=store.url, key=key)
+        except (CorruptError, FormatError) as error:
+            survey.note_error(key, error)
+        except NotFoundError:  # too old to be of use to anybody
+            pass
