@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import shutil
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,6 +65,14 @@ def test_without_data_no_pack_is_read_whole(kept: Kept) -> None:
     assert (verified.damages, verified.packs_read, verified.bytes_read) == ((), 0, 0)
 
 
+def says_the_same(place: Path, folder: str, name: str) -> bool:
+    """Say whether a fence index still has its text: of a frame of zstd not every bit matters."""
+    if folder != "maps" or not (place / folder / name).exists():
+        return False
+    read = subprocess.run(["zstd", "-dcq", place / folder / name], capture_output=True, check=False)
+    return read.returncode == 0 and hashlib.sha256(read.stdout).hexdigest() == name.partition(".")[0]
+
+
 @pytest.mark.parametrize(("folder", "flips"), [("packs", 40), ("maps", 25), ("snapshots", 80), ("index", 25)])
 def test_every_damage_of_every_object_is_found_under_its_key(
     kept: Kept, tmp_path: Path, folder: str, flips: int
@@ -72,8 +82,8 @@ def test_every_damage_of_every_object_is_found_under_its_key(
             place = copy_of(kept.store, tmp_path / "store")
             harm(place / folder / victim.name, change)
             found = {damage.key for damage in look(place).damages}
-            needless = folder == "index" and what == "gone"
-            assert (f"{folder}/{victim.name}" in found) != needless, (victim.name, what, found)
+            harmless = (folder == "index" and what == "gone") or says_the_same(place, folder, victim.name)
+            assert (f"{folder}/{victim.name}" in found) != harmless, (victim.name, what, found)
             shutil.rmtree(place)
 
 
