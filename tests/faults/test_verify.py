@@ -14,6 +14,8 @@ import pytest
 
 from sapwood import open_store
 from sapwood.errors import InvalidInputError, SapwoodError
+from sapwood.store.redirects import HOPS
+from sapwood.upkeep.gc import collect
 from sapwood.upkeep.verify import Verified, verify
 from tests.support.cli import Sapwood
 from tests.support.damage import copy_of, damages, flipped, harm
@@ -153,3 +155,18 @@ def test_the_command_ends_with_5_and_names_what_is_damaged(kept: Kept, tmp_path:
 def test_a_place_without_listings_is_refused(kept: Kept) -> None:
     with pytest.raises(InvalidInputError):
         verify(open_store(str(kept.store / "packs")))
+
+
+def test_more_packs_may_have_moved_than_redirects_are_followed(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path / "store"), create=True)
+    for number in range(2 * HOPS + 3):
+        tree = tmp_path / f"tree-{number}"
+        tree.mkdir()
+        (tree / "kept").write_bytes(noise(10_000, 2 * number))
+        (tree / "dropped").write_bytes(noise(300_000, 2 * number + 1))
+        store.push(tree, f"ref-{number}")
+        (tree / "dropped").unlink()
+        store.push(tree, f"ref-{number}")
+        store.cut_ref(store.read_ref(f"ref-{number}"), [])
+    assert collect(store, grace_s=0).moved == 2 * HOPS + 3
+    assert look(tmp_path / "store").damages == ()

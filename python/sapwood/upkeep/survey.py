@@ -142,7 +142,8 @@ class Survey:
             names = [PackName(name) for name in self.needs.packs()]
             # Listings may be late, and packs are moved at any time.
             each(self._ask, [name for name in names if name not in self.packs and name not in self.moved])
-            if not any(self._follow(name) for name in names if name in self.moved):
+            went = [self._follow(name) for name in names if name in self.moved]
+            if not any(went):
                 return
 
     def _ask(self, name: PackName) -> None:
