@@ -29,7 +29,7 @@ _AT_ONCE = 4
 _TICK_S = 0.1
 
 # How long a file that is being written may take to be whole or gone once nobody wants it any more.
-_GRACE_S = 1.0
+_GRACE_S = 3.0
 
 
 class Uploads:
