@@ -92,8 +92,8 @@ def check(ended: Ended) -> None:
     assert ended.code in (0, 130)
     if ended.code:
         assert ended.err == ""
-        # Most of it is the end of a Python process on a busy machine; who waits for work to end takes longer still.
-        assert ended.seconds_after_signal < 6.0
+        # Half of it is the end of a Python process on a busy machine.
+        assert ended.seconds_after_signal < 2.0
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
