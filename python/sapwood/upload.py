@@ -28,8 +28,8 @@ _AT_ONCE = 4
 
 _TICK_S = 0.1
 
-# How long a file that is being written may take to be whole or gone once nobody wants it any more.
-_GRACE_S = 3.0
+# How long a file that is being written may take to be whole once nobody wants it any more.
+_GRACE_S = 1.0
 
 
 class Uploads:
@@ -43,6 +43,7 @@ class Uploads:
         self._term = term
         self._given: queue.SimpleQueue[tuple[PackName, memoryview, bytes] | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
+        self._guard = threading.Lock()
         self._stopped = threading.Event()
         self._error: BaseException | None = None
         self.sent: list[PackName] = []
@@ -51,10 +52,10 @@ class Uploads:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stopped.set()
-        self._close()
+        with self._guard:  # whoever still fills packs begins no thread that nobody ends
+            self._stopped.set()
+            self._close()
         if "://" not in self._store.url:
-            # What is half written is then taken away.
             deadline = time.monotonic() + _GRACE_S
             for thread in self._threads:
                 thread.join(max(0.0, deadline - time.monotonic()))
@@ -62,13 +63,16 @@ class Uploads:
     def add(self, name: PackName, pack: memoryview, fragment: bytes) -> None:
         """Store a pack, some time; `fragment` names what is in it. Errors are those of the uploads before."""
         self.check()
-        self.sent.append(name)
-        self._given.put((name, pack, fragment))
-        if len(self._threads) < _AT_ONCE:
-            # A daemon: after Ctrl-C nobody waits for a request that may take its time.
-            thread = threading.Thread(target=self._work, daemon=True, name="sapwood-upload")
-            self._threads.append(thread)
-            thread.start()
+        with self._guard:
+            if self._stopped.is_set():
+                return  # whoever stopped it knows why
+            self.sent.append(name)
+            self._given.put((name, pack, fragment))
+            if len(self._threads) < _AT_ONCE:
+                # A daemon: after Ctrl-C nobody waits for a request that may take its time.
+                thread = threading.Thread(target=self._work, daemon=True, name="sapwood-upload")
+                thread.start()
+                self._threads.append(thread)
 
     def check(self) -> None:
         """Raise what ended the uploads, if anything has."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +16,7 @@ from sapwood.digests import PackName
 from sapwood.errors import UnavailableError
 from sapwood.open import OpenStore
 from sapwood.store import Store
+from sapwood.store.lease import clock_s
 from sapwood.upload import Uploads
 from tests.support.objects import assert_whole
 from tests.support.trees import MIB, differences, noise
@@ -138,3 +141,43 @@ def test_an_upload_that_fails_ends_the_push_which_then_goes_on_from_what_was_sto
     assert pushed.chunk_bytes_sent < (PACKS + 1 - len(noted)) * 17 * MIB
     store.pull("main", tmp_path / "out")
     assert differences(tree, tmp_path / "out") == []
+
+
+def test_a_pack_that_comes_when_all_was_ended_begins_nothing(store: OpenStore) -> None:
+    objects = Store.open(store.url)
+    with objects.term("0" * 16, clock_s()) as term:
+        uploads = Uploads(objects, term)
+        with pytest.raises(Stop), uploads:
+            raise Stop
+        uploads.add(PackName("1" * 64), memoryview(b"pack"), b"fragment")
+    assert uploads.sent == []
+    assert not [thread for thread in threading.enumerate() if thread.name == "sapwood-upload"]
+
+
+def test_of_what_a_busy_disk_has_half_written_nothing_has_a_name_when_the_push_ends(
+    store: OpenStore, tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writing, awake = threading.Semaphore(0), threading.Event()
+    fsync = os.fsync
+
+    def busy(file: int) -> None:
+        if threading.current_thread().name == "sapwood-upload" and stat.S_ISREG(os.fstat(file).st_mode):
+            writing.release()
+            assert awake.wait(60)
+        fsync(file)
+
+    def progress(_: object) -> None:
+        if writing.acquire(blocking=False):
+            raise Stop
+
+    monkeypatch.setattr(os, "fsync", busy)
+    with pytest.raises(Stop):
+        store.push(tree, "main", progress=progress)
+    writers = [thread for thread in threading.enumerate() if thread.name == "sapwood-upload"]
+    assert writers
+    assert_whole(Path(store.url))
+    assert store.packs() == set()
+    awake.set()
+    for writer in writers:
+        writer.join(60)
+    assert_whole(Path(store.url))

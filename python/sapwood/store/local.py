@@ -1,14 +1,17 @@
 """A store in a directory of a local or shared file system.
 
-Invariant: a file under its final name is complete and durable: written to `tmp/`, synced, renamed, its directory synced
-(tests/contract/test_local.py traces the calls). What is swapped changes only under an exclusive lock on `refs.lock`.
-Killed at any moment, a writer leaves at most a file in `tmp/`, which a later writer sweeps away after a day.
+Invariant: a file under its final name is complete and durable: written without a name, synced, named in `tmp/`,
+renamed, its directory synced (tests/faults/test_local_store.py traces the calls). What is swapped changes only under an
+exclusive lock on `refs.lock`. Of a writer that is killed while it writes nothing is left: the kernel takes away what
+has no name. Killed between naming and renaming, or on a file system where every file has a name, it leaves at most a
+file in `tmp/`, which a later writer sweeps away after a day.
 """
 
 from __future__ import annotations
 
 import builtins
 import contextlib
+import errno
 import fcntl
 import hashlib
 import os
@@ -29,6 +32,8 @@ _TEMPORARY = "tmp"
 _LOCK = "refs.lock"
 _OURS = re.compile(r"\d+-[0-9a-f]{16}\Z")
 _LOCK_PATIENCE_S = 30.0
+# What file systems without nameless files say, and kernels without them.
+_NO_NAMELESS = {errno.EOPNOTSUPP, errno.EISDIR}
 _STALE_S = 24 * 3600.0
 
 
@@ -159,13 +164,15 @@ class LocalObjects:
         self._sweep(folder)
         temporary = folder / f"{os.getpid()}-{os.urandom(8).hex()}"
         try:
-            # Nobody may write it, as far as the user's umask lets others read it at all.
-            file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444)
+            file, has_name = _created(temporary)
             try:
                 remaining = memoryview(data)
                 while remaining:
                     remaining = remaining[os.write(file, remaining) :]
                 os.fsync(file)
+                if not has_name:
+                    # With a folder, which an absolute path does not need, Python asks for the link to be followed.
+                    os.link(f"/proc/self/fd/{file}", temporary, src_dir_fd=file, follow_symlinks=True)
             finally:
                 os.close(file)
             os.rename(temporary, final)
@@ -269,6 +276,21 @@ def _listed(folder: Path) -> list[str]:
         return os.listdir(folder)
     except FileNotFoundError:
         return []
+
+
+def _created(path: Path) -> tuple[int, bool]:
+    """Open a new file to be named `path`, and say whether it has this name already, as not every place can do without.
+
+    Nobody may write it, as far as the user's umask lets others read it at all.
+    """
+    flags = os.O_WRONLY | os.O_CLOEXEC
+    if os.path.isdir("/proc/self/fd"):  # by which alone a file is named later
+        try:
+            return os.open(path.parent, flags | os.O_TMPFILE, 0o444), False
+        except OSError as error:
+            if error.errno not in _NO_NAMELESS:
+                raise
+    return os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o444), True
 
 
 def _version(data: bytes) -> Version:
