@@ -135,13 +135,15 @@ def test_a_push_that_re_used_what_was_condemned_meanwhile_moves_nothing_and_the_
     packs = store.snapshot("main").packs
     (tree / "new").write_text("new")
     elsewhere = open_store(store.url, cache_dir=tmp_path / "another-cache")
-    condemned = threading.Event()
+    condemned, guard = threading.Event(), threading.Lock()
     record = Path(store.url) / condemned_key("f" * 16)
 
     def condemn() -> None:
-        record.parent.mkdir(exist_ok=True)
-        record.write_bytes(encode_condemned(map(pack_key, packs)))
-        condemned.set()
+        with guard:  # packs are put several at a time, and a record is never seen half written
+            if not condemned.is_set():
+                record.parent.mkdir(exist_ok=True)
+                record.write_bytes(encode_condemned(map(pack_key, packs)))
+                condemned.set()
         while not any(name.endswith(".live") for name in leases(store)):
             pass
 
