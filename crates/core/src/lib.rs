@@ -9,6 +9,8 @@ pub mod scan;
 
 pub mod select;
 
+pub mod tar;
+
 pub mod chunk;
 pub mod index;
 

@@ -8,8 +8,7 @@ use zstd::zstd_safe::{self, CParameter, Strategy};
 use super::{MAX_FRAME, MAX_PAGE_FRAME};
 use crate::digest::{Digest, hex, parse_hex};
 use crate::error::{Error, Result};
-
-const BLOCK: usize = 512;
+use crate::tar::{self, BLOCK, Fields};
 
 /// What stands before a chunk in a frame: its tar header.
 pub const HEADER: usize = BLOCK;
@@ -97,27 +96,10 @@ impl FrameWriter {
     }
 }
 
-/// A ustar header for a chunk: nothing in it but name and size.
+/// The header of a chunk: nothing in it but name and size.
 fn header(digest: &Digest) -> [u8; BLOCK] {
-    let mut out = [0u8; BLOCK];
-    out[..64].copy_from_slice(hex(&digest.sha256).as_bytes());
-    out[100..108].copy_from_slice(b"0000444\0");
-    out[108..116].copy_from_slice(b"0000000\0");
-    out[116..124].copy_from_slice(b"0000000\0");
-    out[124..136].copy_from_slice(format!("{:011o}\0", digest.size).as_bytes());
-    out[136..148].copy_from_slice(b"00000000000\0");
-    out[156] = b'0';
-    out[257..265].copy_from_slice(b"ustar\x0000");
-    let sum = checksum(&out);
-    out[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
-    out
-}
-
-/// The sum of a header's bytes with its own field read as blanks.
-fn checksum(header: &[u8]) -> u32 {
-    let all: u32 = header.iter().map(|&b| u32::from(b)).sum();
-    let field: u32 = header[148..156].iter().map(|&b| u32::from(b)).sum();
-    all - field + 8 * u32::from(b' ')
+    let name = hex(&digest.sha256);
+    tar::block(&Fields { name: name.as_bytes(), mode: 0o444, size: digest.size, flag: b'0', ..Fields::default() })
 }
 
 /// Decompress a frame that is said to hold `plain` bytes.

@@ -1,0 +1,68 @@
+//! Tar: headers and streams, written in one form and read in every form that is about.
+//!
+//! Invariant: the same headers and contents give the same bytes on every machine, and no input makes a reader panic, allocate
+//! what it was only told of, or give out a name that leads outside. Not here: compression and the TOC.
+//! Bytes: docs/archive.md, "The tar stream that is written" and "Bounds".
+
+mod block;
+mod pax;
+mod write;
+
+pub use block::{BLOCK, Fields, block};
+pub use write::{END, padding, push_header};
+
+use crate::scan::Time;
+
+/// What an entry is, with what only that kind has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Directory,
+    Regular {
+        /// Bytes of the content, holes included.
+        size: u64,
+        /// `(offset, length)` of each hole, in order, neither empty nor touching each other.
+        holes: Vec<(u64, u64)>,
+    },
+    /// The target as it stands.
+    Symlink {
+        target: Vec<u8>,
+    },
+    /// Another name of the file at path `first`, which is clean.
+    HardLink {
+        first: Vec<u8>,
+    },
+    CharDevice {
+        major: u32,
+        minor: u32,
+    },
+    BlockDevice {
+        major: u32,
+        minor: u32,
+    },
+    Fifo,
+}
+
+/// What a tar says of one entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// Clean: without `/` at either end, without components that are empty, `.` or `..`. Empty for the root.
+    pub name: Vec<u8>,
+    pub kind: Kind,
+    /// Permission, set-id and sticky bits.
+    pub mode: u32,
+    pub uid: u64,
+    pub gid: u64,
+    pub mtime: Time,
+    /// Sorted by name, each name once.
+    pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+impl Header {
+    /// Bytes of content; of what is no regular file 0.
+    pub fn size(&self) -> u64 {
+        if let Kind::Regular { size, .. } = self.kind { size } else { 0 }
+    }
+}
+
+#[cfg(test)]
+mod tests;
