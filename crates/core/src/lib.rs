@@ -20,6 +20,8 @@ pub mod archive;
 
 pub mod filemap;
 
+pub mod stargz;
+
 pub mod pull;
 pub mod push;
 

@@ -1,0 +1,21 @@
+//! stargz archives: footer, TOC and members of a tar that can be entered anywhere.
+//!
+//! Invariant: what a footer or a TOC says is checked against the archive before it is given out, and nothing is allocated
+//! because they say so; what is written depends on the entries and the options alone, not on threads or clocks.
+//! Not here: tar headers (`tar`), the store's packs (`archive`), where bytes come from. Bytes: docs/archive.md.
+
+mod decode;
+mod encode;
+mod entry;
+pub mod footer;
+mod open;
+mod text;
+
+pub use decode::Entries;
+pub use encode::{Spelling, TocWriter};
+pub use entry::{Kind, TocEntry};
+pub use footer::{Dialect, Footer, Part};
+pub use open::{TOC_NAME, TocText};
+
+#[cfg(test)]
+mod tests;
