@@ -4,11 +4,25 @@
 //! what it was only told of, or give out a name that leads outside. Not here: compression and the TOC.
 //! Bytes: docs/archive.md, "The tar stream that is written" and "Bounds".
 
+mod acl;
 mod block;
+mod crc;
+mod entry;
+mod map;
+mod name;
+mod number;
 mod pax;
+mod read;
+mod records;
+mod sparse;
+pub mod split;
 mod write;
 
 pub use block::{BLOCK, Fields, block};
+pub use crc::Crc;
+pub use name::{MAX_NAME, MAX_PART, clean};
+pub use read::{MAX_GLOBAL, MAX_HEADERS, MAX_PAX, Reader};
+pub use sparse::MAX_RUNS;
 pub use write::{END, padding, push_header};
 
 use crate::scan::Time;

@@ -3,7 +3,12 @@ use std::process::{Command, Stdio};
 
 use super::*;
 use crate::digest::{Digest, hex};
-use crate::error::Error;
+use crate::error::{Error, Result};
+
+mod damage;
+mod read;
+mod sparse;
+mod split;
 
 fn entry(name: &[u8], kind: Kind) -> Header {
     let mtime = Time { sec: 1_700_000_000, nsec: 0 };
@@ -82,6 +87,27 @@ fn stream(headers: &[Header]) -> Vec<u8> {
     }
     out.extend_from_slice(&END);
     out
+}
+
+/// The whole content of the entry that a reader is at.
+fn content(reader: &mut Reader<&[u8]>) -> Result<Vec<u8>> {
+    let (mut out, mut buffer) = (Vec::new(), [0; 1000]);
+    loop {
+        match reader.read(&mut buffer)? {
+            0 => return Ok(out),
+            count => out.extend_from_slice(&buffer[..count]),
+        }
+    }
+}
+
+/// All entries of a stream with their contents.
+fn entries(stream: &[u8]) -> Result<Vec<(Header, Vec<u8>)>> {
+    let mut reader = Reader::new("test", stream);
+    let mut out = Vec::new();
+    while let Some(header) = reader.next_entry()? {
+        out.push((header, content(&mut reader)?));
+    }
+    Ok(out)
 }
 
 #[test]
