@@ -8,6 +8,7 @@ mod acl;
 mod block;
 mod crc;
 mod entry;
+mod hasher;
 mod map;
 mod name;
 mod number;
@@ -16,6 +17,7 @@ mod read;
 mod records;
 mod sparse;
 pub mod split;
+mod tree;
 mod write;
 
 pub use block::{BLOCK, Fields, block};
@@ -23,6 +25,7 @@ pub use crc::Crc;
 pub use name::{MAX_NAME, MAX_PART, clean};
 pub use read::{MAX_GLOBAL, MAX_HEADERS, MAX_PAX, Reader};
 pub use sparse::MAX_RUNS;
+pub use tree::{MAX_INVENTED, Placed, Tree, TreeBuilder};
 pub use write::{END, padding, push_header};
 
 use crate::scan::Time;

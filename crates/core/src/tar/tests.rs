@@ -9,6 +9,7 @@ mod damage;
 mod read;
 mod sparse;
 mod split;
+mod tree;
 
 fn entry(name: &[u8], kind: Kind) -> Header {
     let mtime = Time { sec: 1_700_000_000, nsec: 0 };

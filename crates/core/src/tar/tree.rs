@@ -1,0 +1,216 @@
+//! From the entries of a stream in their order to the tree that remains when all were unpacked one after the other.
+//!
+//! Invariant: each name once, each below directories only, each hard link to a file that is there; what cannot be made so is
+//! refused by name. Memory follows what was read. Not here: names that lead outside, which `clean` refuses.
+
+use std::collections::{HashMap, HashSet};
+
+use super::hasher::Seeded;
+use super::name::shown;
+use super::{Header, Kind};
+use crate::error::{Error, Result};
+use crate::scan::parent_and_name;
+
+/// The most bytes that the names of directories may have which no entry names.
+pub const MAX_INVENTED: usize = 256 << 20;
+
+/// Takes entries in the order of the stream.
+pub struct TreeBuilder {
+    what: String,
+    names: HashMap<Vec<u8>, Slot, Seeded>,
+    /// Of links to names that were not there yet.
+    targets: Vec<Vec<u8>>,
+    count: u32,
+}
+
+#[derive(Clone, Copy)]
+struct Slot {
+    /// Number of the entry that gave it the name.
+    at: u32,
+    node: Node,
+}
+
+#[derive(Clone, Copy)]
+enum Node {
+    Directory,
+    /// By the number of the entry that has its content.
+    File(u32),
+    /// To a name among the targets.
+    Link(u32),
+}
+
+/// What remains.
+#[derive(Debug, Default)]
+pub struct Tree {
+    /// A file where its content is in the stream, its other names behind it; else in the order of the stream.
+    pub entries: Vec<Placed>,
+    /// Directories that entries lie in and no entry names, sorted.
+    pub invented: Vec<Vec<u8>>,
+}
+
+/// A name that remains.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Placed {
+    pub name: Vec<u8>,
+    /// Number of the entry in the stream, from 0, that says the rest and has the content. It may have had another name.
+    pub entry: u32,
+    /// Of a hard link: where among the entries the first name is.
+    pub first: Option<u32>,
+}
+
+impl TreeBuilder {
+    /// `what` names the archive in messages.
+    pub fn new(what: impl Into<String>) -> TreeBuilder {
+        TreeBuilder { what: what.into(), names: HashMap::default(), targets: Vec::new(), count: 0 }
+    }
+
+    /// The next entry; a name that was there before is given anew.
+    ///
+    /// # Errors
+    /// `Damaged` when it is a hard link to a directory, when the root is no directory, or when there are 2^32 - 1 already.
+    pub fn push(&mut self, header: &Header) -> Result<()> {
+        let at = self.count;
+        self.count = at.checked_add(1).ok_or_else(|| self.damaged("it has 2^32 entries or more".into()))?;
+        let node = match &header.kind {
+            Kind::Directory => Node::Directory,
+            _ if header.name.is_empty() => return Err(self.damaged("its root is no directory".into())),
+            Kind::HardLink { first } => match self.names.get(first).map(|slot| slot.node) {
+                Some(Node::Directory) => return Err(self.to_directory(&header.name, first)),
+                // As for who unpacks it: nothing is changed.
+                Some(Node::File(_)) if *first == header.name => return Ok(()),
+                Some(Node::File(entry)) => Node::File(entry),
+                // Its target comes later, or never.
+                Some(Node::Link(_)) | None => {
+                    self.targets.push(first.clone());
+                    Node::Link(self.targets.len() as u32 - 1)
+                }
+            },
+            _ => Node::File(at),
+        };
+        match self.names.get_mut(&header.name) {
+            Some(slot) => *slot = Slot { at, node },
+            None => {
+                self.names.insert(header.name.clone(), Slot { at, node });
+            }
+        }
+        Ok(())
+    }
+
+    /// The tree of all entries.
+    ///
+    /// # Errors
+    /// `Damaged`, naming the entry: a link to nothing, to a directory or in a circle; an entry below what is no directory; more
+    /// than `MAX_INVENTED` of directories that no entry names.
+    pub fn finish(mut self) -> Result<Tree> {
+        let invented = self.check_parents()?;
+        self.follow_links()?;
+        // Which name has the content: the one that came with it, else the first.
+        let rank = |at: u32, entry: u32| if at == entry { 0 } else { at + 1 };
+        let mut best = vec![u32::MAX; self.count as usize];
+        for slot in self.names.values() {
+            if let Node::File(entry) = slot.node {
+                let best = &mut best[entry as usize];
+                *best = (*best).min(rank(slot.at, entry));
+            }
+        }
+        // Each entry gave one name at most: so they are nearly in order before they are sorted.
+        let mut named: Vec<Option<(Vec<u8>, Node)>> = vec![None; self.count as usize];
+        for (name, slot) in std::mem::take(&mut self.names) {
+            named[slot.at as usize] = Some((name, slot.node));
+        }
+        // Where it stands, whether it is a link, whose content it has.
+        type Row = (u32, bool, u32, Vec<u8>);
+        let row = |(at, named): (usize, Option<(Vec<u8>, Node)>)| -> Option<Row> {
+            let (at, (name, node)) = (at as u32, named?);
+            let Node::File(entry) = node else { return Some((at, false, at, name)) };
+            let link = best[entry as usize] != rank(at, entry);
+            Some((if link { at.max(entry) } else { entry }, link, entry, name))
+        };
+        let mut rows: Vec<Row> = named.into_iter().enumerate().filter_map(row).collect();
+        rows.sort_by_key(|row| (row.0, row.1));
+        let mut firsts = best;
+        let mut entries = Vec::with_capacity(rows.len());
+        for (at, (_, link, entry, name)) in rows.into_iter().enumerate() {
+            if !link {
+                firsts[entry as usize] = at as u32;
+            }
+            entries.push(Placed { name, entry, first: link.then(|| firsts[entry as usize]) });
+        }
+        Ok(Tree { entries, invented })
+    }
+
+    /// The directories that are missing.
+    fn check_parents(&self) -> Result<Vec<Vec<u8>>> {
+        let mut invented: HashSet<&[u8], Seeded> = HashSet::default();
+        let mut bytes = 0;
+        for name in self.names.keys() {
+            let mut parent = parent_and_name(name).0;
+            while !parent.is_empty() {
+                match self.names.get(parent).map(|slot| slot.node) {
+                    Some(Node::Directory) => break,
+                    Some(_) => {
+                        let (name, parent) = (shown(name), shown(parent));
+                        return Err(self.damaged(format!("{name} lies below {parent}, which is no directory")));
+                    }
+                    None if !invented.insert(parent) => break,
+                    None => bytes += parent.len(),
+                }
+                if bytes > MAX_INVENTED {
+                    return Err(
+                        self.damaged("it lies in more directories that it does not name than are allowed".into())
+                    );
+                }
+                parent = parent_and_name(parent).0;
+            }
+        }
+        let mut invented: Vec<Vec<u8>> = invented.into_iter().map(<[u8]>::to_vec).collect();
+        invented.sort_unstable();
+        Ok(invented)
+    }
+
+    /// Give each link that came before its target the file that has the target's name now.
+    fn follow_links(&mut self) -> Result<()> {
+        let links: Vec<Vec<u8>> = (self.names.iter())
+            .filter(|(_, slot)| matches!(slot.node, Node::Link(_)))
+            .map(|(name, _)| name.clone())
+            .collect();
+        // Each link of a chain is followed once: those before it get what it gets.
+        let mut chain: Vec<&[u8]> = Vec::new();
+        for link in &links {
+            let mut name: &[u8] = link;
+            let entry = loop {
+                match self.names.get(name).map(|slot| slot.node) {
+                    Some(Node::File(entry)) => break entry,
+                    Some(Node::Directory) => return Err(self.to_directory(chain.last().unwrap_or(&name), name)),
+                    Some(Node::Link(_)) if chain.len() == links.len() => {
+                        return Err(self.damaged(format!("{} is a hard link in a circle", shown(link))));
+                    }
+                    Some(Node::Link(target)) => {
+                        chain.push(name);
+                        name = &self.targets[target as usize];
+                    }
+                    None => {
+                        let link = shown(chain.last().unwrap_or(&name));
+                        return Err(
+                            self.damaged(format!("{link} is a hard link to {}, which is not there", shown(name)))
+                        );
+                    }
+                }
+            };
+            for name in chain.drain(..) {
+                if let Some(slot) = self.names.get_mut(name) {
+                    slot.node = Node::File(entry);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn to_directory(&self, name: &[u8], first: &[u8]) -> Error {
+        self.damaged(format!("{} is a hard link to {}, which is a directory", shown(name), shown(first)))
+    }
+
+    fn damaged(&self, found: String) -> Error {
+        Error::damaged(self.what.clone(), found)
+    }
+}
