@@ -8,14 +8,20 @@ mod decode;
 mod encode;
 mod entry;
 pub mod footer;
+mod members;
 mod open;
+mod spool;
 mod text;
+mod toc;
+mod write;
 
 pub use decode::Entries;
 pub use encode::{Spelling, TocWriter};
 pub use entry::{Kind, TocEntry};
 pub use footer::{Dialect, Footer, Part};
+pub use members::Compression;
 pub use open::{TOC_NAME, TocText};
+pub use write::{CHUNK_SIZES, Options, Writer, Written, write};
 
 #[cfg(test)]
 mod tests;

@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 /// The one entry of a gzip archive's last tar.
 pub const TOC_NAME: &[u8] = b"stargz.index.json";
 /// No TOC has more bytes; nor more than `RATIO` times those it is compressed to: deflate cannot do better than 1,032.
-const LONGEST: u64 = 4 << 30;
+pub const LONGEST: u64 = 4 << 30;
 const RATIO: u64 = 1_100;
 /// Padding and the end of the tar, as any writer has them.
 const LONGEST_END: u64 = 64 << 10;

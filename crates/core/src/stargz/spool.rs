@@ -1,0 +1,88 @@
+//! Bytes that are written now and needed at the end: in memory, and from `MEMORY` on in a nameless temporary file.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, Write};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, Mode, OFlags};
+
+use crate::error::{Error, Result};
+
+const MEMORY: usize = 16 << 20;
+
+pub struct Spool {
+    directory: PathBuf,
+    memory: Vec<u8>,
+    file: Option<File>,
+    length: u64,
+}
+
+impl Spool {
+    /// `directory` is where the file is made when it comes to that.
+    pub fn new(directory: &Path) -> Spool {
+        Spool { directory: directory.to_owned(), memory: Vec::new(), file: None, length: 0 }
+    }
+
+    pub fn len(&self) -> u64 {
+        self.length
+    }
+
+    /// Give everything to `sink`, piece by piece.
+    ///
+    /// # Errors
+    /// `Io`, or what the sink returns.
+    pub fn give(mut self, mut sink: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        if let Some(file) = &mut self.file {
+            file.rewind().map_err(Error::io("read a temporary file in", &self.directory))?;
+            let mut buffer = vec![0; 1 << 20];
+            loop {
+                match file.read(&mut buffer).map_err(Error::io("read a temporary file in", &self.directory))? {
+                    0 => break,
+                    read => sink(&buffer[..read])?,
+                }
+            }
+        }
+        sink(&self.memory)
+    }
+
+    fn spill(&mut self) -> io::Result<()> {
+        let file = match &mut self.file {
+            Some(file) => file,
+            None => self.file.insert(nameless(&self.directory)?),
+        };
+        file.write_all(&self.memory)?;
+        self.memory.clear();
+        Ok(())
+    }
+}
+
+impl Write for Spool {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.memory.len() + bytes.len() > MEMORY {
+            self.spill()?;
+        }
+        self.memory.extend_from_slice(bytes);
+        self.length += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A file that vanishes with its descriptor.
+fn nameless(directory: &Path) -> io::Result<File> {
+    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+    match rustix::fs::openat(CWD, directory, flags, Mode::RUSR | Mode::WUSR) {
+        Ok(file) => Ok(File::from(file)),
+        // File systems that know no such file.
+        Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::ISDIR) => {
+            let path = directory.join(format!(".sapwood-{}-{:x}", std::process::id(), &raw const flags as usize));
+            let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path)?;
+            std::fs::remove_file(&path)?;
+            Ok(file)
+        }
+        Err(errno) => Err(errno.into()),
+    }
+}
