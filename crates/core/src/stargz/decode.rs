@@ -16,9 +16,7 @@ use crate::digest::parse_hex;
 use crate::error::{Error, Result, show};
 use crate::filemap::{parse_time, unescape};
 use crate::scan::Time;
-
-const LONGEST_PATH: usize = 1 << 20;
-const LONGEST_NAME: usize = 255;
+use crate::tar;
 
 /// The entries of a TOC, in its order; ends after the first error.
 pub struct Entries<R> {
@@ -170,7 +168,7 @@ fn entry(text: &[u8]) -> std::result::Result<TocEntry, String> {
     }
     match known {
         Kind::HardLink => entry.link = clean(&entry.link)?,
-        Kind::Symlink if entry.link.is_empty() || entry.link.contains(&0) || entry.link.len() > LONGEST_PATH => {
+        Kind::Symlink if entry.link.is_empty() || entry.link.contains(&0) || entry.link.len() > tar::MAX_NAME => {
             return Err(format!("{} links to no path", shown(&entry.name)));
         }
         _ => {}
@@ -184,29 +182,10 @@ fn shown(name: &[u8]) -> String {
     if text.is_empty() { "one without name".into() } else { text }
 }
 
-/// The path that is meant, without `./`, `/` before it and `/` behind it; empty for the root.
+/// The path that is meant; empty for the root.
 fn clean(name: &[u8]) -> std::result::Result<Vec<u8>, String> {
-    let refuse = |why: &str| Err(format!("{}: {why}", shown(name)));
-    if name.len() > LONGEST_PATH {
-        return refuse("a path of more than 1 MiB");
-    }
-    if name.is_empty() || name.contains(&0) {
-        return refuse("a name that is no path");
-    }
-    let mut out = Vec::with_capacity(name.len());
-    for part in name.split(|&b| b == b'/').filter(|part| !part.is_empty() && *part != b".") {
-        if part == b".." {
-            return refuse("a path that leads out of the archive");
-        }
-        if part.len() > LONGEST_NAME {
-            return refuse("a name of more than 255 bytes");
-        }
-        if !out.is_empty() {
-            out.push(b'/');
-        }
-        out.extend_from_slice(part);
-    }
-    Ok(out)
+    let cleaned = if name.is_empty() { Err("a name that is no path") } else { tar::clean(name) };
+    cleaned.map_err(|why| format!("{}: {why}", shown(name)))
 }
 
 /// The fields of an entry, and what it is.

@@ -7,7 +7,7 @@ use std::io::Write as _;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::entry::TocEntry;
+use super::entry::{Kind, TocEntry};
 use crate::digest::hex;
 use crate::filemap::push_time;
 
@@ -62,7 +62,13 @@ impl TocWriter {
 }
 
 fn fields(object: &mut Object<'_>, entry: &TocEntry) {
-    object.string("name", if entry.name.is_empty() { b"." } else { &entry.name });
+    match (object.spelling, entry.kind, &entry.name[..]) {
+        // Held against the tar headers by its readers, letter for letter.
+        (Spelling::OneLine, Kind::Directory, b"") => object.string("name", b"./"),
+        (Spelling::OneLine, Kind::Directory, name) => object.string("name", &[name, b"/"].concat()),
+        (_, _, b"") => object.string("name", b"."),
+        (_, _, name) => object.string("name", name),
+    }
     object.string("type", entry.kind.word().as_bytes());
     object.number("size", entry.size);
     if let Some(time) = entry.mtime {

@@ -1,6 +1,7 @@
 //! One entry of a TOC, as it is spelled: neither checked against others nor against the archive.
 
 use crate::scan::Time;
+use crate::tar;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -89,5 +90,43 @@ impl TocEntry {
             zeros: false,
             holes: Vec::new(),
         }
+    }
+
+    /// What a TOC says of a header.
+    pub fn of_header(header: &tar::Header, whole_seconds: bool) -> TocEntry {
+        let mut entry = TocEntry::new(header.name.clone(), Kind::Fifo);
+        entry.mode = header.mode & 0o7777;
+        (entry.uid, entry.gid) = (header.uid, header.gid);
+        entry.mtime = Some(header.mtime);
+        if whole_seconds {
+            let up = i64::from(header.mtime.nsec >= 500_000_000);
+            entry.mtime = Some(Time { sec: header.mtime.sec.saturating_add(up), nsec: 0 });
+        }
+        entry.xattrs = header.xattrs.clone();
+        entry.kind = match &header.kind {
+            tar::Kind::Directory => Kind::Directory,
+            tar::Kind::Regular { size, holes } => {
+                (entry.size, entry.holes) = (*size, holes.clone());
+                Kind::Regular
+            }
+            tar::Kind::Symlink { target } => {
+                entry.link = target.clone();
+                Kind::Symlink
+            }
+            tar::Kind::HardLink { first } => {
+                entry.link = first.clone();
+                Kind::HardLink
+            }
+            tar::Kind::CharDevice { major, minor } => {
+                (entry.dev_major, entry.dev_minor) = (*major, *minor);
+                Kind::CharDevice
+            }
+            tar::Kind::BlockDevice { major, minor } => {
+                (entry.dev_major, entry.dev_minor) = (*major, *minor);
+                Kind::BlockDevice
+            }
+            tar::Kind::Fifo => Kind::Fifo,
+        };
+        entry
     }
 }

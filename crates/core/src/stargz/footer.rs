@@ -165,6 +165,19 @@ pub fn gzip(toc: u64) -> [u8; 51] {
     out
 }
 
+/// What stands before a payload of `length` bytes that a zstd decoder passes over.
+///
+/// # Errors
+/// `Invalid` when it is too long for that.
+pub fn skippable(length: u64) -> Result<[u8; 8]> {
+    let why = || Error::Invalid { what: "the TOC".into(), why: "compressed it has more than 4 GiB".into() };
+    let length = u32::try_from(length).map_err(|_| why())?.to_le_bytes();
+    let mut out = [0; 8];
+    out[..4].copy_from_slice(&SKIPPABLE);
+    out[4..].copy_from_slice(&length);
+    Ok(out)
+}
+
 /// The footer of a zstd archive, as a skippable frame; the ranges are those of the payloads.
 pub fn zstd_chunked(toc: &Range<u64>, toc_plain: u64, split: &Range<u64>, split_plain: u64) -> [u8; 72] {
     let mut out = [0; 72];

@@ -10,10 +10,12 @@ mod entry;
 pub mod footer;
 mod members;
 mod open;
+mod split;
 mod spool;
 mod text;
 mod toc;
 mod write;
+mod writer;
 
 pub use decode::Entries;
 pub use encode::{Spelling, TocWriter};
@@ -21,7 +23,8 @@ pub use entry::{Kind, TocEntry};
 pub use footer::{Dialect, Footer, Part};
 pub use members::Compression;
 pub use open::{TOC_NAME, TocText};
-pub use write::{CHUNK_SIZES, Options, Writer, Written, write};
+pub use write::{CHUNK_SIZES, Chunked, Options, Written, write};
+pub use writer::Writer;
 
 #[cfg(test)]
 mod tests;

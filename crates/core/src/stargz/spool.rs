@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, OFlags};
 
+use crate::digest::Hasher;
 use crate::error::{Error, Result};
 
 const MEMORY: usize = 16 << 20;
@@ -52,6 +53,30 @@ impl Spool {
         };
         file.write_all(&self.memory)?;
         self.memory.clear();
+        Ok(())
+    }
+}
+
+/// A spool that knows the SHA-256 of what it holds.
+pub struct Proved {
+    pub spool: Spool,
+    pub hasher: Hasher,
+}
+
+impl Proved {
+    pub fn new(directory: &Path) -> Proved {
+        Proved { spool: Spool::new(directory), hasher: Hasher::default() }
+    }
+}
+
+impl Write for Proved {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.spool.write(bytes)?;
+        self.hasher.update(&bytes[..written]);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
 }

@@ -11,7 +11,7 @@ use zstd::stream::write::Encoder;
 use super::encode::{Spelling, TocWriter};
 use super::entry::TocEntry;
 use super::open::{LONGEST, TOC_NAME};
-use super::spool::Spool;
+use super::spool::{Proved, Spool};
 use crate::digest::{Digest, Hasher};
 use crate::error::{Error, Result};
 use crate::tar;
@@ -38,13 +38,20 @@ struct Stream {
 
 enum With {
     Gzip(DeflateEncoder<Spool>),
-    Zstd(Encoder<'static, Spool>),
+    Zstd(Encoder<'static, Proved>),
+}
+
+/// A zstd frame that grows.
+pub fn frame(directory: &Path) -> Encoder<'static, Proved> {
+    Encoder::new(Proved::new(directory), ZSTD_LEVEL).expect("zstd has memory for a context")
 }
 
 /// A finished TOC: a gzip member with its tar entry, or a zstd frame.
 pub struct Packed {
     /// Of its text.
     pub digest: Digest,
+    /// SHA-256 of the zstd frame.
+    pub frame: Option<[u8; 32]>,
     head: Vec<u8>,
     body: Spool,
     tail: Vec<u8>,
@@ -71,10 +78,11 @@ impl TocPacker {
     pub fn begin(spelling: Spelling, directory: &Path) -> TocPacker {
         let mut text = Vec::with_capacity(2 * STEP);
         let writer = TocWriter::begin(spelling, &mut text);
-        let spool = Spool::new(directory);
         let with = match spelling {
-            Spelling::Lines => With::Gzip(DeflateEncoder::new(spool, flate2::Compression::new(GZIP_LEVEL))),
-            Spelling::OneLine => With::Zstd(Encoder::new(spool, ZSTD_LEVEL).expect("zstd has memory for a context")),
+            Spelling::Lines => {
+                With::Gzip(DeflateEncoder::new(Spool::new(directory), flate2::Compression::new(GZIP_LEVEL)))
+            }
+            Spelling::OneLine => With::Zstd(frame(directory)),
         };
         let stream = Stream { with, hasher: Hasher::default(), crc: crc32fast::Hasher::new() };
         TocPacker { writer, text, stream, directory: directory.to_owned() }
@@ -123,7 +131,9 @@ impl Stream {
         let mut encoder = match self.with {
             With::Gzip(encoder) => encoder,
             With::Zstd(encoder) => {
-                return Ok(Packed { digest, head: Vec::new(), body: encoder.finish()?, tail: Vec::new() });
+                let Proved { spool, hasher } = encoder.finish()?;
+                let frame = Some(hasher.finish().sha256);
+                return Ok(Packed { digest, frame, head: Vec::new(), body: spool, tail: Vec::new() });
             }
         };
         let mut end = vec![0; tar::padding(digest.size)];
@@ -140,6 +150,7 @@ impl Stream {
         crc.combine(&after);
         let plain = header.len() as u64 + digest.size + end.len() as u64;
         let tail = [crc.finalize().to_le_bytes(), (plain as u32).to_le_bytes()].concat();
-        Ok(Packed { digest, head: [&GZIP_HEAD, &stored[..], &header].concat(), body: encoder.finish()?, tail })
+        let head = [&GZIP_HEAD, &stored[..], &header].concat();
+        Ok(Packed { digest, frame: None, head, body: encoder.finish()?, tail })
     }
 }

@@ -1,5 +1,6 @@
 use std::collections::BTreeSet;
 use std::io::Write as _;
+use std::ops::Range;
 use std::path::Path;
 
 use super::*;
@@ -33,7 +34,7 @@ fn noise(size: usize) -> Vec<u8> {
     (0..size).map(|_| next()).collect()
 }
 
-type Entries = Vec<(tar::Header, Vec<u8>)>;
+type Listed = Vec<(tar::Header, Vec<u8>)>;
 
 fn file(name: &[u8], content: &[u8]) -> (tar::Header, Vec<u8>) {
     let kind = tar::Kind::Regular { size: content.len() as u64, holes: Vec::new() };
@@ -45,7 +46,7 @@ fn other(name: &[u8], kind: tar::Kind) -> (tar::Header, Vec<u8>) {
 }
 
 /// An entry of every kind, files of no, one and several chunks.
-fn corpus() -> Entries {
+fn corpus() -> Listed {
     let mut out = vec![
         other(b"", tar::Kind::Directory),
         other(b"d", tar::Kind::Directory),
@@ -71,7 +72,7 @@ fn corpus() -> Entries {
     out
 }
 
-fn written(options: &Options, entries: &Entries) -> (Vec<u8>, Written) {
+fn written(options: &Options, entries: &Listed) -> (Vec<u8>, Written) {
     let mut out = Vec::new();
     let mut sink = |bytes: &[u8]| {
         out.extend_from_slice(bytes);
@@ -86,7 +87,7 @@ fn written(options: &Options, entries: &Entries) -> (Vec<u8>, Written) {
 }
 
 /// The tar stream of entries, without its end.
-fn stream(entries: &Entries) -> Vec<u8> {
+fn stream(entries: &Listed) -> Vec<u8> {
     let mut out = Vec::new();
     for (header, content) in entries {
         tar::push_header(&mut out, header).unwrap();
@@ -111,7 +112,7 @@ fn members(bytes: &[u8]) -> Vec<(u64, Vec<u8>)> {
 }
 
 /// Hold an archive of gzip members against docs/archive.md and the rules that its readers need.
-fn check(bytes: &[u8], written: &Written, entries: &Entries, shared: bool) {
+fn check(bytes: &[u8], written: &Written, entries: &Listed, shared: bool) {
     let members = members(bytes);
     let (toc, data) = members.split_last().unwrap().1.split_last().unwrap();
     assert_eq!((toc.0, written.toc.end), (written.toc.start, bytes.len() as u64 - 51));
@@ -178,6 +179,105 @@ fn a_gzip_archive_is_as_its_readers_need_it_at_every_level() {
     }
 }
 
+/// Where each zstd frame begins and ends, skippable ones too.
+fn frames(bytes: &[u8]) -> Vec<Range<usize>> {
+    let mut out = Vec::new();
+    let mut at = 0;
+    while at < bytes.len() {
+        let length = zstd::zstd_safe::find_frame_compressed_size(&bytes[at..]).unwrap();
+        out.push(at..at + length);
+        at += length;
+    }
+    out
+}
+
+fn inflate(frame: &[u8]) -> Vec<u8> {
+    zstd::stream::decode_all(frame).unwrap()
+}
+
+fn part(bytes: &[u8], at: &Range<u64>) -> Vec<u8> {
+    bytes[at.start as usize..at.end as usize].to_vec()
+}
+
+#[test]
+fn a_zstd_archive_says_where_each_chunk_begins_and_ends() {
+    let mut entries = corpus();
+    // containers/storage holds names against the tar headers as text.
+    entries.retain(|(header, _)| std::str::from_utf8(&header.name).is_ok());
+    let (bytes, written) = written(&options(Compression::ZSTD), &entries);
+    let chunked = written.chunked.as_ref().unwrap();
+    let footer = Footer::read(&bytes, written.size).unwrap().unwrap();
+    assert_eq!(footer.dialect, Dialect::ZstdChunked);
+    assert_eq!(footer.toc, Some(Part { at: written.toc.clone(), plain: Some(written.toc_digest.size) }));
+    assert_eq!(footer.split, Some(Part { at: chunked.split.clone(), plain: Some(chunked.split_plain) }));
+    let frames = frames(&bytes);
+    let end = frames[frames.len() - 3].start;
+    assert_eq!(footer.payload, end as u64);
+    let whole = [stream(&entries), tar::END.to_vec()].concat();
+    assert!(inflate(&bytes) == whole, "the frames are another stream");
+    assert_eq!(inflate(&bytes[frames[frames.len() - 4].clone()]), tar::END);
+
+    let toc = inflate(&part(&bytes, &written.toc));
+    assert_eq!(Digest::of(&toc), written.toc_digest);
+    assert_eq!(Digest::of(&part(&bytes, &written.toc)).sha256, chunked.toc_frame);
+    assert_eq!(open(&bytes).unwrap(), (read(&toc).unwrap(), written.toc_digest));
+    assert!(toc.starts_with(br#"{"version":1,"entries":[{"name":"./","type":"dir","#));
+    let read = read(&toc).unwrap();
+    let mut told = read.iter().peekable();
+    for (header, content) in &entries {
+        let first = told.next().unwrap();
+        assert_eq!(first.name, header.name);
+        let mut chunks = vec![first];
+        while let Some(chunk) = told.next_if(|next| next.kind == Kind::Chunk) {
+            chunks.push(chunk);
+        }
+        let mut at = 0;
+        for (number, chunk) in chunks.iter().enumerate().filter(|_| !content.is_empty()) {
+            let size = if chunks.len() == 1 { content.len() } else { chunk.chunk_size as usize };
+            let sha256 = Digest::of(&content[at..at + size]).sha256;
+            assert_eq!(chunk.chunk_digest, (chunks.len() > 1).then_some(sha256));
+            let place = frames.binary_search_by_key(&(chunk.offset as usize), |frame| frame.start).unwrap();
+            assert_eq!(inflate(&bytes[frames[place].clone()])[..size], content[at..at + size]);
+            let last = if number == 0 { chunks[chunks.len() - 1].offset as usize } else { frames[place].start };
+            let last = frames.binary_search_by_key(&last, |frame| frame.start).unwrap();
+            assert_eq!(chunk.end_offset as usize, frames[last].end);
+            at += size;
+        }
+        assert_eq!(at, content.len());
+    }
+    let (at, digest) = (&written.toc, written.toc_digest);
+    let position = format!("{}:{}:{}:1", at.start, at.end - at.start, digest.size);
+    assert!(written.annotations().contains(&("io.github.containers.zstd-chunked.manifest-position", position)));
+}
+
+#[test]
+fn the_stream_can_be_made_again_from_tar_split_data_and_contents() {
+    let entries = corpus();
+    let (bytes, written) = written(&options(Compression::ZSTD), &entries);
+    let chunked = written.chunked.unwrap();
+    let frame = part(&bytes, &chunked.split);
+    let text = inflate(&part(&bytes, &written.toc));
+    let mut toc = Entries::new(&text[..]);
+    assert_eq!(toc.by_ref().filter(|entry| entry.as_ref().unwrap().kind != Kind::Chunk).count(), entries.len());
+    assert_eq!(toc.tar_split(), Some(Digest::of(&frame).sha256));
+    let lines = inflate(&frame);
+    assert_eq!(lines.len() as u64, chunked.split_plain);
+    let mut contents = entries.iter();
+    let mut again = Vec::new();
+    for line in lines.split_inclusive(|&byte| byte == b'\n') {
+        match tar::split::parse(line).unwrap() {
+            tar::split::Line::Raw(raw) => again.extend(raw),
+            tar::split::Line::Content(stored) => {
+                let (_, content) = contents.next().unwrap();
+                let mut pouring = tar::split::Pouring::new(&stored);
+                pouring.pour(content, &mut again).unwrap();
+                pouring.finish().unwrap();
+            }
+        }
+    }
+    assert!(again == [stream(&entries), tar::END.to_vec()].concat());
+}
+
 #[test]
 fn chunks_are_cut_and_share_members_as_told() {
     let entries = corpus();
@@ -200,6 +300,8 @@ fn neither_threads_nor_their_timing_change_a_byte() {
     for threads in [1, 3, 16] {
         assert!(written(&Options { threads, ..options(Compression::GZIP) }, &entries).0 == once);
     }
+    let once = written(&options(Compression::ZSTD), &entries).0;
+    assert!(written(&Options { threads: 1, ..options(Compression::ZSTD) }, &entries).0 == once);
 }
 
 #[test]

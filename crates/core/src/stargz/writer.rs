@@ -1,0 +1,420 @@
+//! An archive from entries in the order of its stream.
+//!
+//! Invariant: where members begin and end depends on the entries and the options alone; at most `IN_FLIGHT` plain bytes, and
+//! what they become, are in memory at a time. Bytes: docs/archive.md, "Members and chunks".
+
+use std::collections::VecDeque;
+use std::ffi::OsStr;
+use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use crossbeam_channel::Receiver;
+
+use super::encode::Spelling;
+use super::entry::{Kind, TocEntry};
+use super::footer;
+use super::members::{Batch, Compression, Done, Workers};
+use super::split::Split;
+use super::toc::TocPacker;
+use super::write::{Chunked, Options, Written};
+use crate::chunk::{Cutter, MAX_CHUNK};
+use crate::digest::{Digest, Hasher};
+use crate::error::{Error, Result, show};
+use crate::job::Job;
+use crate::tar;
+
+/// Members are handed to the threads in batches of about this much.
+const BATCH: usize = 256 << 10;
+/// A member that has this much behind its last chunk ends, and one without chunk follows.
+const MOST_BEHIND: usize = 4 << 20;
+/// Plain bytes that wait for a thread or are with one.
+const IN_FLIGHT: usize = 32 << 20;
+
+/// An entry on its way to the TOC: what it still lacks is known when its batch has come back.
+enum Pending {
+    Whole(Box<TocEntry>),
+    /// A file of one chunk, which has this number in the batch and lies in the member of that number.
+    Single(Box<TocEntry>, Place),
+    /// The first chunk of a larger file.
+    First(Box<TocEntry>, Place),
+    Next(Place),
+    /// The end of a larger file, and its digest.
+    End([u8; 32]),
+}
+
+#[derive(Clone, Copy)]
+struct Place {
+    chunk: usize,
+    member: usize,
+    inner: u64,
+    size: u64,
+}
+
+struct Flight {
+    pending: Vec<Pending>,
+    plain: usize,
+    done: Receiver<Done>,
+}
+
+/// A chunk of a file that has not ended.
+struct Lying {
+    size: u64,
+    digest: [u8; 32],
+    offset: u64,
+    inner: u64,
+    end: u64,
+}
+
+/// Where the archive goes, and how far it has come.
+struct Out<'a> {
+    sink: &'a mut dyn FnMut(&[u8]) -> Result<()>,
+    position: u64,
+}
+
+impl Out<'_> {
+    fn give(&mut self, bytes: &[u8]) -> Result<()> {
+        self.position += bytes.len() as u64;
+        (self.sink)(bytes)
+    }
+}
+
+/// Takes the entries of an archive in the order of its stream.
+pub struct Writer<'a> {
+    options: &'a Options,
+    job: &'a Job,
+    workers: Workers,
+    batch: Batch,
+    pending: Vec<Pending>,
+    /// Where the member that is being filled begins in the batch, and where its last chunk ends.
+    member: usize,
+    last_chunk: usize,
+    /// Bytes of chunks in that member; `None` when it has no chunk.
+    chunk_bytes: Option<usize>,
+    flights: VecDeque<Flight>,
+    in_flight: usize,
+    spare: Vec<Vec<u8>>,
+    out: Out<'a>,
+    toc: TocPacker,
+    split: Option<Split>,
+    open: Option<(Box<TocEntry>, Vec<Lying>)>,
+    entries: u64,
+    chunks: u64,
+}
+
+impl<'a> Writer<'a> {
+    pub(super) fn new(
+        options: &'a Options,
+        job: &'a Job,
+        sink: &'a mut dyn FnMut(&[u8]) -> Result<()>,
+        workers: Workers,
+    ) -> Writer<'a> {
+        let (spelling, split) = match options.compression {
+            Compression::Gzip(_) => (Spelling::Lines, None),
+            Compression::Zstd(_) => (Spelling::OneLine, Some(Split::begin(&options.temporary))),
+        };
+        Writer {
+            options,
+            job,
+            workers,
+            batch: Batch::default(),
+            pending: Vec::new(),
+            member: 0,
+            last_chunk: 0,
+            chunk_bytes: None,
+            flights: VecDeque::new(),
+            in_flight: 0,
+            spare: Vec::new(),
+            out: Out { sink, position: 0 },
+            toc: TocPacker::begin(spelling, &options.temporary),
+            split,
+            open: None,
+            entries: 0,
+            chunks: 0,
+        }
+    }
+
+    /// Append an entry; `content` has the bytes of a regular file, holes as zeros.
+    ///
+    /// # Errors
+    /// `Invalid` when no tar can say it, `Damaged` when the content is shorter than the header says, and those of `write`.
+    pub fn entry(&mut self, header: &tar::Header, content: &mut dyn Read) -> Result<()> {
+        self.job.step(0)?;
+        let at = self.batch.plain.len();
+        tar::push_header(&mut self.batch.plain, header)?;
+        if let Some(split) = &mut self.split {
+            split.raw(&self.batch.plain[at..]);
+        }
+        self.behind()?;
+        let seconds = self.options.compatible_times && matches!(self.options.compression, Compression::Gzip(_));
+        let entry = Box::new(TocEntry::of_header(header, seconds));
+        self.entries += 1;
+        let size = header.size();
+        if !matches!(header.kind, tar::Kind::Regular { .. }) {
+            self.pending.push(Pending::Whole(entry));
+        } else if size == 0 {
+            let digest = Some(Digest::of(b"").sha256);
+            self.pending.push(Pending::Whole(Box::new(TocEntry { digest, ..*entry })));
+        } else {
+            if size < self.options.chunk_size.map_or(MAX_CHUNK, |size| size + 1) as u64 {
+                let place = self.read_chunk(&header.name, content, size as usize)?;
+                self.pending.push(Pending::Single(entry, place));
+            } else {
+                self.large(&header.name, content, size, entry)?;
+            }
+            self.batch.plain.resize(self.batch.plain.len() + tar::padding(size), 0);
+        }
+        if let Some(split) = &mut self.split {
+            split.entry(header)?;
+            split.raw(&tar::END[..tar::padding(size)]);
+        }
+        self.job.file_done();
+        Ok(())
+    }
+
+    /// A file of several chunks, or that may be.
+    fn large(&mut self, name: &[u8], content: &mut dyn Read, size: u64, entry: Box<TocEntry>) -> Result<()> {
+        let mut hasher = Hasher::default();
+        let mut first = Some(entry);
+        let mut left = size;
+        let mut note = |writer: &mut Self, place: Place| {
+            writer.pending.push(match first.take() {
+                Some(entry) => Pending::First(entry, place),
+                None => Pending::Next(place),
+            });
+        };
+        if let Some(chunk) = self.options.chunk_size {
+            while left > 0 {
+                let place = self.read_chunk(name, content, left.min(chunk as u64) as usize)?;
+                let start = self.batch.plain.len() - place.size as usize;
+                hasher.update(&self.batch.plain[start..]);
+                note(self, place);
+                left -= place.size;
+            }
+        } else {
+            let mut cutter = Cutter::default();
+            let mut piece = vec![0; MAX_CHUNK.min(size as usize)];
+            while left > 0 {
+                let most = left.min(piece.len() as u64) as usize;
+                read_all(content, &mut piece[..most], name)?;
+                hasher.update(&piece[..most]);
+                left -= most as u64;
+                cutter.piece(&piece[..most], |chunk| self.chunk(chunk).map(|place| note(self, place)))?;
+            }
+            cutter.finish(|chunk| self.chunk(chunk).map(|place| note(self, place)))?;
+        }
+        self.pending.push(Pending::End(hasher.finish().sha256));
+        Ok(())
+    }
+
+    /// Begin a chunk, in a new member if it is time for one.
+    fn begin_chunk(&mut self, size: usize) -> Result<Place> {
+        let full = match self.chunk_bytes {
+            Some(bytes) => bytes >= self.options.min_chunk_size,
+            None => self.batch.plain.len() > self.member,
+        };
+        if full {
+            self.end_member()?;
+        }
+        self.chunk_bytes = Some(self.chunk_bytes.unwrap_or(0) + size);
+        let at = self.batch.plain.len();
+        self.last_chunk = at + size;
+        self.batch.chunks.push(at..at + size);
+        self.chunks += 1;
+        Ok(Place {
+            chunk: self.batch.chunks.len() - 1,
+            member: self.batch.members.len(),
+            inner: (at - self.member) as u64,
+            size: size as u64,
+        })
+    }
+
+    fn chunk(&mut self, bytes: &[u8]) -> Result<Place> {
+        let place = self.begin_chunk(bytes.len())?;
+        self.batch.plain.extend_from_slice(bytes);
+        if let Some(split) = &mut self.split {
+            split.content(bytes);
+        }
+        self.job.step(bytes.len() as u64)?;
+        Ok(place)
+    }
+
+    fn read_chunk(&mut self, name: &[u8], content: &mut dyn Read, size: usize) -> Result<Place> {
+        let place = self.begin_chunk(size)?;
+        let at = self.batch.plain.len();
+        self.batch.plain.resize(at + size, 0);
+        read_all(content, &mut self.batch.plain[at..], name)?;
+        if let Some(split) = &mut self.split {
+            split.content(&self.batch.plain[at..]);
+        }
+        self.job.step(size as u64)?;
+        Ok(place)
+    }
+
+    /// Called when something other than a chunk was appended.
+    fn behind(&mut self) -> Result<()> {
+        if self.batch.plain.len() - self.last_chunk >= MOST_BEHIND { self.end_member() } else { Ok(()) }
+    }
+
+    fn end_member(&mut self) -> Result<()> {
+        self.member = self.batch.plain.len();
+        self.last_chunk = self.member;
+        self.chunk_bytes = None;
+        self.batch.members.push(self.member);
+        if self.member >= BATCH { self.send() } else { Ok(()) }
+    }
+
+    /// Hand the batch to the threads, and write what has come back.
+    fn send(&mut self) -> Result<()> {
+        let memory = self.spare.pop().unwrap_or_default();
+        let batch = std::mem::replace(&mut self.batch, Batch { plain: memory, ..Batch::default() });
+        (self.member, self.last_chunk) = (0, 0);
+        let plain = batch.plain.len();
+        self.in_flight += plain;
+        let done = self.workers.give(batch);
+        self.flights.push_back(Flight { pending: std::mem::take(&mut self.pending), plain, done });
+        while let Some(flight) = self.flights.front() {
+            if self.in_flight < IN_FLIGHT && flight.done.is_empty() {
+                break;
+            }
+            self.land()?;
+        }
+        Ok(())
+    }
+
+    /// Wait for the oldest batch and write it.
+    fn land(&mut self) -> Result<()> {
+        let Some(flight) = self.flights.pop_front() else { return Ok(()) };
+        let mut done = flight.done.recv().expect("a worker answers unless it panicked");
+        self.job.step(0)?;
+        self.in_flight -= flight.plain;
+        let base = self.out.position;
+        self.out.give(&done.bytes)?;
+        let lying = |place: Place| Lying {
+            size: place.size,
+            digest: done.chunks[place.chunk],
+            offset: base + place.member.checked_sub(1).map_or(0, |before| done.members[before]) as u64,
+            inner: place.inner,
+            end: base + done.members[place.member] as u64,
+        };
+        for pending in flight.pending {
+            match pending {
+                Pending::Whole(entry) => self.toc.entry(&entry)?,
+                Pending::Single(mut entry, place) => {
+                    let lying = lying(place);
+                    entry.digest = Some(lying.digest);
+                    self.toc.entry(&self.placed(*entry, &lying, Which::Only))?;
+                }
+                Pending::First(entry, place) => self.open = Some((entry, vec![lying(place)])),
+                Pending::Next(place) => {
+                    let (_, chunks) = self.open.as_mut().expect("a file begins with its first chunk");
+                    chunks.push(lying(place));
+                }
+                Pending::End(digest) => self.close(digest)?,
+            }
+        }
+        done.memory.clear();
+        // What a large chunk took is not kept.
+        if done.memory.capacity() <= 4 * BATCH {
+            self.spare.push(done.memory);
+        }
+        Ok(())
+    }
+
+    /// Tell the TOC of a file that came in several chunks, or might have.
+    fn close(&mut self, digest: [u8; 32]) -> Result<()> {
+        let (mut entry, chunks) = self.open.take().expect("a file begins with its first chunk");
+        entry.digest = Some(digest);
+        let (name, end) = (entry.name.clone(), chunks.last().map_or(0, |chunk| chunk.end));
+        let mut first = Some(*entry);
+        let mut at = 0;
+        for (number, chunk) in chunks.iter().enumerate() {
+            let which = match (chunks.len(), number + 1) {
+                (1, _) => Which::Only,
+                (all, number) if all == number => Which::Last,
+                _ => Which::Other,
+            };
+            let is_first = first.is_some();
+            let entry = first.take().unwrap_or_else(|| TocEntry::new(name.clone(), Kind::Chunk));
+            let mut entry = self.placed(TocEntry { chunk_offset: at, ..entry }, chunk, which);
+            if is_first && entry.end_offset > 0 {
+                entry.end_offset = end;
+            }
+            self.toc.entry(&entry)?;
+            at += chunk.size;
+        }
+        Ok(())
+    }
+
+    /// An entry with where its chunk lies, as the dialect says it.
+    fn placed(&self, mut entry: TocEntry, lying: &Lying, which: Which) -> TocEntry {
+        (entry.offset, entry.inner) = (lying.offset, lying.inner);
+        entry.chunk_digest = Some(lying.digest);
+        match (self.options.compression, which) {
+            (Compression::Gzip(_), Which::Only | Which::Last) => {}
+            (Compression::Gzip(_), Which::Other) => entry.chunk_size = lying.size,
+            (Compression::Zstd(_), which) => {
+                entry.end_offset = lying.end;
+                // Its readers take chunkDigest as the digest of chunkSize bytes, even where there are none of both.
+                match which {
+                    Which::Only => entry.chunk_digest = None,
+                    Which::Last | Which::Other => entry.chunk_size = lying.size,
+                }
+            }
+        }
+        entry
+    }
+
+    /// The last members, the TOC and the footer.
+    pub(super) fn finish(mut self) -> Result<Written> {
+        if self.batch.plain.len() > self.member {
+            self.end_member()?;
+        }
+        if let Some(split) = &mut self.split {
+            split.raw(&tar::END);
+            self.batch.plain.extend_from_slice(&tar::END);
+            self.end_member()?;
+        }
+        self.send()?;
+        while !self.flights.is_empty() {
+            self.land()?;
+        }
+        let Writer { mut out, toc, split, entries, chunks, .. } = self;
+        let split = split.map(Split::finish).transpose()?;
+        let packed = toc.finish(split.as_ref().map(|split| &split.frame))?;
+        let (toc_digest, length, frame) = (packed.digest, packed.len(), packed.frame);
+        let mut toc = out.position..out.position + length;
+        let mut chunked = None;
+        if let Some((split, toc_frame)) = split.zip(frame) {
+            out.give(&footer::skippable(length)?)?;
+            toc = out.position..out.position + length;
+            packed.give(|bytes| out.give(bytes))?;
+            out.give(&footer::skippable(split.bytes.len())?)?;
+            let at = out.position..out.position + split.bytes.len();
+            split.bytes.give(|bytes| out.give(bytes))?;
+            out.give(&footer::zstd_chunked(&toc, toc_digest.size, &at, split.plain))?;
+            chunked = Some(Chunked { toc_frame, split: at, split_plain: split.plain });
+        } else {
+            packed.give(|bytes| out.give(bytes))?;
+            out.give(&footer::gzip(toc.start))?;
+        }
+        Ok(Written { size: out.position, toc, toc_digest, entries, chunks, chunked })
+    }
+}
+
+/// Which of its file's chunks one is.
+enum Which {
+    Only,
+    Last,
+    Other,
+}
+
+fn read_all(content: &mut dyn Read, out: &mut [u8], name: &[u8]) -> Result<()> {
+    content.read_exact(out).map_err(|source| {
+        let path = Path::new(OsStr::from_bytes(name));
+        match source.kind() {
+            std::io::ErrorKind::UnexpectedEof => Error::damaged(show(path), "its content is cut"),
+            _ => Error::Io { doing: "read", path: path.to_owned(), source },
+        }
+    })
+}
