@@ -80,6 +80,10 @@ impl Said {
             Form::Ustar => text(&block[345..500]),
             // The last byte before the times of access and change is a NUL, and a sparse file has its map there.
             Form::Star if block[FLAG] != b'S' => text(&block[345..475]),
+            // Go's writer before 1.8 put a prefix where GNU has the times of access and change.
+            Form::Gnu if [345..357, 357..369].iter().any(|range| field(&block[range.clone()]).is_none()) => {
+                Some(text(&block[345..500])).filter(|prefix| prefix.is_ascii()).unwrap_or(b"")
+            }
             _ => b"",
         };
         if prefix.is_empty() { name.to_vec() } else { [prefix, b"/", name].concat() }

@@ -118,7 +118,9 @@ impl<R: Read> Reader<R> {
         match block[super::block::FLAG] {
             b'x' | b'X' => {
                 let text = self.extension(block, MAX_PAX)?;
-                said.records.get_or_insert_with(|| self.globals.clone()).read(&text).map_err(|e| self.damaged(&e))?;
+                // A second one takes the place of the first.
+                let records = said.records.insert(self.globals.clone());
+                records.read(&text).map_err(|e| self.damaged(&e))?;
             }
             b'g' => {
                 let text = self.extension(block, MAX_PAX)?;

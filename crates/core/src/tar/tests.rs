@@ -6,6 +6,7 @@ use crate::digest::{Digest, hex};
 use crate::error::{Error, Result};
 
 mod damage;
+mod foreign;
 mod read;
 mod sparse;
 mod split;

@@ -18,6 +18,9 @@ pub const MAX_INVENTED: usize = 256 << 20;
 pub struct TreeBuilder {
     what: String,
     names: HashMap<Vec<u8>, Slot, Seeded>,
+    /// Directories that entries lie in, and the one of the last entry.
+    parents: HashSet<Vec<u8>, Seeded>,
+    parent: Vec<u8>,
     /// Of links to names that were not there yet.
     targets: Vec<Vec<u8>>,
     count: u32,
@@ -61,7 +64,14 @@ pub struct Placed {
 impl TreeBuilder {
     /// `what` names the archive in messages.
     pub fn new(what: impl Into<String>) -> TreeBuilder {
-        TreeBuilder { what: what.into(), names: HashMap::default(), targets: Vec::new(), count: 0 }
+        TreeBuilder {
+            what: what.into(),
+            names: HashMap::default(),
+            parents: HashSet::default(),
+            parent: Vec::new(),
+            targets: Vec::new(),
+            count: 0,
+        }
     }
 
     /// The next entry; a name that was there before is given anew.
@@ -87,11 +97,12 @@ impl TreeBuilder {
             },
             _ => Node::File(at),
         };
-        match self.names.get_mut(&header.name) {
-            Some(slot) => *slot = Slot { at, node },
-            None => {
-                self.names.insert(header.name.clone(), Slot { at, node });
-            }
+        self.names.insert(header.name.clone(), Slot { at, node });
+        // Entries of one directory mostly come together.
+        let parent = parent_and_name(&header.name).0;
+        if *parent != *self.parent {
+            self.parent = parent.to_vec();
+            self.parents.insert(parent.to_vec());
         }
         Ok(())
     }
@@ -143,15 +154,12 @@ impl TreeBuilder {
     fn check_parents(&self) -> Result<Vec<Vec<u8>>> {
         let mut invented: HashSet<&[u8], Seeded> = HashSet::default();
         let mut bytes = 0;
-        for name in self.names.keys() {
-            let mut parent = parent_and_name(name).0;
+        for parent in &self.parents {
+            let mut parent = &parent[..];
             while !parent.is_empty() {
                 match self.names.get(parent).map(|slot| slot.node) {
                     Some(Node::Directory) => break,
-                    Some(_) => {
-                        let (name, parent) = (shown(name), shown(parent));
-                        return Err(self.damaged(format!("{name} lies below {parent}, which is no directory")));
-                    }
+                    Some(_) => return Err(self.below(parent)),
                     None if !invented.insert(parent) => break,
                     None => bytes += parent.len(),
                 }
@@ -204,6 +212,13 @@ impl TreeBuilder {
             }
         }
         Ok(())
+    }
+
+    fn below(&self, parent: &[u8]) -> Error {
+        let inside = |name: &[u8]| name.strip_prefix(parent).is_some_and(|rest| rest.first() == Some(&b'/'));
+        let first = self.names.iter().filter(|(name, _)| inside(name)).min_by_key(|(_, slot)| slot.at);
+        let name = first.map_or("an entry".into(), |(name, _)| shown(name));
+        self.damaged(format!("{name} lies below {}, which is no directory", shown(parent)))
     }
 
     fn to_directory(&self, name: &[u8], first: &[u8]) -> Error {

@@ -109,7 +109,10 @@ fn names_are_cleaned_and_those_that_lead_outside_refused() {
 fn a_prefix_counts_in_ustar_only() {
     let with = |hand: Hand| only(&[hand.with(345, b"some/where").alone()]).0.name;
     assert_eq!(with(Hand::ustar(b"name", b'0')), b"some/where/name");
-    assert_eq!(with(Hand::gnu(b"name", b'0')), b"name");
+    // Go's writer before 1.8 took GNU's form for one with a prefix.
+    assert_eq!(with(Hand::gnu(b"name", b'0')), b"some/where/name");
+    let times = Hand::gnu(b"name", b'0').with(345, b"00000000007\x0000000000007\0");
+    assert_eq!(only(&[times.alone()]).0.name, b"name");
     assert_eq!(with(Hand::v7(b"name", b'0')), b"name");
     // Star has times of access and change where the prefix would go on.
     let star = Hand::ustar(b"name", b'0').with(345, &b"p".repeat(130)).with(476, b"00000000007 ").with(508, b"tar\0");
@@ -257,6 +260,16 @@ fn long_names_of_gnu_are_read_and_records_count_before_them() {
     let both =
         [Hand::gnu(b"l", b'L').holding(b"from gnu"), pax(&[(b"path", b"from pax")]), Hand::gnu(b"a", b'0').alone()];
     assert_eq!(only(&both).0.name, b"from pax");
+    // Of two of a kind the second alone counts.
+    let twice = [
+        Hand::gnu(b"l", b'L').holding(b"1"),
+        Hand::gnu(b"l", b'L').holding(b"2"),
+        pax(&[(b"uid", b"1"), (b"gid", b"1")]),
+        pax(&[(b"gid", b"2")]),
+        Hand::gnu(b"a", b'0').alone(),
+    ];
+    let header = only(&twice).0;
+    assert_eq!((&header.name[..], header.uid, header.gid), (&b"2"[..], 0, 2));
 }
 
 #[test]
