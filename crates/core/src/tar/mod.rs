@@ -6,6 +6,7 @@
 
 mod acl;
 mod block;
+mod content;
 mod crc;
 mod entry;
 mod hasher;
@@ -21,6 +22,7 @@ mod tree;
 mod write;
 
 pub use block::{BLOCK, Fields, block};
+pub use content::Content;
 pub use crc::Crc;
 pub use name::{MAX_NAME, MAX_PART, clean};
 pub use read::{MAX_GLOBAL, MAX_HEADERS, MAX_PAX, Reader};

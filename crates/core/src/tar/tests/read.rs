@@ -1,5 +1,7 @@
 //! Streams of others, made by hand, and what is read of them.
 
+use std::io::Read;
+
 use super::*;
 
 /// A header as others write them: every field as it is given, the checksum right.
@@ -365,4 +367,17 @@ fn the_stream_ends_at_zeros_or_where_it_ends() {
     refused(&[a[..BLOCK].to_vec()], "the stream ends within its content");
     refused(&[a[..100].to_vec()], "the stream ends within a header");
     refused(&[pax(&[(b"uid", b"1")]), END.to_vec()], "it ends after a header that announced an entry");
+}
+
+#[test]
+fn a_content_that_is_cut_blames_the_archive() {
+    let stream = Hand::ustar(b"a", b'0').holding(b"content");
+    let mut reader = Reader::new("test", &stream[..BLOCK + 3]);
+    reader.next_entry().unwrap();
+    let (mut content, mut read) = (reader.content(), Vec::new());
+    let told = content.read_to_end(&mut read).unwrap_err();
+    assert_eq!(read, b"con");
+    let blamed = content.blame(Error::Io { doing: "read", path: "a".into(), source: told });
+    assert_eq!(blamed.to_string(), "test is damaged: a at byte 0 of the tar: the stream ends within its content");
+    assert!(matches!(reader.content().blame(Error::Stopped), Error::Stopped));
 }
