@@ -4,9 +4,11 @@
 //! because they say so; what is written depends on the entries and the options alone, not on threads or clocks.
 //! Not here: tar headers (`tar`), the store's packs (`archive`), where bytes come from. Bytes: docs/archive.md.
 
+mod convert;
 mod decode;
 mod encode;
 mod entry;
+mod files;
 pub mod footer;
 mod members;
 mod open;
@@ -17,9 +19,11 @@ mod toc;
 mod write;
 mod writer;
 
+pub use convert::convert;
 pub use decode::Entries;
 pub use encode::{Spelling, TocWriter};
 pub use entry::{Kind, TocEntry};
+pub use files::{Chunk, File, Files, MAX_READ_CHUNK, open_chunk};
 pub use footer::{Dialect, Footer, Part};
 pub use members::Compression;
 pub use open::{TOC_NAME, TocText};

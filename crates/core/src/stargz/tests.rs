@@ -5,6 +5,8 @@ use crate::digest::{Digest, parse_hex};
 use crate::error::{Error, Result};
 use crate::scan::Time;
 
+mod convert;
+mod files;
 mod write;
 
 const SHA: &str = "98ea6e4f216f2fb4b69fff9b3a44842c38686ca685f3f55dc48c5d3fb1107be4";

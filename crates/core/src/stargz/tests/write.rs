@@ -8,7 +8,7 @@ use crate::job::Job;
 use crate::stargz::spool::Spool;
 use crate::tar;
 
-fn options(compression: Compression) -> Options {
+pub(super) fn options(compression: Compression) -> Options {
     Options {
         compression,
         chunk_size: None,
@@ -25,7 +25,7 @@ fn header(name: &[u8], kind: tar::Kind) -> tar::Header {
 }
 
 /// Bytes that do not compress, the same each time.
-fn noise(size: usize) -> Vec<u8> {
+pub(super) fn noise(size: usize) -> Vec<u8> {
     let mut state = 1u64;
     let mut next = || {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -34,19 +34,19 @@ fn noise(size: usize) -> Vec<u8> {
     (0..size).map(|_| next()).collect()
 }
 
-type Listed = Vec<(tar::Header, Vec<u8>)>;
+pub(super) type Listed = Vec<(tar::Header, Vec<u8>)>;
 
-fn file(name: &[u8], content: &[u8]) -> (tar::Header, Vec<u8>) {
+pub(super) fn file(name: &[u8], content: &[u8]) -> (tar::Header, Vec<u8>) {
     let kind = tar::Kind::Regular { size: content.len() as u64, holes: Vec::new() };
     (header(name, kind), content.to_vec())
 }
 
-fn other(name: &[u8], kind: tar::Kind) -> (tar::Header, Vec<u8>) {
+pub(super) fn other(name: &[u8], kind: tar::Kind) -> (tar::Header, Vec<u8>) {
     (header(name, kind), Vec::new())
 }
 
 /// An entry of every kind, files of no, one and several chunks.
-fn corpus() -> Listed {
+pub(super) fn corpus() -> Listed {
     let mut out = vec![
         other(b"", tar::Kind::Directory),
         other(b"d", tar::Kind::Directory),
@@ -72,7 +72,7 @@ fn corpus() -> Listed {
     out
 }
 
-fn written(options: &Options, entries: &Listed) -> (Vec<u8>, Written) {
+pub(super) fn written(options: &Options, entries: &Listed) -> (Vec<u8>, Written) {
     let mut out = Vec::new();
     let mut sink = |bytes: &[u8]| {
         out.extend_from_slice(bytes);
@@ -87,7 +87,7 @@ fn written(options: &Options, entries: &Listed) -> (Vec<u8>, Written) {
 }
 
 /// The tar stream of entries, without its end.
-fn stream(entries: &Listed) -> Vec<u8> {
+pub(super) fn stream(entries: &Listed) -> Vec<u8> {
     let mut out = Vec::new();
     for (header, content) in entries {
         tar::push_header(&mut out, header).unwrap();
