@@ -51,17 +51,27 @@ pub fn parse_hex(text: &str) -> Option<[u8; 32]> {
     if text.len() != 64 {
         return None;
     }
-    let nibble = |c: u8| match c {
-        b'0'..=b'9' => Some(c - b'0'),
-        b'a'..=b'f' => Some(c - b'a' + 10),
-        _ => None,
-    };
     let mut out = [0; 32];
+    // No digit is more than 15: a bit above that in any place tells of one that is none.
+    let mut seen = 0;
     for (byte, pair) in out.iter_mut().zip(text.chunks_exact(2)) {
-        *byte = nibble(pair[0])? << 4 | nibble(pair[1])?;
+        let (high, low) = (NIBBLES[usize::from(pair[0])], NIBBLES[usize::from(pair[1])]);
+        seen |= high | low;
+        *byte = high << 4 | low & 15;
     }
-    Some(out)
+    (seen < 16).then_some(out)
 }
+
+/// What each character is as a lower-case hex digit; 255 for what is none.
+const NIBBLES: [u8; 256] = {
+    let mut out = [255; 256];
+    let mut value = 0;
+    while value < 16 {
+        out[b"0123456789abcdef"[value] as usize] = value as u8;
+        value += 1;
+    }
+    out
+};
 
 /// SHA-256 taken piece by piece.
 #[derive(Default)]

@@ -5,17 +5,13 @@
 
 use std::io::Read;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde::de::{self, IgnoredAny, MapAccess, Visitor};
 
 use super::entry::{Kind, TocEntry};
 use super::text::Text;
-use crate::digest::parse_hex;
+use super::words::{Bytes, Field, Key, Sha, What, When, Xattrs};
 use crate::error::{Error, Result, show};
-use crate::filemap::{parse_time, unescape};
-use crate::scan::Time;
 use crate::tar;
 
 /// The entries of a TOC, in its order; ends after the first error.
@@ -89,29 +85,29 @@ impl<R: Read> Entries<R> {
     /// One field of the whole.
     fn field(&mut self) -> Result<()> {
         let key = self.text.value()?;
-        let key: Word = serde_json::from_slice(key).map_err(|e| damaged(said(&e)))?;
+        let Key(key) = serde_json::from_slice(key).map_err(|e| damaged(said(&e)))?;
         if !self.text.take(b':')? {
             return Err(damaged("a field without value"));
         }
-        match &key.0[..] {
-            b"entries" if self.place == Place::Behind => return Err(damaged("it lists its entries twice")),
-            b"entries" if self.text.take(b'[')? => {
+        match key {
+            Field::Entries if self.place == Place::Behind => return Err(damaged("it lists its entries twice")),
+            Field::Entries if self.text.take(b'[')? => {
                 if !self.text.take(b']')? {
                     self.place = Place::Inside;
                     return Ok(());
                 }
             }
-            b"version" => {
+            Field::Version => {
                 let version: Option<i64> = serde_json::from_slice(self.text.value()?).map_err(|e| damaged(said(&e)))?;
                 if let Some(version) = version.and_then(|version| u64::try_from(version).ok()).filter(|&v| v > 1) {
                     return Err(Error::NewerFormat { what: "TOC".into(), version });
                 }
             }
-            b"tarsplitdigest" => {
+            Field::TarSplitDigest => {
                 let sha: Option<Sha> = serde_json::from_slice(self.text.value()?).map_err(|e| damaged(said(&e)))?;
                 self.tar_split = sha.and_then(|sha| sha.0);
             }
-            b"entries" => {
+            Field::Entries => {
                 let nothing: serde_json::Result<Option<u8>> = serde_json::from_slice(self.text.value()?);
                 if !matches!(nothing, Ok(None)) {
                     return Err(damaged("its entries are no list"));
@@ -121,7 +117,7 @@ impl<R: Read> Entries<R> {
                 serde_json::from_slice::<IgnoredAny>(self.text.value()?).map_err(|e| damaged(said(&e)))?;
             }
         }
-        let place = if key.0 == b"entries" { Place::Behind } else { self.place };
+        let place = if key == Field::Entries { Place::Behind } else { self.place };
         self.after_value(place)
     }
 
@@ -209,45 +205,47 @@ impl<'de> Visitor<'de> for RawVisitor {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Raw, A::Error> {
         let mut e = TocEntry::new(Vec::new(), Kind::Chunk);
         let mut kind = None;
-        while let Some(Word(key)) = map.next_key::<Word>()? {
-            match &key[..] {
-                b"name" => set(&mut e.name, map.next_value::<Option<Bytes>>()?.map(|bytes| bytes.0)),
-                b"type" => {
-                    if let Some(word) = map.next_value::<Option<Bytes>>()? {
-                        kind = Kind::ALL.iter().find(|(_, known)| known.as_bytes() == word.0).map(|&(kind, _)| kind);
+        while let Some(Key(key)) = map.next_key()? {
+            match key {
+                Field::Name => set(&mut e.name, map.next_value::<Option<Bytes>>()?.map(|bytes| bytes.0)),
+                Field::Kind => {
+                    if let Some(What(said)) = map.next_value::<Option<What>>()? {
+                        kind = said;
                     }
                 }
-                b"size" => number(&mut e.size, &mut map, "size")?,
-                b"modtime" => {
+                Field::Size => number(&mut e.size, &mut map, "size")?,
+                Field::ModTime => {
                     if let Some(time) = map.next_value::<Option<When>>()? {
                         e.mtime = time.0;
                     }
                 }
-                b"linkname" => set(&mut e.link, map.next_value::<Option<Bytes>>()?.map(|bytes| bytes.0)),
-                b"mode" => set(&mut e.mode, map.next_value::<Option<i64>>()?.map(|mode| (mode & 0o7777) as u32)),
-                b"uid" => number(&mut e.uid, &mut map, "uid")?,
-                b"gid" => number(&mut e.gid, &mut map, "gid")?,
-                b"offset" => number(&mut e.offset, &mut map, "offset")?,
-                b"inneroffset" => number(&mut e.inner, &mut map, "innerOffset")?,
-                b"endoffset" => number(&mut e.end_offset, &mut map, "endOffset")?,
-                b"devmajor" => number(&mut e.dev_major, &mut map, "devMajor")?,
-                b"devminor" => number(&mut e.dev_minor, &mut map, "devMinor")?,
-                b"xattrs" => {
+                Field::LinkName => set(&mut e.link, map.next_value::<Option<Bytes>>()?.map(|bytes| bytes.0)),
+                Field::Mode => set(&mut e.mode, map.next_value::<Option<i64>>()?.map(|mode| (mode & 0o7777) as u32)),
+                Field::Uid => number(&mut e.uid, &mut map, "uid")?,
+                Field::Gid => number(&mut e.gid, &mut map, "gid")?,
+                Field::Offset => number(&mut e.offset, &mut map, "offset")?,
+                Field::InnerOffset => number(&mut e.inner, &mut map, "innerOffset")?,
+                Field::EndOffset => number(&mut e.end_offset, &mut map, "endOffset")?,
+                Field::DevMajor => number(&mut e.dev_major, &mut map, "devMajor")?,
+                Field::DevMinor => number(&mut e.dev_minor, &mut map, "devMinor")?,
+                Field::Xattrs => {
                     if let Some(xattrs) = map.next_value::<Option<Xattrs>>()? {
                         e.xattrs.extend(xattrs.0);
                     }
                 }
-                b"digest" => set(&mut e.digest, map.next_value::<Option<Sha>>()?.map(|sha| sha.0)),
-                b"chunkoffset" => number(&mut e.chunk_offset, &mut map, "chunkOffset")?,
-                b"chunksize" => number(&mut e.chunk_size, &mut map, "chunkSize")?,
-                b"chunkdigest" => set(&mut e.chunk_digest, map.next_value::<Option<Sha>>()?.map(|sha| sha.0)),
-                b"chunktype" => match map.next_value::<Option<Bytes>>()?.unwrap_or_default().0.as_slice() {
+                Field::Digest => set(&mut e.digest, map.next_value::<Option<Sha>>()?.map(|sha| sha.0)),
+                Field::ChunkOffset => number(&mut e.chunk_offset, &mut map, "chunkOffset")?,
+                Field::ChunkSize => number(&mut e.chunk_size, &mut map, "chunkSize")?,
+                Field::ChunkDigest => set(&mut e.chunk_digest, map.next_value::<Option<Sha>>()?.map(|sha| sha.0)),
+                Field::ChunkType => match map.next_value::<Option<Bytes>>()?.unwrap_or_default().0.as_slice() {
                     b"" => e.zeros = false,
                     b"zeros" => e.zeros = true,
                     _ => return Err(de::Error::custom("a chunk of a type that is not known")),
                 },
-                b"holes" => set(&mut e.holes, map.next_value::<Option<Vec<(u64, u64)>>>()?),
-                _ => drop(map.next_value::<IgnoredAny>()?),
+                Field::Holes => set(&mut e.holes, map.next_value::<Option<Vec<(u64, u64)>>>()?),
+                Field::Version | Field::Entries | Field::TarSplitDigest | Field::Other => {
+                    map.next_value::<IgnoredAny>()?;
+                }
             }
         }
         // Of one attribute named twice the last counts: it comes first after this.
@@ -274,103 +272,4 @@ fn number<'de, T: TryFrom<i64>, A: MapAccess<'de>>(
         *place = T::try_from(value).map_err(|_| de::Error::custom(format_args!("{name} {value} cannot be")))?;
     }
     Ok(())
-}
-
-/// Implements `Deserialize` for what is made of a string's bytes.
-macro_rules! of_bytes {
-    ($name:ident, $make:expr) => {
-        impl<'de> Deserialize<'de> for $name {
-            fn deserialize<D: de::Deserializer<'de>>(deserializer: D) -> std::result::Result<$name, D::Error> {
-                struct Raw;
-                impl Visitor<'_> for Raw {
-                    type Value = $name;
-                    fn expecting(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
-                        f.write_str("a string")
-                    }
-                    fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> std::result::Result<$name, E> {
-                        $make(bytes).map_err(E::custom)
-                    }
-                    fn visit_str<E: de::Error>(self, text: &str) -> std::result::Result<$name, E> {
-                        $make(text.as_bytes()).map_err(E::custom)
-                    }
-                }
-                deserializer.deserialize_bytes(Raw)
-            }
-        }
-    };
-}
-
-/// A string of any bytes.
-#[derive(Default)]
-struct Bytes(Vec<u8>);
-of_bytes!(Bytes, |bytes: &[u8]| {
-    unescape(bytes.to_vec()).map(Bytes).ok_or("a string that is neither text nor bytes in escapes")
-});
-
-/// `sha256:<hex>`; of what else proves nothing here, `None`.
-struct Sha(Option<[u8; 32]>);
-of_bytes!(Sha, |bytes: &[u8]| {
-    match bytes.strip_prefix(b"sha256:") {
-        Some(hex) => std::str::from_utf8(hex).ok().and_then(parse_hex).map(|sha| Sha(Some(sha))).ok_or("a digest cut"),
-        None => Ok(Sha(None)),
-    }
-});
-
-/// A key, folded as Go compares it: letters without case, and the two that fold to `s` and `k`.
-struct Word(Vec<u8>);
-of_bytes!(Word, |bytes: &[u8]| {
-    let mut out = bytes.to_ascii_lowercase();
-    if !out.is_ascii() {
-        out = String::from_utf8_lossy(&out).replace('\u{17f}', "s").replace('\u{212a}', "k").into_bytes();
-    }
-    Ok::<_, &str>(Word(out))
-});
-
-/// A time of RFC 3339; `None` where it is none, as for Go's readers.
-struct When(Option<Time>);
-of_bytes!(When, |bytes: &[u8]| Ok::<_, &str>(When(std::str::from_utf8(bytes).ok().and_then(time))));
-
-/// Also of other time zones.
-fn time(text: &str) -> Option<Time> {
-    if text.ends_with('Z') {
-        return parse_time(text);
-    }
-    let (local, zone) = text.split_at_checked(text.len().checked_sub(6)?)?;
-    let (hours, minutes) = zone[1..].split_once(':')?;
-    let number = |text: &str| text.parse::<u8>().ok().filter(|_| text.len() == 2 && !text.starts_with('+'));
-    let seconds = i64::from(number(hours)?) * 3600 + i64::from(number(minutes)?) * 60;
-    let mut time = parse_time(&format!("{local}Z"))?;
-    match zone.as_bytes()[0] {
-        b'+' => time.sec -= seconds,
-        b'-' => time.sec += seconds,
-        _ => return None,
-    }
-    Some(time)
-}
-
-/// Attributes in the order of the text.
-struct Xattrs(Vec<(Vec<u8>, Vec<u8>)>);
-
-impl<'de> Deserialize<'de> for Xattrs {
-    fn deserialize<D: de::Deserializer<'de>>(deserializer: D) -> std::result::Result<Xattrs, D::Error> {
-        struct Pairs;
-        impl<'de> Visitor<'de> for Pairs {
-            type Value = Xattrs;
-            fn expecting(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
-                f.write_str("an object")
-            }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Xattrs, A::Error> {
-                let mut out = Vec::new();
-                while let Some((name, value)) = map.next_entry::<Bytes, Option<Bytes>>()? {
-                    let mut value = value.unwrap_or_default().0;
-                    value.retain(|b| !matches!(b, b'\n' | b'\r'));
-                    let value =
-                        STANDARD.decode(value).map_err(|_| de::Error::custom("an attribute that is no base64"))?;
-                    out.push((name.0, value));
-                }
-                Ok(Xattrs(out))
-            }
-        }
-        deserializer.deserialize_map(Pairs)
-    }
 }

@@ -16,6 +16,7 @@ mod split;
 mod spool;
 mod text;
 mod toc;
+mod words;
 mod write;
 mod writer;
 
@@ -26,7 +27,7 @@ pub use entry::{Kind, TocEntry};
 pub use files::{Chunk, File, Files, MAX_READ_CHUNK, open_chunk};
 pub use footer::{Dialect, Footer, Part};
 pub use members::Compression;
-pub use open::{TOC_NAME, TocText};
+pub use open::{Said, TOC_NAME, TocText, read_toc};
 pub use write::{CHUNK_SIZES, Chunked, Options, Written, write};
 pub use writer::Writer;
 

@@ -4,11 +4,15 @@
 
 use std::io::{self, BufReader, Read};
 
+use crossbeam_channel::{Receiver, bounded};
 use flate2::bufread::GzDecoder;
 
 use super::Footer;
+use super::decode::Entries;
+use super::entry::TocEntry;
 use crate::digest::{Digest, Hasher};
 use crate::error::{Error, Result};
+use crate::job::Job;
 
 /// The one entry of a gzip archive's last tar.
 pub const TOC_NAME: &[u8] = b"stargz.index.json";
@@ -82,6 +86,80 @@ impl Read for TocText<'_> {
         self.hasher.update(&out[..read]);
         self.left -= read as u64;
         Ok(read)
+    }
+}
+
+/// What a TOC says besides its entries.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Said {
+    pub digest: Digest,
+    /// SHA-256 of the compressed tar-split data.
+    pub tar_split: Option<[u8; 32]>,
+}
+
+/// Read a TOC to its end: `each` gets its entries in order, while another thread decompresses and hashes what comes next.
+/// Nothing is known to be whole before this returns.
+///
+/// # Errors
+/// `Damaged`, `NewerFormat`, `Stopped`, and what `each` returns.
+pub fn read_toc<R: Read + Send>(
+    footer: &Footer,
+    compressed: R,
+    length: u64,
+    job: &Job,
+    mut each: impl FnMut(TocEntry) -> Result<()>,
+) -> Result<Said> {
+    let mut text = TocText::open(footer, compressed, length)?;
+    let (blocks, arrived) = bounded(AHEAD);
+    std::thread::scope(|scope| {
+        let inflating = scope.spawn(move || {
+            loop {
+                let mut block = vec![0; BLOCK];
+                let read = text.read(&mut block);
+                let last = !matches!(read, Ok(1..));
+                // Whoever reads is gone when it has failed.
+                if blocks.send(read.map(|read| (block, read))).is_err() || last {
+                    return text;
+                }
+            }
+        });
+        let mut entries = Entries::new(Arriving { arrived, block: Vec::new(), at: 0, end: 0 });
+        for entry in entries.by_ref() {
+            each(entry?)?;
+            job.step(0)?;
+        }
+        let tar_split = entries.tar_split();
+        drop(entries.finish()?);
+        let text = inflating.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        Ok(Said { digest: text.digest()?, tar_split })
+    })
+}
+
+/// Blocks on their way from one thread to the other.
+const AHEAD: usize = 4;
+const BLOCK: usize = 256 << 10;
+
+/// Bytes that another thread makes.
+struct Arriving {
+    arrived: Receiver<io::Result<(Vec<u8>, usize)>>,
+    block: Vec<u8>,
+    at: usize,
+    end: usize,
+}
+
+impl Read for Arriving {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        if self.at == self.end {
+            match self.arrived.recv() {
+                Ok(block) => (self.block, self.end) = block?,
+                Err(_) => return Ok(0),
+            }
+            self.at = 0;
+        }
+        let count = out.len().min(self.end - self.at);
+        out[..count].copy_from_slice(&self.block[self.at..self.at + count]);
+        self.at += count;
+        Ok(count)
     }
 }
 

@@ -3,6 +3,7 @@ use std::io::{Cursor, Read, Write};
 use super::*;
 use crate::digest::{Digest, parse_hex};
 use crate::error::{Error, Result};
+use crate::job::Job;
 use crate::scan::Time;
 
 mod convert;
@@ -249,9 +250,27 @@ fn open(archive: &[u8]) -> Result<(Vec<TocEntry>, Digest)> {
     let footer = footer.ok_or_else(|| Error::damaged("archive", "it has no footer"))?;
     let at = footer.toc.clone().unwrap().at;
     let toc = &archive[at.start as usize..at.end as usize];
-    let mut entries = Entries::new(TocText::open(&footer, toc, toc.len() as u64)?);
-    let all = entries.by_ref().collect::<Result<Vec<_>>>()?;
-    Ok((all, entries.finish()?.digest()?))
+    let mut all = Vec::new();
+    let said = read_toc(&footer, toc, toc.len() as u64, &Job::default(), |entry| {
+        all.push(entry);
+        Ok(())
+    })?;
+    Ok((all, said.digest))
+}
+
+#[test]
+fn who_reads_a_toc_may_stop_at_any_entry() {
+    let whole = archive(&member(&golden_text()));
+    let footer = Footer::read(&whole, whole.len() as u64).unwrap().unwrap();
+    let read = |job: &Job, each: &mut dyn FnMut(TocEntry) -> Result<()>| {
+        read_toc(&footer, &whole[100..], whole.len() as u64 - 151, job, each)
+    };
+    let stopped = Job::default();
+    stopped.stop();
+    assert!(matches!(read(&stopped, &mut |_| Ok(())), Err(Error::Stopped)));
+    let refuse = &mut |_: TocEntry| Err(Error::Missing { what: "room".into() });
+    assert!(matches!(read(&Job::default(), refuse), Err(Error::Missing { .. })));
+    assert_eq!(read(&Job::default(), &mut |_| Ok(())).unwrap().tar_split, None);
 }
 
 #[test]
