@@ -17,6 +17,7 @@ from typing import Protocol, TypeVar
 from sapwood._core.filemap import FileMap, Frame
 from sapwood.digests import PackName
 from sapwood.errors import CorruptError, FormatError, SapwoodError, StoppedError
+from sapwood.store.archive import Archive, ArchiveTree
 from sapwood.store.keys import map_key, pack_key
 from sapwood.store.snapshot import Snapshot
 from sapwood.store.store import Store
@@ -58,7 +59,7 @@ class Fetched:
     bytes: int = 0
 
 
-def read_frames(store: Store, frames: Iterable[Frame]) -> Iterator[tuple[Frame, bytes]]:
+def read_frames(store: Store | Archive, frames: Iterable[Frame]) -> Iterator[tuple[Frame, bytes]]:
     """Yield each frame with its bytes, unproved; one request for each pack, in the order of packs and offsets.
 
     Raises:
@@ -72,7 +73,7 @@ def read_frames(store: Store, frames: Iterable[Frame]) -> Iterator[tuple[Frame, 
         yield from zip(wanted, store.read_ranges(PackName(pack), ranges), strict=True)
 
 
-def _deliver(store: Store, taker: Taker, frame: Frame, stored: bytes) -> None:
+def _deliver(store: Store | Archive, taker: Taker, frame: Frame, stored: bytes) -> None:
     """Hand a frame over; one that arrived damaged is fetched once more, for the way may be to blame, not the store.
 
     The third and last time it is fetched from where it was moved to, if it was.
@@ -120,8 +121,10 @@ def located(where: str, hint: str | None = None, **context: object) -> Iterator[
         raise type(error)(f"{where}: {error}", kind=error.kind, hint=error.hint or hint, **context) from error
 
 
-def in_pack(store: Store, frame: Frame) -> AbstractContextManager[None]:
-    """Locate what is wrong with a frame of a pack."""
+def in_pack(store: Store | Archive, frame: Frame) -> AbstractContextManager[None]:
+    """Locate what is wrong with a frame of a pack, or of an archive."""
+    if isinstance(store, Archive):
+        return located(f"{store.url} at {frame.offset}", "get the archive again", address=store.url)
     key = pack_key(PackName(frame.pack))
     return located(f"{store.url}: {key}", _healing(store), pack=frame.pack, store=store.url)
 
@@ -130,7 +133,7 @@ def _healing(store: Store) -> str:
     return f"sapwood repair {store.url}, --from a directory or a store that has what is lost, if one has"
 
 
-def fetch_all(store: Store, taker: Taker, report: Callable[[int], None]) -> Fetched:
+def fetch_all(store: Store | Archive, taker: Taker, report: Callable[[int], None]) -> Fetched:
     """Fetch until `taker` wants no more; `report` gets the bytes fetched so far, in the calling thread.
 
     Raises:
@@ -172,7 +175,7 @@ def fetch_all(store: Store, taker: Taker, report: Callable[[int], None]) -> Fetc
     return total
 
 
-def load_map(store: Store, snapshot: Snapshot, *, pages: bool) -> FileMap:
+def load_map(store: Store | Archive, snapshot: Snapshot | ArchiveTree, *, pages: bool) -> FileMap:
     """Return the file map of a snapshot, with all its pages if `pages`.
 
     Raises:
@@ -180,6 +183,9 @@ def load_map(store: Store, snapshot: Snapshot, *, pages: bool) -> FileMap:
         CorruptError: `damaged`, `chunk-corrupt`.
         FormatError: `format-newer`.
     """
+    if isinstance(store, Archive):
+        return store.file_map
+    assert isinstance(snapshot, Snapshot)  # of an archive only an archive's
     stored = store.read_map(snapshot.map)
     key = map_key(snapshot.map)
     with located(f"{store.url}: {key}", _healing(store), store=store.url, digest=snapshot.map):
@@ -197,7 +203,7 @@ def load_map(store: Store, snapshot: Snapshot, *, pages: bool) -> FileMap:
     return file_map
 
 
-def bring_pages(store: Store, file_map: FileMap, wanted: Iterable[int]) -> None:
+def bring_pages(store: Store | Archive, file_map: FileMap, wanted: Iterable[int]) -> None:
     """Fetch pages of a file map; errors as `load_map`."""
     frames = file_map.pages()
     pages = Pages(file_map.add_page, {frames[page]: page for page in wanted})

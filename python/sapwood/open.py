@@ -13,11 +13,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sapwood._core.filemap import Entry, FileMap, read_chunk
+from sapwood._core.filemap import Entry, FileMap
 from sapwood.digests import TreeDigest
 from sapwood.errors import CorruptError, FormatError
 from sapwood.fetch import bring_pages, from_elsewhere, in_pack, load_map, located, read_frames
-from sapwood.store.address import Address
+from sapwood.store.address import Address, open_address
+from sapwood.store.archive import Archive, ArchiveTree
 from sapwood.store.snapshot import Snapshot
 from sapwood.store.store import Store
 from sapwood.tree.source import shown
@@ -106,25 +107,24 @@ def open_tree(what: str, options: Options | None = None) -> Tree:
     """Return the tree of a directory, looked at with `options` and hashed now, or of an address.
 
     Raises:
-        NotFoundError, CorruptError, FormatError, InvalidInputError: as `Address.open` and `Index.tree`.
+        NotFoundError, CorruptError, FormatError, InvalidInputError: as `open_address` and `Index.tree`.
     """
     if is_directory(what):
         from sapwood.tree.index import Index
 
         return Index(what, options=options).tree()
-    store, _, snapshot = Address.parse(what).open()
-    return tree_of(store, snapshot)
+    return tree_of(*open_address(what))
 
 
-def tree_of(store: Store, snapshot: Snapshot) -> Tree:
+def tree_of(store: Store | Archive, snapshot: Snapshot | ArchiveTree) -> Tree:
     """Return the tree of a snapshot; errors as `load_map`."""
     return Tree.from_source(_Stored(store, load_map(store, snapshot, pages=False)))
 
 
 class _Stored:
-    """A file map in a store as a source: pages and chunks are fetched when they are looked at."""
+    """A file map in a store, or of an archive, as a source: pages and chunks are fetched when they are looked at."""
 
-    def __init__(self, store: Store, file_map: FileMap) -> None:
+    def __init__(self, store: Store | Archive, file_map: FileMap) -> None:
         self._store = store
         self._map = file_map
 
@@ -156,8 +156,8 @@ class _Stored:
             [(_, stored)] = read_frames(self._store, [frame])
             with in_pack(self._store, frame), located(shown(entry.path), path=entry.path):
                 try:
-                    chunk = read_chunk(frame, stored, inner, digest, size)
+                    chunk = self._map.read_chunk(frame, stored, inner, digest, size)
                 except (CorruptError, FormatError) as error:
-                    prove = partial(read_chunk, frame, inner=inner, digest=digest, size=size)
+                    prove = partial(self._map.read_chunk, frame, inner=inner, digest=digest, size=size)
                     chunk = from_elsewhere(self._store, frame, prove, error)
             yield chunk

@@ -1,4 +1,4 @@
-"""Pull: a snapshot into a directory.
+"""Pull: a snapshot, or an archive, into a directory.
 
 Promise: a new directory has its name when all is there and right, and not before; an interrupted pull leaves nothing.
 In a directory that has something in it what is right is left alone, and each other file changes at once, when it is
@@ -27,6 +27,7 @@ from sapwood.tree.index import default_index_path
 from sapwood.tree.options import Options
 
 if TYPE_CHECKING:
+    from sapwood.store.archive import Archive, ArchiveTree
     from sapwood.store.snapshot import Snapshot
     from sapwood.store.store import Store
 
@@ -57,8 +58,8 @@ class Pulled:
 
 
 def pull(
-    store: Store,
-    snapshot: Snapshot,
+    store: Store | Archive,
+    snapshot: Snapshot | ArchiveTree,
     destination: str | os.PathLike[str],
     *,
     delete: bool = False,
@@ -114,8 +115,8 @@ def pull(
 
 
 def _update(
-    store: Store,
-    snapshot: Snapshot,
+    store: Store | Archive,
+    snapshot: Snapshot | ArchiveTree,
     target: str,
     delete: bool,
     index: str | os.PathLike[str] | None,
@@ -136,13 +137,17 @@ def _update(
     return done, fetched
 
 
-def _run(store: Store, run: Pull, progress: OnProgress | None) -> tuple[dict[str, Any], Fetched]:
+def _run(store: Store | Archive, run: Pull, progress: OnProgress | None) -> tuple[dict[str, Any], Fetched]:
     fetched = fetch_all(store, run, _reporter(progress, run.bytes_needed))
     return run.finish(counter(progress)), fetched
 
 
 def _record(
-    run: Pull, snapshot: Snapshot, target: str | os.PathLike[str], index: str | os.PathLike[str] | None, done: Any
+    run: Pull,
+    snapshot: Snapshot | ArchiveTree,
+    target: str | os.PathLike[str],
+    index: str | os.PathLike[str] | None,
+    done: Any,
 ) -> None:
     """Keep what is known of the directory now; without a place for it, the next look takes longer."""
     try:
@@ -155,7 +160,7 @@ def _record(
         done["notes"].append(f"index not written: {error}")
 
 
-def _require_apart(store: Store, destination: str | os.PathLike[str], index: str | os.PathLike[str] | None) -> None:
+def _require_apart(store: Store | Archive, destination: str | os.PathLike[str], index: str | os.PathLike[str] | None) -> None:
     """Raise if what this pull itself needs lies in the directory: it would be removed."""
     needed = [("cache", places.cache_dir(), "own-cache", "set SAPWOOD_CACHE to another directory")]
     if index is not None:

@@ -98,6 +98,24 @@ impl FileMap {
         Ok(direct(py, children)?.into_iter().map(|(_, entry)| Entry(entry.clone())).collect())
     }
 
+    /// The chunk at `inner` of one of its frames, decompressed and proved.
+    fn read_chunk<'py>(
+        &self,
+        py: Python<'py>,
+        frame: &Frame,
+        stored: PyBackedBytes,
+        inner: u32,
+        digest: &str,
+        size: u64,
+    ) -> PyResult<Bound<'py, PyBytes>> {
+        let chunk = py.detach(|| {
+            let digest = Digest { sha256: parse_sha(digest)?, size };
+            let plain = self.0.form.open(&stored, frame.0.plain)?;
+            frame::chunk(&plain, inner, &digest).map(<[u8]>::to_vec)
+        });
+        Ok(PyBytes::new(py, &direct(py, chunk)?))
+    }
+
     fn __repr__(&self) -> String {
         format!("<FileMap {} of {} entries>", self.0.summary.tree.short(), self.0.summary.entries)
     }

@@ -11,6 +11,7 @@ mod index;
 mod mount;
 mod pull;
 mod push;
+mod stargz;
 mod tree;
 mod upkeep;
 mod values;
@@ -29,6 +30,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     mount::register(module)?;
     pull::register(module)?;
     push::register(module)?;
+    stargz::register(module)?;
     tree::register(module)?;
     upkeep::register(module)?;
     watch::register(module)?;
@@ -44,6 +46,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
         "mount",
         "pull",
         "push",
+        "stargz",
         "tree",
         "upkeep",
         "watch",

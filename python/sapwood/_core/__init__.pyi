@@ -9,6 +9,7 @@ from . import index as index
 from . import mount as mount
 from . import pull as pull
 from . import push as push
+from . import stargz as stargz
 from . import tree as tree
 from . import upkeep as upkeep
 from . import watch as watch
@@ -23,6 +24,7 @@ __all__ = [
     "mount",
     "pull",
     "push",
+    "stargz",
     "tree",
     "upkeep",
     "watch",

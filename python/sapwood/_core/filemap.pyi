@@ -112,6 +112,12 @@ class FileMap:
     def lookup(self, path: builtins.bytes) -> Entry | None: ...
     def list(self, path: builtins.bytes) -> list[Entry]:
         """Return the entries of a directory, sorted by name; none for what is no directory."""
+    def read_chunk(self, frame: Frame, stored: builtins.bytes, inner: int, digest: str, size: int) -> builtins.bytes:
+        """Return the chunk at `inner` of one of its frames, decompressed and proved.
+
+        Raises:
+            CorruptError: `damaged`, `chunk-corrupt`.
+        """
 
 def read_chunk(frame: Frame, stored: bytes, inner: int, digest: str, size: int) -> bytes:
     """Return the chunk at `inner` of a frame, decompressed and proved.

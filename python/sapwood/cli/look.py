@@ -28,7 +28,7 @@ _KINDS = {
     "fifo": stat.S_IFIFO,
 }
 _LETTERS = {"added": "A", "changed": "M", "removed": "D"}
-_TREE = "an address, or a directory"
+_TREE = "an address, an archive, or a directory"
 
 
 def _configure_ls(parser: argparse.ArgumentParser) -> None:
@@ -184,6 +184,7 @@ COMMANDS = {
         """
         sapwood ls main                       the root of ref `main` of the default store
         sapwood ls -l s3://bucket/trees#venv lib/python3.11
+        sapwood ls -lR https://host/bundle.tar.gz
         sapwood ls -R --json . | jq -r '.[] | select(.size > 1000000) | .path'
         """,
     ),
@@ -192,6 +193,7 @@ COMMANDS = {
         _cat,
         """
         sapwood cat main README.md            fetches and proves that file only
+        sapwood cat bundle.tar.gz README.md   of an archive, too
         """,
     ),
     "diff": Command(

@@ -14,7 +14,10 @@ from sapwood.cli.signals import leave_by_finally, stay
 def absolute(address: str) -> str:
     """Return an address that means the same from every working directory and under every default store."""
     from sapwood.store import Address
+    from sapwood.store.archive import names_archive
 
+    if names_archive(address):
+        return address if "://" in address else os.path.abspath(address)
     parsed = Address.parse(address)
     url = parsed.store_url if "://" in parsed.store_url else os.path.abspath(parsed.store_url)
     return str(Address(url, parsed.ref, parsed.pin))
@@ -103,6 +106,7 @@ COMMANDS = {
         """
         sapwood mount s3://bucket/trees#venv /mnt/venv   returns when /mnt/venv can be used
         sapwood mount --foreground main /mnt/main
+        sapwood mount https://host/bundle.tar.gz /mnt/bundle
         """,
     ),
     "umount": Command(

@@ -92,9 +92,9 @@ def _configure_pull(parser: argparse.ArgumentParser) -> None:
 
 def _pull(arguments: argparse.Namespace) -> int:
     leave_by_finally()
-    from sapwood.store import Address
+    from sapwood.store.address import open_address
 
-    store, _, snapshot = Address.parse(arguments.address).open()
+    store, snapshot = open_address(arguments.address)
 
     from sapwood.pull import pull
 
@@ -150,6 +150,7 @@ COMMANDS = {
         """
         sapwood pull s3://bucket/trees#venv venv     store -> directory, with modes, times, links, xattrs
         sapwood pull main copy                       again: only what differs is fetched and written
+        sapwood pull https://host/bundle.tar.gz dir  archive -> directory
         sapwood pull --delete main copy              and what the tree has not is removed
         """,
     ),

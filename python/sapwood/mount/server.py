@@ -19,7 +19,8 @@ from sapwood.digests import PackName
 from sapwood.errors import InvalidInputError, SapwoodError, UnavailableError
 from sapwood.fetch import load_map, read_frames
 from sapwood.mount import table
-from sapwood.store.address import Address
+from sapwood.store.address import open_address
+from sapwood.store.archive import Archive
 from sapwood.store.keys import pack_key
 from sapwood.store.store import Store
 
@@ -57,9 +58,9 @@ def serve(
     Raises:
         InvalidInputError: `bad-mount-point`; `own-mount`: the cache or the store would lie on the mount itself.
         UnavailableError: `mount-failed`.
-        SapwoodError: as `Address.open` and `load_map`.
+        SapwoodError: as `open_address` and `load_map`.
     """
-    store, _, snapshot = Address.parse(address).open(cache_dir=cache_dir)
+    store, snapshot = open_address(address, cache_dir=cache_dir)
     for what, where in [("cache", str(cache_dir)), ("store", store.url)]:
         if _is_below(where, place):
             raise InvalidInputError(
@@ -111,14 +112,14 @@ def _is_below(where: str, place: Path) -> bool:
     return os.path.commonpath([mount, path]) == mount
 
 
-def _fetch(store: Store, server: Server, lowest: str, damaged: set[Frame]) -> None:
+def _fetch(store: Store | Archive, server: Server, lowest: str, damaged: set[Frame]) -> None:
     """One fetcher: take what is wanted, bring it, until the mount is gone. `damaged` arrived so, last time."""
     while not server.closed:
         if frames := server.take(_FRAMES, _BYTES, lowest, _TICK_S):
             _bring(store, server, frames, damaged)
 
 
-def _bring(store: Store, server: Server, frames: list[Frame], damaged: set[Frame]) -> None:
+def _bring(store: Store | Archive, server: Server, frames: list[Frame], damaged: set[Frame]) -> None:
     left = set(frames)
     try:
         for frame, stored in read_frames(store, frames):
@@ -139,7 +140,7 @@ def _bring(store: Store, server: Server, frames: list[Frame], damaged: set[Frame
             _say(store, frame, error)
 
 
-def _say(store: Store, frame: Frame, error: BaseException) -> None:
-    key = pack_key(PackName(frame.pack))
+def _say(store: Store | Archive, frame: Frame, error: BaseException) -> None:
+    where = store.url if isinstance(store, Archive) else f"{store.url}: {pack_key(PackName(frame.pack))}"
     # The server's log: stderr is a file, or the terminal of `--foreground`.
-    os.write(2, f"sapwood: {store.url}: {key} at {frame.offset}: {error}\n".encode())
+    os.write(2, f"sapwood: {where} at {frame.offset}: {error}\n".encode())

@@ -2,7 +2,8 @@
 
 `STORE_URL#REF`, pinned `STORE_URL#REF@sha256:...`, or a bare `REF` of the default store. What has a `/` or `.` at its
 beginning, or a `://`, is a place and needs its `#`. A bare word that is the name of a store in the working directory,
-too, is refused, not guessed. Not here yet: archives and OCI images, refused with a remedy.
+too, is refused, not guessed. What ends as archives do and has no `#` is an archive: those who can read a tree from one
+call `open_address`. Not here yet: OCI images, refused with a remedy.
 """
 
 from __future__ import annotations
@@ -14,14 +15,13 @@ from pathlib import Path
 from sapwood import places
 from sapwood.digests import SnapshotDigest, parse_digest
 from sapwood.errors import InvalidInputError
+from sapwood.store.archive import Archive, ArchiveTree, names_archive, open_archive
 from sapwood.store.keys import IDENTITY
 from sapwood.store.ref import Ref, check_ref_name
 from sapwood.store.snapshot import Snapshot
 from sapwood.store.store import Store, open_store
 
-__all__ = ["Address", "names_store"]
-
-_ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.zst", ".tzst")
+__all__ = ["Address", "names_store", "open_address"]
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Address:
         if text.startswith("oci://"):
             raise _unsupported(text, "OCI images", "push the image's root file system: sapwood push DIR STORE_URL#REF")
         store_url, hash_sign, name = text.rpartition("#")
-        if not hash_sign and text.endswith(_ARCHIVES):
+        if not hash_sign and names_archive(text):
             raise _unsupported(text, "archives", "unpack it and push that: sapwood push DIR STORE_URL#REF")
         if names_store(text):
             raise InvalidInputError(
@@ -81,6 +81,18 @@ class Address:
             return store, None, store.read_snapshot(self.pin)
         ref = store.read_ref(self.ref)
         return store, ref, store.read_snapshot(ref.snapshot)
+
+
+def open_address(text: str, *, cache_dir: Path | None = None) -> tuple[Store | Archive, Snapshot | ArchiveTree]:
+    """Return where the tree that an address names is read from, and what is known of it: a snapshot, or an archive.
+
+    Raises:
+        SapwoodError: as `Address.parse`, `Address.open` and `open_archive`.
+    """
+    if names_archive(text):
+        return open_archive(text)
+    store, _, snapshot = Address.parse(text).open(cache_dir=cache_dir)
+    return store, snapshot
 
 
 def names_store(text: str) -> bool:

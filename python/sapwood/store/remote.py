@@ -72,6 +72,22 @@ class RemoteObjects:
             return False
         return True
 
+    def stat(self, key: str) -> tuple[int, str]:
+        """Return the size of an object and what changes when it does, empty when the server does not say.
+
+        Raises:
+            NotFoundError: `object-missing`.
+            UnavailableError, DeniedError: the server does not answer, or refuses to.
+        """
+        import obstore
+
+        def attempt() -> tuple[int, str]:
+            with self.asking("head", key):
+                meta = interruptible(lambda: obstore.head(self.client(), key), attempts.QUIET_S)
+            return meta["size"], self.version_of(meta)
+
+        return self._persist(attempt)
+
     def version_of(self, meta: ObjectMeta) -> str:
         """Return what changes when the object does, empty when the server does not say."""
         return meta["e_tag"] or ""
@@ -137,13 +153,7 @@ class RemoteObjects:
         return got
 
     def _size(self, key: str) -> int:
-        import obstore
-
-        def attempt() -> int:
-            with self.asking("head", key):
-                return interruptible(lambda: obstore.head(self.client(), key), attempts.QUIET_S)["size"]
-
-        return self._persist(attempt)
+        return self.stat(key)[0]
 
     def _why_short(self, key: str, wanted: list[tuple[int, int]]) -> CorruptError | None:
         """After a short reply: the error if the object itself is too short, None if only the reply was."""

@@ -1,6 +1,9 @@
 //! One frame: tar entries of chunks, compressed as one.
 
+use std::io::Read;
 use std::ops::Range;
+
+use flate2::bufread::MultiGzDecoder;
 
 use zstd::bulk::{Compressor, Decompressor};
 use zstd::zstd_safe::{self, CParameter, Strategy};
@@ -100,6 +103,57 @@ impl FrameWriter {
 fn header(digest: &Digest) -> [u8; BLOCK] {
     let name = hex(&digest.sha256);
     tar::block(&Fields { name: name.as_bytes(), mode: 0o444, size: digest.size, flag: b'0', ..Fields::default() })
+}
+
+/// How the frames of a file map lie in its packs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// Each is one zstd frame of tar entries of chunks, of exactly its plain length.
+    Pack,
+    /// Each begins a gzip member or a zstd frame; what follows its plain length, in it or behind it, is not looked at.
+    Archive,
+}
+
+impl Form {
+    /// As `open_into`, for frames of this form.
+    ///
+    /// # Errors
+    /// `Damaged` when it does not decompress to `plain` bytes; no more memory than that is used to find out.
+    pub fn open_into(self, compressed: &[u8], plain: u32, out: &mut Vec<u8>) -> Result<()> {
+        match self {
+            Form::Pack => open_into(compressed, plain, out),
+            Form::Archive => begin_into(compressed, plain, out),
+        }
+    }
+
+    /// As `open_into`.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn open(self, compressed: &[u8], plain: u32) -> Result<Vec<u8>> {
+        let mut out = Vec::new();
+        self.open_into(compressed, plain, &mut out)?;
+        Ok(out)
+    }
+}
+
+/// Decompress the first `plain` bytes of what begins with a gzip member or a zstd frame.
+fn begin_into(compressed: &[u8], plain: u32, out: &mut Vec<u8>) -> Result<()> {
+    let damaged = |found: String| Error::damaged("frame", found);
+    if plain as usize > MAX_PAGE_FRAME {
+        return Err(damaged(format!("it would decompress to {plain} bytes")));
+    }
+    let reader: Box<dyn Read + '_> = match compressed {
+        [0x1f, 0x8b, ..] => Box::new(MultiGzDecoder::new(compressed)),
+        _ => Box::new(zstd::stream::read::Decoder::with_buffer(compressed).map_err(|e| damaged(e.to_string()))?),
+    };
+    out.clear();
+    out.reserve_exact(plain as usize);
+    reader.take(u64::from(plain)).read_to_end(out).map_err(|e| damaged(e.to_string()))?;
+    if out.len() != plain as usize {
+        return Err(damaged(format!("it decompresses to {} bytes, not {plain}", out.len())));
+    }
+    Ok(())
 }
 
 /// Decompress a frame that is said to hold `plain` bytes.

@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use super::decode::{self, Fence};
 use super::entry::{Entry, FrameAt, Kind, parent_and_name};
+use crate::archive::frame::Form;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 
@@ -41,6 +42,8 @@ pub struct Summary {
 pub struct Missing(pub usize);
 
 const ROW_BITS: u32 = 20;
+/// Entries of a page of a map that is in memory from the start.
+const ROWS: usize = 8192;
 
 /// The inode of the entry at (page, row); the root is 1.
 pub fn inode_of(page: usize, row: usize) -> u64 {
@@ -56,6 +59,8 @@ pub fn place_of(inode: u64) -> Option<Place> {
 /// Cheap to share: pages are set once and never change.
 pub struct FileMap {
     pub summary: Summary,
+    /// How the frames of contents lie.
+    pub form: Form,
     pages: Vec<PageRef>,
     loaded: Vec<OnceLock<Arc<[Entry]>>>,
 }
@@ -68,7 +73,23 @@ impl FileMap {
     pub fn from_fence(text: &[u8]) -> Result<FileMap> {
         let Fence { summary, pages } = decode::fence(text)?;
         let loaded = pages.iter().map(|_| OnceLock::new()).collect();
-        Ok(FileMap { summary, pages, loaded })
+        Ok(FileMap { summary, form: Form::Pack, pages, loaded })
+    }
+
+    /// Of an archive: `entries` are all, in order; all pages are there.
+    pub fn of_archive(summary: Summary, entries: Vec<Entry>, pack: &Arc<[u8; 32]>) -> FileMap {
+        let (mut pages, mut loaded) = (Vec::new(), Vec::new());
+        let mut entries = entries.into_iter().peekable();
+        while let Some(first) = entries.peek() {
+            let first = first.path.clone();
+            let rows: Arc<[Entry]> = entries.by_ref().take(ROWS).collect();
+            // Never fetched.
+            let frame = FrameAt { pack: pack.clone(), offset: 0, length: 0, plain: 0 };
+            let digest = Digest { sha256: **pack, size: 0 };
+            pages.push(PageRef { first, digest, entries: rows.len() as u32, frame, inner: 0 });
+            loaded.push(OnceLock::from(rows));
+        }
+        FileMap { summary, form: Form::Archive, pages, loaded }
     }
 
     pub fn pages(&self) -> &[PageRef] {

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use super::answer;
 use super::parked::Purpose;
 use super::server::{Server, TRIES};
-use crate::archive::frame;
+use crate::archive::frame::{self, Form};
 use crate::digest::{Digest, hex};
 use crate::error::{Error, Result};
 use crate::filemap::FrameAt;
@@ -53,7 +53,7 @@ impl Server {
     }
 
     fn keep(&self, at: &FrameAt, compressed: &[u8], purposes: &[Purpose]) -> Result<()> {
-        let plain = frame::open(compressed, at.plain)?;
+        let plain = self.map.form.open(compressed, at.plain)?;
         let mut asked = HashSet::new();
         let mut wanted = Vec::new();
         for purpose in purposes {
@@ -68,7 +68,9 @@ impl Server {
             wanted.push((*purpose, inner, digest));
         }
         // Neighbours first, so that what somebody waits for is the newest where the cache keeps little.
-        self.keep_neighbours(&plain, &asked);
+        if self.map.form == Form::Pack {
+            self.keep_neighbours(&plain, &asked);
+        }
         let mut result = Ok(());
         for (purpose, inner, digest) in wanted {
             let kept = slice(&plain, inner, &digest).and_then(|bytes| self.keep_one(purpose, bytes));

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry::{Occupied, Vacant};
 
+use crate::archive::frame::Form;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::filemap::{ChunkAt, Entry, FileMap, FrameAt, Kind, Missing, parent_and_name};
@@ -28,6 +29,8 @@ pub struct Tree {
     pub parents: Vec<u32>,
     /// Of each hard link, the number of its first name; of anything else its own.
     pub firsts: Vec<u32>,
+    /// How its frames lie.
+    pub form: Form,
 }
 
 impl Tree {
@@ -66,7 +69,7 @@ impl Tree {
                 _ => number,
             });
         }
-        Ok(Tree { entries, parents, firsts })
+        Ok(Tree { entries, parents, firsts, form: map.form })
     }
 }
 

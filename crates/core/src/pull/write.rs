@@ -46,7 +46,7 @@ impl Pull {
         let at = at.map_err(|_| Error::Missing { what: "a frame that was asked for".into() })?;
         let Needed { chunks, .. } = &self.frames[at];
         PLAIN.with_borrow_mut(|plain| {
-            frame::open_into(bytes, frame.plain, plain).map_err(|error| self.name(error, &chunks[0].1))?;
+            self.tree.form.open_into(bytes, frame.plain, plain).map_err(|error| self.name(error, &chunks[0].1))?;
             // All of it is proved before any of it is written: a frame that is delivered again finds nothing done.
             let prove = |(chunk, uses): &(ChunkAt, Vec<Use>)| {
                 frame::chunk(plain, chunk.inner, &chunk.digest).map_err(|error| self.name(error, uses))
