@@ -29,7 +29,7 @@ const BATCH: usize = 256 << 10;
 /// A member that has this much behind its last chunk ends, and one without chunk follows.
 const MOST_BEHIND: usize = 4 << 20;
 /// Plain bytes that wait for a thread or are with one.
-const IN_FLIGHT: usize = 32 << 20;
+const IN_FLIGHT: usize = 16 << 20;
 
 /// An entry on its way to the TOC: what it still lacks is known when its batch has come back.
 enum Pending {
