@@ -1,6 +1,6 @@
 """An archive as a place to read a tree from: a file, or an object that a server gives by range.
 
-Promise: opening takes the size, the last 64 KiB and, where it is longer, the TOC; then only what is asked for is read.
+Promise: opening takes the last 64 KiB and, where it is longer, the TOC; then only what is asked for is read.
 A file that changes under its readers is an error, never other bytes. Not here: what a TOC means (the core).
 """
 
@@ -43,8 +43,14 @@ class _Ranges(Protocol):
     @property
     def size(self) -> int: ...
     @property
+    def tail(self) -> bytes:
+        """Its last 64 KiB, or all."""
+        ...
+
+    @property
     def requests(self) -> Requests: ...
     def read(self, ranges: list[tuple[int, int]]) -> list[bytes]: ...
+    def check(self) -> None: ...
 
 
 class Archive:
@@ -72,8 +78,13 @@ class Archive:
         """
         return self._ranges.read(ranges)
 
-    def read_moved(self, _: PackName, offset: int, length: int) -> None:
-        """Return None: nothing of an archive is ever moved."""
+    def read_moved(self, _: PackName, offset: int, length: int) -> None:  # noqa: ARG002 - as a store's
+        """Return None, for nothing is ever moved; a damaged frame is asked for here, so see whether it was changed.
+
+        Raises:
+            ConflictError: `archive-changed`.
+        """
+        self._ranges.check()
 
 
 def names_archive(text: str) -> bool:
@@ -92,9 +103,8 @@ def open_archive(url: str) -> tuple[Archive, ArchiveTree]:
         UnavailableError, DeniedError: it cannot be read.
     """
     ranges: _Ranges = _Remote(url) if _is_remote(url) else _File(_path(url))
-    size = ranges.size
-    begin = max(0, size - _TAIL)
-    [tail] = ranges.read([(begin, size - begin)])
+    size, tail = ranges.size, ranges.tail
+    begin = size - len(tail)
     try:
         footer = Footer.read(tail, size)
         if footer is None or footer.toc is None:
@@ -134,6 +144,8 @@ class _File:
             raise faults.from_os_error(error, *os.path.split(path)) from error
         self._state = self._look()
         self.size = self._state[0]
+        begin = max(0, self.size - _TAIL)
+        [self.tail] = self.read([(begin, self.size - begin)])
 
     def __del__(self) -> None:
         if hasattr(self, "_file"):
@@ -152,12 +164,14 @@ class _File:
                 while len(data) < length and (more := os.pread(self._file, length - len(data), offset + len(data))):
                     data += more
                 out.append(data)
-            is_same = self._look() == self._state
+            self.check()
         except OSError as error:
             raise faults.from_os_error(error, *os.path.split(self.url)) from error
-        if not is_same:
-            raise _changed(self.url)
         return out
+
+    def check(self) -> None:
+        if self._look() != self._state:
+            raise _changed(self.url)
 
 
 class _Remote:
@@ -168,15 +182,18 @@ class _Remote:
         folder, _, self._key = url.rpartition("/")
         self._objects: RemoteObjects = open_objects(folder)[0]  # type: ignore[assignment] # all that have a URL are
         self.requests = self._objects.requests
-        self.size, self._version = self._objects.stat(self._key)
+        self.tail, self.size, self._version = self._objects.tail(self._key, _TAIL)
 
     def read(self, ranges: list[tuple[int, int]]) -> list[bytes]:
         try:
             return self._objects.get_ranges(self._key, ranges)
-        except CorruptError as error:
-            if self._objects.stat(self._key) != (self.size, self._version):
-                raise _changed(self.url) from error
+        except CorruptError:
+            self.check()
             raise
+
+    def check(self) -> None:
+        if self._objects.stat(self._key) != (self.size, self._version):
+            raise _changed(self.url)
 
 
 def _changed(url: str) -> ConflictError:

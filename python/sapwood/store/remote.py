@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, TypeVar
 
-from sapwood.errors import CorruptError, NotFoundError
+from sapwood.errors import CorruptError, InvalidInputError, NotFoundError
 from sapwood.store import attempts, faults, replies
 from sapwood.store.base import LARGEST_OBJECT
 from sapwood.store.requests import Requests, Verb
@@ -87,6 +87,35 @@ class RemoteObjects:
             return meta["size"], self.version_of(meta)
 
         return self._persist(attempt)
+
+    def tail(self, key: str, length: int) -> tuple[bytes, int, str]:
+        """Return the last `length` bytes of an object, or all, its size, and its version as `stat` gives it.
+
+        One request, where the server takes a range that is counted from the end. Errors as `stat` and `get_range`.
+        """
+        try:
+            return self._persist(lambda: self._tail(key, length))
+        except (InvalidInputError, CorruptError):
+            # Azure knows no such range, and an empty object has none.
+            size, version = self.stat(key)
+            begin = max(0, size - length)
+            return self.get_range(key, begin, size - begin), size, version
+
+    def _tail(self, key: str, length: int) -> tuple[bytes, int, str]:
+        import obstore
+
+        with self.asking("get", key):
+            reply: GetResult = interruptible(
+                lambda: obstore.get(self.client(), key, options={"range": {"suffix": length}}), attempts.QUIET_S
+            )
+            size = reply.meta["size"]
+            span = (max(0, size - length), size)
+            if tuple(reply.range) != span:
+                raise faults.truncated(self.url, key, reply.range[1] - reply.range[0], span[1] - span[0])
+            data = interruptible(lambda: bytes(reply.bytes()), attempts.reading_s(length))
+        if len(data) != span[1] - span[0]:
+            raise faults.truncated(self.url, key, len(data), span[1] - span[0])
+        return data, size, self.version_of(reply.meta)
 
     def version_of(self, meta: ObjectMeta) -> str:
         """Return what changes when the object does, empty when the server does not say."""

@@ -94,6 +94,11 @@ def explained(error: Exception, url: str, key: str) -> SapwoodError:
         return InvalidInputError(
             f"{url}: the server ignores byte ranges", kind="no-ranges", hint="serve it from one that has them", **place
         )
+    if "Content-Range header not present" in text:
+        said = "the server does not say which bytes it sends, or sends them as multipart/byteranges"
+        return InvalidInputError(
+            f"{url}: {key}: {said}", kind="no-ranges", hint="serve it from one that replies with plain ranges", **place
+        )
     if status == 501 or code == "NotImplemented":
         said = f"the server does not know such a request ({status}{f' {code}' if code else ''})"
         return InvalidInputError(f"{url}: {key}: {said}", kind="not-implemented", **place)
