@@ -4,6 +4,7 @@ import json
 import re
 import signal
 import subprocess
+import tarfile
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -30,6 +31,8 @@ ARGUMENTS = {
     "push": ["tree", "another"],
     "pull": ["main", "copy"],
     "cp": ["main", "another-store"],
+    "pack": ["tree", "tree.tar.gz"],
+    "convert": ["tree.tar", "tree.tar.gz"],
     "init": ["another-store"],
     "ls": ["main"],
     "diff": ["tree", "main"],
@@ -55,6 +58,8 @@ def run(tmp_path: Path) -> Iterator[Sapwood]:
     (tmp_path / "tree").mkdir()
     (tmp_path / "tree" / "a").write_text("a\n")
     (tmp_path / "tree" / "link").symlink_to("a")
+    with tarfile.open(tmp_path / "tree.tar", "w") as tar:
+        tar.add(tmp_path / "tree", ".")
     (tmp_path / "place").mkdir()
     (tmp_path / "mounted").mkdir()
     run.good("push", "tree", "main")

@@ -1,5 +1,6 @@
 //! The extension module `sapwood._core`: a file a room, each a submodule. No logic: arguments in, values out.
 
+mod archive;
 mod collect;
 mod copy;
 mod digest;
@@ -21,6 +22,7 @@ use pyo3::prelude::*;
 
 #[pymodule]
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    archive::register(module)?;
     collect::register(module)?;
     copy::register(module)?;
     digest::register(module)?;
@@ -37,6 +39,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     // `import sapwood._core.tree` must find what `from sapwood._core import tree` does.
     let modules = module.py().import("sys")?.getattr("modules")?;
     for name in [
+        "archive",
         "collect",
         "copy",
         "digest",

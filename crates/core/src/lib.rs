@@ -22,6 +22,8 @@ pub mod filemap;
 
 pub mod stargz;
 
+pub mod convert;
+
 pub mod pull;
 pub mod push;
 

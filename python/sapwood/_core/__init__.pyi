@@ -1,5 +1,6 @@
 """The compiled core; a submodule a room. Import it only through the faces (tree, filemap, mount, push, pull)."""
 
+from . import archive as archive
 from . import collect as collect
 from . import copy as copy
 from . import digest as digest
@@ -15,6 +16,7 @@ from . import upkeep as upkeep
 from . import watch as watch
 
 __all__ = [
+    "archive",
     "collect",
     "copy",
     "digest",

@@ -1,4 +1,4 @@
-"""Archives, as Python sees them: the TOC of one as a file map, and where the frames of a pack lie that was moved."""
+"""Archives, as Python sees them: written, the TOC of one as a file map, where the frames of a moved pack lie."""
 
 from sapwood.archive.redirect import Redirect, decode_redirect
 from sapwood.archive.toc import FileMap, Footer, open_toc

@@ -26,6 +26,10 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "pull": ("push", "fetch a whole tree into a directory"),
         "cp": ("copy", "copy trees from store to store"),
     },
+    "Trees as archives": {
+        "pack": ("pack", "write a tree as an archive that anybody can unpack and enter anywhere"),
+        "convert": ("pack", "make such an archive of a tar"),
+    },
     "Trees in a store": {
         "init": ("init", "make an empty place a store"),
         "ls": ("look", "list a directory of a tree"),

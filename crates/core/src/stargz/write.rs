@@ -33,6 +33,8 @@ pub struct Written {
     /// The compressed TOC.
     pub toc: Range<u64>,
     pub toc_digest: Digest,
+    /// Of the whole tar stream, the TOC's entry and the end included: what OCI calls diffID.
+    pub tar: Digest,
     pub entries: u64,
     pub chunks: u64,
     pub chunked: Option<Chunked>,

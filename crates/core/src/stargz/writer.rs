@@ -5,11 +5,12 @@
 
 use std::collections::VecDeque;
 use std::ffi::OsStr;
-use std::io::Read;
+use std::io::{self, Read, Write as _};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use crossbeam_channel::Receiver;
+use flate2::write::GzDecoder;
 
 use super::encode::Spelling;
 use super::entry::{Kind, TocEntry};
@@ -100,6 +101,8 @@ pub struct Writer<'a> {
     open: Option<(Box<TocEntry>, Vec<Lying>)>,
     entries: u64,
     chunks: u64,
+    /// Of the tar stream, as far as it was written.
+    tar: Hasher,
 }
 
 impl<'a> Writer<'a> {
@@ -131,6 +134,7 @@ impl<'a> Writer<'a> {
             open: None,
             entries: 0,
             chunks: 0,
+            tar: Hasher::default(),
         }
     }
 
@@ -290,6 +294,7 @@ impl<'a> Writer<'a> {
         self.in_flight -= flight.plain;
         let base = self.out.position;
         self.out.give(&done.bytes)?;
+        self.tar.update(&done.memory);
         let lying = |place: Place| Lying {
             size: place.size,
             digest: done.chunks[place.chunk],
@@ -379,7 +384,7 @@ impl<'a> Writer<'a> {
         while !self.flights.is_empty() {
             self.land()?;
         }
-        let Writer { mut out, toc, split, entries, chunks, .. } = self;
+        let Writer { mut out, toc, split, entries, chunks, mut tar, .. } = self;
         let split = split.map(Split::finish).transpose()?;
         let packed = toc.finish(split.as_ref().map(|split| &split.frame))?;
         let (toc_digest, length, frame) = (packed.digest, packed.len(), packed.frame);
@@ -395,10 +400,29 @@ impl<'a> Writer<'a> {
             out.give(&footer::zstd_chunked(&toc, toc_digest.size, &at, split.plain))?;
             chunked = Some(Chunked { toc_frame, split: at, split_plain: split.plain });
         } else {
-            packed.give(|bytes| out.give(bytes))?;
+            let mut plain = GzDecoder::new(Plain(&mut tar));
+            packed.give(|bytes| {
+                plain.write_all(bytes).map_err(Error::io("read again", "the TOC"))?;
+                out.give(bytes)
+            })?;
+            plain.finish().map_err(Error::io("read again", "the TOC"))?;
             out.give(&footer::gzip(toc.start))?;
         }
-        Ok(Written { size: out.position, toc, toc_digest, entries, chunks, chunked })
+        Ok(Written { size: out.position, toc, toc_digest, tar: tar.finish(), entries, chunks, chunked })
+    }
+}
+
+/// Hashes what is written to it.
+struct Plain<'a>(&'a mut Hasher);
+
+impl io::Write for Plain<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -413,7 +437,7 @@ fn read_all(content: &mut dyn Read, out: &mut [u8], name: &[u8]) -> Result<()> {
     content.read_exact(out).map_err(|source| {
         let path = Path::new(OsStr::from_bytes(name));
         match source.kind() {
-            std::io::ErrorKind::UnexpectedEof => Error::damaged(show(path), "its content is cut"),
+            io::ErrorKind::UnexpectedEof => Error::damaged(show(path), "its content is cut"),
             _ => Error::Io { doing: "read", path: path.to_owned(), source },
         }
     })

@@ -1,0 +1,219 @@
+//! A directory into an archive, depth first.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::front::{Front, is_reserved, landmark};
+use super::{Made, Out};
+use crate::error::{Error, Result};
+use crate::index::{self, Scope, State};
+use crate::job::Job;
+use crate::scan::{self, Root, Stat, is_denied, is_gone, read_stable};
+use crate::stargz::{self, Options, Writer};
+use crate::tar::{Header, Kind};
+
+/// A file up to this size is read whole before it is written, again if it changes meanwhile; of a larger one a change is an
+/// error.
+const WHOLE: u64 = 4 << 20;
+
+/// Write what is in the directory `root` as an archive to `out`; `front` names the files that are to be first.
+///
+/// # Errors
+/// `Unreadable` unless that is to be skipped, `Unstable` when a file changes while it is read, `Invalid`, `Io`, `Stopped`.
+pub fn pack(
+    root: &Path,
+    looking: &index::Options,
+    front: &[Vec<u8>],
+    options: &Options,
+    out: &mut Out,
+    job: &Job,
+) -> Result<Made> {
+    let root = Root::open(root)?;
+    let (state, unreadable) = State::look(&root, None, Scope::All, looking, None, job)?;
+    if !unreadable.is_empty() && !looking.skip_unreadable {
+        return Err(Error::Unreadable { paths: unreadable });
+    }
+    let order = in_order(&state);
+    let names: Vec<Vec<u8>> =
+        order[..if front.is_empty() { 0 } else { order.len() }].iter().map(|&record| state.path_of(record)).collect();
+    let firsts = if front.is_empty() { HashMap::new() } else { firsts(&state, &order) };
+    let front =
+        Front::of(front, names.iter().map(|name| &name[..]), |at| firsts.get(&inode_of(&state, order[at])?).copied());
+    drop((names, firsts));
+    job.files_total.store(order.len() as u64, Relaxed);
+    let files = order.iter().filter(|&&record| state.kind(record) == scan::Kind::File);
+    job.bytes_total.store(files.map(|&record| state.stat(record).size).sum(), Relaxed);
+    let mut walk =
+        Walk { root: &root, state: &state, looking, first: HashMap::new(), unreadable, left_out: Vec::new() };
+    let written = stargz::write(options, job, &mut |bytes| out.give(bytes, job), |writer| {
+        let mut part = |writer: &mut Writer<'_>, is_front| {
+            let chosen = order.iter().enumerate().filter(|(at, _)| front.is_in(*at, is_front));
+            chosen.map(|(_, &record)| record).try_for_each(|record| walk.entry(record, writer))
+        };
+        if !front.is_empty() {
+            part(writer, true)?;
+            landmark(writer)?;
+        }
+        part(writer, false)
+    })?;
+    let Walk { unreadable, left_out, .. } = walk;
+    Ok(Made { written, left_out, absent: front.absent, unreadable })
+}
+
+/// All records, each directory before what is in it, and that before what follows the directory: whoever unpacks it can finish a
+/// directory when he leaves it.
+fn in_order(state: &State) -> Vec<u32> {
+    let mut order = Vec::with_capacity(state.len() as usize);
+    let root = 0..1;
+    let mut open = vec![root];
+    while let Some(entries) = open.last_mut() {
+        let Some(record) = entries.next() else {
+            open.pop();
+            continue;
+        };
+        order.push(record);
+        if state.kind(record) == scan::Kind::Directory {
+            open.push(state.entries(record));
+        }
+    }
+    order
+}
+
+/// Of what may have several names: device and number.
+fn inode_of(state: &State, record: u32) -> Option<(u64, u64)> {
+    let may = state.has_links(record) && state.kind(record) != scan::Kind::Directory;
+    may.then(|| state.stat(record)).map(|stat| (stat.dev, stat.ino))
+}
+
+/// Where in the order the first name of each of these stands.
+fn firsts(state: &State, order: &[u32]) -> HashMap<(u64, u64), usize> {
+    let inodes = order.iter().enumerate().rev();
+    inodes.filter_map(|(at, &record)| Some((inode_of(state, record)?, at))).collect()
+}
+
+struct Walk<'a> {
+    root: &'a Root,
+    state: &'a State,
+    looking: &'a index::Options,
+    /// The name that was written of what may have several.
+    first: HashMap<(u64, u64), Vec<u8>>,
+    unreadable: Vec<PathBuf>,
+    left_out: Vec<Vec<u8>>,
+}
+
+impl Walk<'_> {
+    /// Write one record. What goes away meanwhile is left out.
+    fn entry(&mut self, record: u32, writer: &mut Writer<'_>) -> Result<()> {
+        let name = self.state.path_of(record);
+        if is_reserved(&name) {
+            self.left_out.push(name);
+            return Ok(());
+        }
+        let stat = self.state.stat(record);
+        let mut header = header_of(name, &stat);
+        let inode = inode_of(self.state, record);
+        if let Some(first) = inode.and_then(|inode| self.first.get(&inode)) {
+            header.kind = Kind::HardLink { first: first.clone() };
+            return writer.entry(&header, &mut io::empty());
+        }
+        if self.state.has_xattrs(record) {
+            header.xattrs = match self.root.xattrs(&header.name) {
+                Err(error) if is_gone(&error) => Vec::new(),
+                xattrs => xattrs.map_err(Error::io("read", self.root.show(&header.name)))?,
+            };
+        }
+        header.kind = match self.state.kind(record) {
+            scan::Kind::Directory => Kind::Directory,
+            scan::Kind::Symlink => Kind::Symlink { target: self.state.target(record).to_vec() },
+            scan::Kind::CharDevice => {
+                Kind::CharDevice { major: rustix::fs::major(stat.rdev), minor: rustix::fs::minor(stat.rdev) }
+            }
+            scan::Kind::BlockDevice => {
+                Kind::BlockDevice { major: rustix::fs::major(stat.rdev), minor: rustix::fs::minor(stat.rdev) }
+            }
+            scan::Kind::Fifo => Kind::Fifo,
+            scan::Kind::Socket => return Ok(()),
+            scan::Kind::File => {
+                let name = header.name.clone();
+                match self.file(header, stat.size, writer) {
+                    Err(Error::Io { source, .. }) if is_gone(&source) => return Ok(()),
+                    Err(Error::Io { source, path, .. }) if is_denied(&source) => {
+                        if !self.looking.skip_unreadable {
+                            return Err(Error::Unreadable { paths: vec![path] });
+                        }
+                        self.unreadable.push(path);
+                        return Ok(());
+                    }
+                    written => written?,
+                }
+                self.first.extend(inode.map(|inode| (inode, name)));
+                return Ok(());
+            }
+        };
+        self.first.extend(inode.map(|inode| (inode, header.name.clone())));
+        writer.entry(&header, &mut io::empty())
+    }
+
+    fn file(&self, header: Header, size: u64, writer: &mut Writer<'_>) -> Result<()> {
+        let path = self.root.show(&header.name);
+        let io = |error| Error::io("read", &path)(error);
+        if size <= WHOLE {
+            let mut bytes = Whole(Vec::new());
+            // The writer counts.
+            let stat = read_stable(self.root, &header.name, &mut Vec::new(), &Job::default(), &mut bytes)?;
+            if stat.blocks.saturating_mul(512) >= stat.size {
+                let kind = Kind::Regular { size: bytes.0.len() as u64, holes: Vec::new() };
+                let header = Header { kind, xattrs: header.xattrs, ..header_of(header.name, &stat) };
+                return writer.entry(&header, &mut &bytes.0[..]);
+            }
+        }
+        let unstable = || Error::Unstable { path: path.clone() };
+        let mut file = self.root.open_file(&header.name).map_err(Error::io("open", &path))?;
+        let now = |file: &File| rustix::fs::fstat(file).map(Stat::from).map_err(|errno| io(errno.into()));
+        let before = now(&file)?;
+        if before.kind() != scan::Kind::File {
+            return Err(unstable());
+        }
+        let holes = scan::holes(&file, &before).map_err(io)?;
+        io::Seek::rewind(&mut file).map_err(io)?;
+        let kind = Kind::Regular { size: before.size, holes };
+        let header = Header { kind, xattrs: header.xattrs, ..header_of(header.name, &before) };
+        let written = writer.entry(&header, &mut (&mut file).take(before.size));
+        match (written, now(&file)?.agrees(&before)) {
+            (Err(Error::Stopped), _) => Err(Error::Stopped),
+            (_, false) => Err(unstable()),
+            (written, true) => written,
+        }
+    }
+}
+
+/// Takes a small file.
+struct Whole(Vec<u8>);
+
+impl scan::Sink for Whole {
+    fn begin(&mut self, _: &Stat) -> Result<()> {
+        self.0.clear();
+        Ok(())
+    }
+
+    fn piece(&mut self, bytes: &[u8]) -> Result<()> {
+        self.0.extend_from_slice(bytes);
+        Ok(())
+    }
+}
+
+/// What a stat says, the kind left open.
+fn header_of(name: Vec<u8>, stat: &Stat) -> Header {
+    Header {
+        name,
+        kind: Kind::Fifo,
+        mode: stat.mode & 0o7777,
+        uid: stat.uid.into(),
+        gid: stat.gid.into(),
+        mtime: stat.mtime,
+        xattrs: Vec::new(),
+    }
+}

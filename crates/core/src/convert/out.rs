@@ -1,0 +1,56 @@
+//! Where an archive goes: a file, or a pipe that somebody may be slow to empty.
+//!
+//! Invariant: a stop is heard within 100 ms, however long nobody reads.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::PathBuf;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use crate::error::{Error, Result};
+use crate::job::Job;
+
+/// What a pipe that says it has room takes without blocking.
+const ROOM: usize = 4096;
+const TICK: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+
+pub struct Out {
+    file: File,
+    path: PathBuf,
+    is_plain: bool,
+}
+
+impl Out {
+    /// `path` names it in messages.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub fn new(file: File, path: PathBuf) -> Result<Out> {
+        let is_plain = file.metadata().map_err(Error::io("write", &path))?.is_file();
+        Ok(Out { file, path, is_plain })
+    }
+
+    /// # Errors
+    /// `Io`, `Stopped`.
+    pub fn give(&mut self, mut bytes: &[u8], job: &Job) -> Result<()> {
+        if self.is_plain {
+            return self.file.write_all(bytes).map_err(Error::io("write", &self.path));
+        }
+        while !bytes.is_empty() {
+            job.step(0)?;
+            let mut wait = [PollFd::new(&self.file, PollFlags::OUT)];
+            match poll(&mut wait, Some(&TICK)) {
+                Ok(0) | Err(rustix::io::Errno::INTR) => continue,
+                Ok(_) => {}
+                Err(errno) => return Err(Error::io("write", &self.path)(errno.into())),
+            }
+            match self.file.write(&bytes[..bytes.len().min(ROOM)]) {
+                Ok(written) => bytes = &bytes[written..],
+                Err(e) if matches!(e.kind(), std::io::ErrorKind::Interrupted | std::io::ErrorKind::WouldBlock) => {}
+                Err(e) => return Err(Error::io("write", &self.path)(e)),
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,163 @@
+//! A tar stream into an archive, in passes: one learns what remains of it, the others write it.
+
+use std::collections::{HashMap, HashSet};
+use std::fs::File;
+use std::io::Read;
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::front::{Front, is_reserved, landmark};
+use super::{Made, Out, input};
+use crate::error::{Error, Result};
+use crate::job::Job;
+use crate::stargz::{self, Options, Writer};
+use crate::tar::{Header, Kind, Reader, Tree, TreeBuilder};
+
+/// Read the tar in `input`, which can be read twice, and write the archive to `out`. `what` names the input in messages,
+/// `front` the files that are to be first.
+///
+/// # Errors
+/// `Damaged` when the input is no tar, or cannot be unpacked, or changes; `Invalid`, `Io`, `Stopped`.
+pub fn convert(
+    what: &str,
+    input: &File,
+    front: &[Vec<u8>],
+    options: &Options,
+    out: &mut Out,
+    job: &Job,
+) -> Result<Made> {
+    let made = convert_unwatched(what, input, front, options, out, job);
+    // A reader that was stopped says that it cannot read.
+    job.step(0)?;
+    made
+}
+
+fn convert_unwatched(
+    what: &str,
+    input: &File,
+    front: &[Vec<u8>],
+    options: &Options,
+    out: &mut Out,
+    job: &Job,
+) -> Result<Made> {
+    let (tree, left_out) = survey(what, input, job)?;
+    job.files_total.store(tree.entries.len() as u64, Relaxed);
+    let names = tree.entries.iter().map(|placed| &placed.name[..]);
+    let front = Front::of(front, names, |number| tree.entries[number].first.map(|first| first as usize));
+    let mut links = Links::of(&tree);
+    let written = stargz::write(options, job, &mut |bytes| out.give(bytes, job), |writer| {
+        let mut part = |writer: &mut Writer<'_>, is_front| {
+            pass(Entries::open(what, input, job)?, &tree, &mut links, writer, |number| front.is_in(number, is_front))
+        };
+        if !front.is_empty() {
+            part(writer, true)?;
+            landmark(writer)?;
+        }
+        part(writer, false)
+    })?;
+    Ok(Made { written, left_out, absent: front.absent, unreadable: Vec::new() })
+}
+
+/// The first pass: what remains, and what is not taken over. Reads to the end, so that the sums of a compression are proved.
+fn survey(what: &str, input: &File, job: &Job) -> Result<(Tree, Vec<Vec<u8>>)> {
+    let mut entries = Entries::open(what, input, job)?;
+    let mut builder = TreeBuilder::new(what);
+    while let Some(header) = entries.next()? {
+        builder.push(&header)?;
+    }
+    let mut rest = vec![0; 64 << 10];
+    while entries.reader.rest(&mut rest)? > 0 {}
+    let Entries { mut left_out, .. } = entries;
+    left_out.sort();
+    left_out.dedup();
+    Ok((builder.finish()?, left_out))
+}
+
+/// The entries that are taken over, numbered.
+struct Entries<'a> {
+    what: &'a str,
+    reader: Reader<Box<dyn Read + 'a>>,
+    /// How many were given.
+    count: u32,
+    left_out: Vec<Vec<u8>>,
+    job: &'a Job,
+}
+
+impl<'a> Entries<'a> {
+    fn open(what: &'a str, input: &'a File, job: &'a Job) -> Result<Entries<'a>> {
+        let stream = input::open(input, job).map_err(Error::io("read", what))?;
+        Ok(Entries { what, reader: Reader::new(what, stream), count: 0, left_out: Vec::new(), job })
+    }
+
+    fn next(&mut self) -> Result<Option<Header>> {
+        while let Some(header) = self.reader.next_entry()? {
+            self.job.step(0)?;
+            if is_reserved(&header.name) {
+                self.left_out.push(header.name);
+                continue;
+            }
+            self.count += 1;
+            return Ok(Some(header));
+        }
+        Ok(None)
+    }
+
+    /// The entry of a number, which lies ahead.
+    fn to(&mut self, number: u32) -> Result<Header> {
+        loop {
+            match self.next()? {
+                Some(header) if self.count == number + 1 => return Ok(header),
+                Some(_) => {}
+                None => return Err(self.changed()),
+            }
+        }
+    }
+
+    fn changed(&self) -> Error {
+        Error::damaged(self.what, "it changed while it was read")
+    }
+}
+
+/// What files with several names hand on to their other names.
+struct Links {
+    /// Numbers of such files.
+    files: HashSet<u32>,
+    headers: HashMap<u32, Header>,
+}
+
+impl Links {
+    fn of(tree: &Tree) -> Links {
+        Links { files: tree.entries.iter().filter_map(|placed| placed.first).collect(), headers: HashMap::new() }
+    }
+}
+
+/// Write the entries that are chosen by number.
+fn pass(
+    mut entries: Entries<'_>,
+    tree: &Tree,
+    links: &mut Links,
+    writer: &mut Writer<'_>,
+    chosen: impl Fn(usize) -> bool,
+) -> Result<()> {
+    for (number, placed) in tree.entries.iter().enumerate().filter(|(number, _)| chosen(*number)) {
+        if let Some(first) = placed.first {
+            let file = links.headers.get(&first).ok_or_else(|| entries.changed())?;
+            let kind = Kind::HardLink { first: tree.entries[first as usize].name.clone() };
+            let link = Header { name: placed.name.clone(), kind, xattrs: Vec::new(), ..file.clone() };
+            writer.entry(&link, &mut std::io::empty())?;
+            continue;
+        }
+        let header = Header { name: placed.name.clone(), ..entries.to(placed.entry)? };
+        if matches!(header.kind, Kind::HardLink { .. }) {
+            return Err(entries.changed());
+        }
+        let mut content = entries.reader.content();
+        if let Err(error) = writer.entry(&header, &mut content) {
+            return Err(content.blame(error));
+        }
+        let number = number as u32;
+        if links.files.contains(&number) {
+            links.headers.insert(number, Header { kind: Kind::Fifo, xattrs: Vec::new(), ..header });
+        }
+    }
+    Ok(())
+}

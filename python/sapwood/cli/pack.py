@@ -1,0 +1,170 @@
+"""`sapwood pack` and `sapwood convert`: archives out of directories and tars."""
+
+from __future__ import annotations
+
+import sys
+
+from sapwood.cli import show
+from sapwood.cli.command import Command, add_json
+from sapwood.cli.hash import add_options, add_skip_unreadable, options_of
+from sapwood.cli.progress import progress
+
+TYPE_CHECKING = False  # as typing has it, without the 5 ms that importing typing takes
+if TYPE_CHECKING:
+    import argparse
+
+    from sapwood.pack import Choices, Written
+
+_OUT = "a path, s3://…, gs://… or az://…, or - for stdout"
+
+
+def _add_choices(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--zstd", action="store_true", help="write zstd:chunked, as podman and buildah pull it lazily")
+    parser.add_argument(
+        "--level", type=int, metavar="N", help="0 to 12 of gzip (default 6; 1 is fast), 1 to 19 of zstd (default 3)"
+    )
+    parser.add_argument(
+        "--chunk-size", type=int, metavar="BYTES", help="cut large files by size (default: by content, 512 KiB or so)"
+    )
+    parser.add_argument(
+        "--min-chunk-size",
+        type=int,
+        default=0,
+        metavar="BYTES",
+        help="of gzip: let small files share a member up to this size; smaller, but the first stargz readers fail",
+    )
+    parser.add_argument(
+        "--prioritize", metavar="FILE", help="put the files first that FILE lists, one path a line (- is stdin)"
+    )
+    parser.add_argument(
+        "--compatible-times", action="store_true", help="of gzip: whole seconds in the TOC, as other writers have them"
+    )
+
+
+def _choices_of(arguments: argparse.Namespace) -> Choices:
+    from sapwood.pack import Choices
+
+    return Choices(
+        zstd=arguments.zstd,
+        level=arguments.level,
+        chunk_size=arguments.chunk_size,
+        min_chunk_size=arguments.min_chunk_size,
+        compatible_times=arguments.compatible_times,
+        prioritize=_listed(arguments.prioritize) if arguments.prioritize else (),
+    )
+
+
+def _listed(path: str) -> list[bytes]:
+    """Return the lines of a file that are not empty."""
+    from sapwood.errors import NotFoundError, UnavailableError
+
+    try:
+        with open(0 if path == "-" else path, "rb", closefd=path != "-") as file:
+            return [line for line in file.read().splitlines() if line]
+    except FileNotFoundError:
+        raise NotFoundError(f"{path} is missing", kind="path-missing") from None
+    except OSError as error:
+        raise UnavailableError(f"cannot read {path}: {error.strerror}", kind="io") from error
+
+
+def _configure_pack(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("dir", metavar="DIR", help="the directory")
+    parser.add_argument("out", metavar="OUT", help=_OUT)
+    _add_choices(parser)
+    add_skip_unreadable(parser)
+    add_options(parser)
+    add_json(parser)
+
+
+def _pack(arguments: argparse.Namespace) -> int:
+    from sapwood.pack import pack
+
+    choices = _choices_of(arguments)
+    _require_one_stdout(arguments)
+    with progress("packing") as callback:
+        written = pack(arguments.dir, arguments.out, choices, options=options_of(arguments), progress=callback)
+    return _tell(arguments, written)
+
+
+def _configure_convert(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("tar", metavar="TAR", help="a tar, plain or by gzip, zstd, xz or bzip2; - for stdin")
+    parser.add_argument("out", metavar="OUT", help=_OUT)
+    _add_choices(parser)
+    add_json(parser)
+
+
+def _convert(arguments: argparse.Namespace) -> int:
+    from sapwood.pack import convert
+
+    choices = _choices_of(arguments)
+    _require_one_stdout(arguments)
+    with progress("converting") as callback:
+        written = convert(arguments.tar, arguments.out, choices, progress=callback)
+    return _tell(arguments, written)
+
+
+def _require_one_stdout(arguments: argparse.Namespace) -> None:
+    """Refuse to mix an archive with a report, and to send it to a terminal."""
+    from sapwood.errors import InvalidInputError
+
+    if arguments.out != "-":
+        return
+    if arguments.json:
+        raise InvalidInputError("stdout takes the archive or the report, not both", kind="bad-usage")
+    if sys.stdout.isatty():
+        raise InvalidInputError(
+            "an archive is nothing for a terminal", kind="bad-usage", hint="name a file, or send stdout to one"
+        )
+    sys.stdout.flush()
+
+
+def _tell(arguments: argparse.Namespace, written: Written) -> int:
+    if arguments.json:
+        show.document(
+            {
+                "toc": written.toc,
+                "tar": written.tar,
+                "tarSize": written.tar_size,
+                "size": written.size,
+                "entries": written.entries,
+                "chunks": written.chunks,
+                "annotations": written.annotations,
+                "leftOut": [show.text(name) for name in written.left_out],
+                "absent": [show.text(name) for name in written.absent],
+                "unreadable": [show.text(path) for path in written.unreadable],
+                "seconds": round(written.seconds, 6),
+            }
+        )
+        return 0
+    show.unreadable(written.unreadable)
+    for name in written.left_out:
+        show.talk(f"left out, archives have it for themselves: {show.quoted(name)}")
+    for name in written.absent:
+        show.talk(f"not there to be first: {show.quoted(name)}")
+    show.talk(f"tar:     {show.counted(written.entries, 'entry')}, {show.exact(written.tar_size)}, {written.tar}")
+    show.talk(f"archive: {show.exact(written.size)}, in {show.seconds(written.seconds)}")
+    if arguments.out != "-":
+        show.line(written.toc)
+    return 0
+
+
+COMMANDS = {
+    "pack": Command(
+        _configure_pack,
+        _pack,
+        """
+        sapwood pack venv venv.tar.gz                       directory -> archive; stdout is the digest of its TOC
+        sapwood pack --zstd image s3://bucket/image.tar.zst straight into a bucket
+        sapwood pack tree - | ssh host tar xzf -            anybody unpacks it
+        """,
+    ),
+    "convert": Command(
+        _configure_convert,
+        _convert,
+        """
+        sapwood convert layer.tar layer.tar.gz              tar -> archive
+        curl https://… | sapwood convert - new.tar.gz       of any compression
+        sapwood convert --prioritize list in.tar out.tar.gz what list names comes first
+        """,
+    ),
+}
