@@ -1,4 +1,4 @@
-"""Pack and convert: a directory or a tar into an archive, wherever that goes.
+"""Pack and convert: a directory, what an address names, or a tar into an archive, wherever that goes.
 
 Promise: the same input and choices give the same bytes; what fails leaves nothing (`sink`). Not here: how it is written
 (`archive.write`), what stdout and URLs are (`sink`).
@@ -12,27 +12,34 @@ from sapwood.archive import write
 from sapwood.archive.write import Choices, Written
 from sapwood.progress import OnProgress
 from sapwood.sink import open_sink
+from sapwood.store.archive import names_archive
 from sapwood.tree.options import Options
 
 __all__ = ["Choices", "Written", "convert", "pack"]
 
 
 def pack(
-    root: str | os.PathLike[str],
+    what: str | os.PathLike[str],
     destination: str,
     choices: Choices | None = None,
     *,
     options: Options | None = None,
     progress: OnProgress | None = None,
 ) -> Written:
-    """Write the directory `root` as an archive to `destination`: a path, a bucket's URL, or `-`, stdout.
+    """Write a directory, or what an address names, as an archive to `destination`: a path, a bucket's URL, `-`, stdout.
+
+    Of an address the plain tar is kept in a nameless file meanwhile. `options` are how to look at a directory.
 
     Raises:
         DeniedError, NotFoundError, InvalidInputError, UnavailableError: as `write.pack_directory` and `open_sink`.
+        CorruptError: something in the store is damaged; it is named.
     """
+    address = _address(what)
+    if address is not None:
+        return _pack_address(address, destination, choices or Choices(), progress)
     with open_sink(destination) as sink:
         return write.pack_directory(
-            root,
+            what,
             sink.fd,
             sink.name,
             choices or Choices(),
@@ -40,6 +47,25 @@ def pack(
             temporary=sink.temporary,
             progress=progress,
         )
+
+
+def _address(what: str | os.PathLike[str]) -> str | None:
+    """Return what is no directory of this machine as an address; a path is one, if a missing one."""
+    text = os.fspath(what)
+    if "#" not in text and (os.path.isdir(text) or text.startswith(("/", "."))) and not names_archive(text):
+        return None
+    return None if os.path.isdir(text) else text
+
+
+def _pack_address(address: str, destination: str, choices: Choices, progress: OnProgress | None) -> Written:
+    from sapwood.store.address import open_address
+    from sapwood.tarstream import write_stream
+
+    store, tree = open_address(address)
+    with open_sink(destination) as sink, write.spool(sink.temporary) as tar:
+        write_stream(store, tree, tar, progress=progress)
+        tar.flush()
+        return write.convert(tar, address, sink.fd, sink.name, choices, temporary=sink.temporary, progress=progress)
 
 
 def convert(

@@ -327,6 +327,18 @@ def test_the_command_prints_the_digest_of_the_toc_and_tells_the_rest(tmp_path: P
     assert json.loads(run.good("convert", "--json", "out.tar.gz", "b.tar.gz").out)["leftOut"] == ["stargz.index.json"]
 
 
+def test_what_an_address_names_is_packed_as_its_directory_is(hard: Path, tmp_path: Path) -> None:
+    run = Sapwood(tmp_path)
+    run.good("push", hard, "main")
+    # Times and all; of zstd the tar has no TOC, which alone tells of holes.
+    packed = pack(hard, str(tmp_path / "a.tar.zst"), Choices(zstd=True))
+    again = pack(f"{run.store}#main", str(tmp_path / "b.tar.zst"), Choices(zstd=True))
+    assert (again.tar, again.entries) == (packed.tar, packed.entries)
+    said = run("pack", "missing", "c.tar.gz")
+    assert said.code == 3
+    assert not list(tmp_path.glob("*.sapwood-partial"))
+
+
 def test_an_archive_goes_straight_into_a_bucket(s3_place: S3Place, tmp_path: Path) -> None:
     (tmp_path / "tree").mkdir()
     (tmp_path / "tree" / "large").write_bytes(noise(40 << 20))

@@ -12,7 +12,8 @@ import os
 import stat
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -22,7 +23,7 @@ from sapwood.errors import CorruptError, InvalidInputError, NotFoundError, Unava
 from sapwood.progress import OnProgress, counter
 from sapwood.tree.options import Options
 
-__all__ = ["Choices", "Written", "convert", "open_tar", "pack_directory"]
+__all__ = ["Choices", "Written", "convert", "open_tar", "pack_directory", "spool"]
 
 _XZ = b"\xfd7zXZ\0"
 _BZ2 = b"BZh"
@@ -211,6 +212,13 @@ def _inflated(
                 raise
             # bz2 says so without a number.
             raise CorruptError(f"{_called(source)} is damaged: {error}", kind="damaged") from error
+
+
+@contextmanager
+def spool(temporary: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
+    """Give a nameless file in `temporary` to write a tar to, for `convert`."""
+    with writing(temporary), tempfile.TemporaryFile(buffering=_PIECE, dir=temporary) as file:
+        yield file
 
 
 def _copied(file: IO[bytes] | lzma.LZMAFile | bz2.BZ2File, temporary: str | os.PathLike[str]) -> IO[bytes]:

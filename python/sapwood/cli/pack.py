@@ -1,4 +1,4 @@
-"""`sapwood pack` and `sapwood convert`: archives out of directories and tars."""
+"""`sapwood pack` and `sapwood convert`: archives out of directories, stores and tars."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def _listed(path: str) -> list[bytes]:
 
 
 def _configure_pack(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("dir", metavar="DIR", help="the directory")
+    parser.add_argument("tree", metavar="TREE", help="a directory, or an address")
     parser.add_argument("out", metavar="OUT", help=_OUT)
     _add_choices(parser)
     add_skip_unreadable(parser)
@@ -82,7 +82,7 @@ def _pack(arguments: argparse.Namespace) -> int:
     choices = _choices_of(arguments)
     _require_one_stdout(arguments)
     with progress("packing") as callback:
-        written = pack(arguments.dir, arguments.out, choices, options=options_of(arguments), progress=callback)
+        written = pack(arguments.tree, arguments.out, choices, options=options_of(arguments), progress=callback)
     return _tell(arguments, written)
 
 
@@ -156,6 +156,7 @@ COMMANDS = {
         sapwood pack venv venv.tar.gz                       directory -> archive; stdout is the digest of its TOC
         sapwood pack --zstd image s3://bucket/image.tar.zst straight into a bucket
         sapwood pack tree - | ssh host tar xzf -            anybody unpacks it
+        sapwood pack s3://bucket/trees#venv venv.tar.gz     from a store, without unpacking
         """,
     ),
     "convert": Command(
