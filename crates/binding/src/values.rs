@@ -49,7 +49,7 @@ pub struct Frame(pub FrameAt);
 #[pymethods]
 impl Frame {
     #[new]
-    fn new(py: Python<'_>, pack: &str, offset: u32, length: u32, plain: u32) -> PyResult<Frame> {
+    fn new(py: Python<'_>, pack: &str, offset: u64, length: u32, plain: u32) -> PyResult<Frame> {
         let name = parse_hex(pack).ok_or_else(|| Error::Invalid { what: pack.into(), why: "not a pack's name".into() });
         let pack = Arc::new(crate::enter::direct(py, name)?);
         Ok(Frame(FrameAt { pack, offset, length, plain }))
@@ -61,7 +61,7 @@ impl Frame {
     }
 
     #[getter]
-    fn offset(&self) -> u32 {
+    fn offset(&self) -> u64 {
         self.0.offset
     }
 
@@ -79,7 +79,7 @@ impl Frame {
         format!("Frame({:?}, {}, {}, {})", self.pack(), self.0.offset, self.0.length, self.0.plain)
     }
 
-    fn __getnewargs__(&self) -> (String, u32, u32, u32) {
+    fn __getnewargs__(&self) -> (String, u64, u32, u32) {
         (self.pack(), self.0.offset, self.0.length, self.0.plain)
     }
 }

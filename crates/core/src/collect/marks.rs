@@ -122,7 +122,8 @@ impl Marks {
 
     fn mark(&mut self, frame: &FrameAt, inner: u32, digest: &Digest) {
         let pack = self.number(&frame.pack);
-        let FrameAt { offset, length, plain, .. } = *frame;
+        let FrameAt { length, plain, .. } = *frame;
+        let offset = frame.in_pack();
         self.push(Row { pack, offset, inner, length, plain, size: digest.size as u32, sha256: digest.sha256 });
     }
 

@@ -49,7 +49,8 @@ fn entry(pack: &Pack, wanted: &[usize]) -> Entry {
     let name = Arc::new(pack.name);
     let chunk = |&at: &usize| {
         let lying = pack.chunks[at];
-        let frame = FrameAt { pack: name.clone(), offset: lying.offset, length: lying.length, plain: lying.plain };
+        let frame =
+            FrameAt { pack: name.clone(), offset: lying.offset.into(), length: lying.length, plain: lying.plain };
         ChunkAt { digest: lying.digest, frame, inner: lying.inner }
     };
     let digest = Digest { sha256: [7; 32], size: wanted.iter().map(|&at| pack.chunks[at].digest.size).sum() };

@@ -167,6 +167,9 @@ struct FenceLine {
     inner_offset: u32,
 }
 
+/// No frame of a pack begins behind it.
+const LAST: u64 = u32::MAX as u64;
+
 /// The most rows a page may have, so that a row fits its inode.
 const MAX_ROWS: usize = 1 << 20;
 
@@ -193,12 +196,8 @@ fn frames(what: &str, packs: Vec<Hex>, rows: Vec<FrameRow>) -> Result<Vec<FrameA
     let packs: Vec<Arc<[u8; 32]>> = packs.into_iter().map(|pack| Arc::new(pack.0)).collect();
     let frame = |(pack, offset, length, plain): FrameRow| {
         let pack = packs.get(pack as usize)?.clone();
-        (plain as usize <= MAX_FRAME && length as usize <= 2 * MAX_FRAME).then_some(FrameAt {
-            pack,
-            offset,
-            length,
-            plain,
-        })
+        let fits = offset <= LAST && plain as usize <= MAX_FRAME && length as usize <= 2 * MAX_FRAME;
+        fits.then_some(FrameAt { pack, offset, length, plain })
     };
     rows.into_iter().map(|row| frame(row).ok_or_else(|| Error::damaged(what, "a frame that cannot be"))).collect()
 }
@@ -231,7 +230,7 @@ pub fn fence(text: &[u8]) -> Result<Fence> {
         if !in_order || line.entries == 0 || line.entries as usize > MAX_ROWS || end > u64::from(plain) {
             return Err(Error::damaged(what, format!("line {}: a page that cannot be", number + 1)));
         }
-        if plain as usize > MAX_PAGE_FRAME || length as usize > MAX_PAGE_FRAME {
+        if offset > LAST || plain as usize > MAX_PAGE_FRAME || length as usize > MAX_PAGE_FRAME {
             return Err(Error::damaged(what, format!("line {}: a frame that cannot be", number + 1)));
         }
         entries += u64::from(line.entries);

@@ -57,11 +57,18 @@ pub struct ChunkAt {
 pub struct FrameAt {
     /// The pack's name: SHA-256 of the whole object.
     pub pack: Arc<[u8; 32]>,
-    pub offset: u32,
+    pub offset: u64,
     /// Bytes in the pack.
     pub length: u32,
     /// Bytes when decompressed.
     pub plain: u32,
+}
+
+impl FrameAt {
+    /// Where it begins in a pack of a store, which is never of 4 GiB: the decoder of pages has seen to it.
+    pub fn in_pack(&self) -> u32 {
+        u32::try_from(self.offset).expect("only frames of archives lie behind 4 GiB")
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::entry::FrameAt;
 
 /// A frame as a row of the table: pack number, offset, length, plain length.
-pub type Row = (u32, u32, u32, u32);
+pub type Row = (u32, u64, u32, u32);
 
 /// Numbers frames, and the packs they lie in, in order of first use.
 #[derive(Default)]

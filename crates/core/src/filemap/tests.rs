@@ -40,7 +40,7 @@ fn map_of(entries: &[Entry]) -> FileMap {
         first: page.first.clone(),
         digest: page.digest,
         entries: page.entries,
-        frame: FrameAt { pack: Arc::new([8; 32]), offset: number as u32, length: 10, plain: 16 << 20 },
+        frame: FrameAt { pack: Arc::new([8; 32]), offset: number as u64, length: 10, plain: 16 << 20 },
         inner: 512,
     };
     let refs: Vec<PageRef> = pages.iter().enumerate().map(at).collect();
@@ -132,7 +132,7 @@ fn lookups_agree_with_a_plain_list_over_many_pages() {
 #[test]
 fn the_row_of_a_very_large_file_may_make_a_very_large_page() {
     let piece = |n: u32| {
-        let frame = FrameAt { pack: Arc::new([7; 32]), offset: n, length: 9, plain: 2048 };
+        let frame = FrameAt { pack: Arc::new([7; 32]), offset: n.into(), length: 9, plain: 2048 };
         ChunkAt { digest: Digest { sha256: [n as u8; 32], size: 100 }, frame, inner: 512 }
     };
     let digest = Digest { sha256: [1; 32], size: 3_000_000 };
@@ -274,4 +274,15 @@ fn times_are_spelled_as_rfc_3339() {
     }
     assert_eq!(spell(i64::MAX, 5).1, "9999-12-31T23:59:59.999999999Z");
     assert_eq!(spell(i64::MIN, 5).1, "0000-01-01T00:00:00Z");
+}
+
+#[test]
+fn a_frame_behind_the_first_4_gib_of_a_pack_is_refused() {
+    for (offset, is_good) in [(u64::from(u32::MAX), true), (1 << 32, false)] {
+        let mut late = file("f", "content");
+        let Kind::Regular(content) = &mut late.kind else { unreachable!() };
+        content.chunks[0].frame.offset = offset;
+        let page = page_of(&[directory(""), late]).unwrap();
+        assert_eq!(page_alone(&page.text, page.digest).is_ok(), is_good);
+    }
 }

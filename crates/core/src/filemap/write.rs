@@ -161,9 +161,9 @@ fn push_packs(out: &mut Vec<u8>, packs: &[Arc<[u8; 32]>]) {
 }
 
 fn push_frame(out: &mut Vec<u8>, (pack, offset, length, plain): Row) {
-    for (lead, value) in [(b'[', pack), (b',', offset), (b',', length), (b',', plain)] {
+    for (lead, value) in [(b'[', pack.into()), (b',', offset), (b',', length.into()), (b',', plain.into())] {
         out.push(lead);
-        push_number(out, u64::from(value));
+        push_number(out, value);
     }
     out.push(b']');
 }

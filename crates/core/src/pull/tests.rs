@@ -35,7 +35,7 @@ fn file(path: &str, content: &[u8], frame: u32) -> (Entry, FrameAt, Vec<u8>) {
     writer.add(digest, content);
     let sealed = writer.seal();
     let length = sealed.bytes.len() as u32;
-    let at = FrameAt { pack: Arc::new([9; 32]), offset: frame << 22, length, plain: sealed.plain };
+    let at = FrameAt { pack: Arc::new([9; 32]), offset: u64::from(frame) << 22, length, plain: sealed.plain };
     let chunks = vec![ChunkAt { digest, frame: at.clone(), inner: sealed.chunks[0].1 }];
     (entry(path, Kind::Regular(Content { digest, chunks, holes: Vec::new() })), at, sealed.bytes)
 }
@@ -52,7 +52,7 @@ fn map_of(entries: &[Entry]) -> FileMap {
             first: page.first.clone(),
             digest: page.digest,
             entries: page.entries,
-            frame: FrameAt { pack: Arc::new([8; 32]), offset: number, length: 10, plain: 1 << 20 },
+            frame: FrameAt { pack: Arc::new([8; 32]), offset: number.into(), length: 10, plain: 1 << 20 },
             inner: 512,
         })
         .collect();

@@ -203,7 +203,7 @@ impl FragmentWriter {
     /// A chunk, or a page, where a file map says that it lies.
     pub fn chunk(&mut self, chunk: &ChunkAt) {
         let ChunkAt { digest, frame, inner } = chunk;
-        let (offset, length, plain) = (frame.offset, frame.length, frame.plain);
+        let (offset, length, plain) = (frame.in_pack(), frame.length, frame.plain);
         self.chunks(&frame.pack, [Lying { digest: *digest, offset, length, plain, inner: *inner }]);
     }
 

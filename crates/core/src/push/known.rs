@@ -102,7 +102,7 @@ impl Known {
         let Source { fragment, packs } = &self.sources[source];
         let (pack, lying) = fragment.chunk(row);
         let pack = packs[pack as usize].clone().expect("rows in other packs were left out");
-        let frame = FrameAt { pack, offset: lying.offset, length: lying.length, plain: lying.plain };
+        let frame = FrameAt { pack, offset: lying.offset.into(), length: lying.length, plain: lying.plain };
         ChunkAt { digest: lying.digest, frame, inner: lying.inner }
     }
 

@@ -137,7 +137,7 @@ impl<'a> Packer<'a> {
     pub fn place(&self, digest: &Digest) -> Option<ChunkAt> {
         let (number, lying) = *lock(&self.filling).places.get(&digest.sha256)?;
         let pack = lock(&self.names).get(&number)?.clone();
-        let frame = FrameAt { pack, offset: lying.offset, length: lying.length, plain: lying.plain };
+        let frame = FrameAt { pack, offset: lying.offset.into(), length: lying.length, plain: lying.plain };
         Some(ChunkAt { digest: *digest, frame, inner: lying.inner })
     }
 

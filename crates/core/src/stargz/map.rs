@@ -130,18 +130,13 @@ impl Frames {
         self.begins.partition_point(|&begin| begin < offset)
     }
 
-    /// Where a run lies; `None` behind what a frame's place can say.
-    fn chunk(&self, run: &Run) -> Option<ChunkAt> {
+    /// Where a run lies.
+    fn chunk(&self, run: &Run) -> ChunkAt {
         let at = self.number(run.offset);
         let plain = self.plain[at];
         let length = (self.ends[at] - run.offset).min(plain + plain / 4 + SLACK);
-        let frame = FrameAt {
-            pack: self.pack.clone(),
-            offset: u32::try_from(run.offset).ok()?,
-            length: length as u32,
-            plain: plain as u32,
-        };
-        Some(ChunkAt { digest: run.digest, frame, inner: run.inner as u32 })
+        let frame = FrameAt { pack: self.pack.clone(), offset: run.offset, length: length as u32, plain: plain as u32 };
+        ChunkAt { digest: run.digest, frame, inner: run.inner as u32 }
     }
 }
 
@@ -188,8 +183,7 @@ fn entry(name: &[u8], file: &File, links: u32, frames: &Frames) -> Result<Entry>
         tar::Kind::Directory => Kind::Directory { digest: None },
         tar::Kind::Regular { holes, .. } => {
             let (runs, digest) = runs(file)?;
-            let chunks: Option<Vec<ChunkAt>> = runs.iter().map(|run| frames.chunk(run)).collect();
-            let chunks = chunks.ok_or_else(|| wrong(name, "it lies behind the first 4 GiB, which is not read yet"))?;
+            let chunks = runs.iter().map(|run| frames.chunk(run)).collect();
             Kind::Regular(Content { digest, chunks, holes: holes.clone() })
         }
         tar::Kind::Symlink { target } => Kind::Symlink { target: target.clone() },

@@ -19,7 +19,7 @@ pub struct Need {
 
 impl Need {
     fn new(frame: &FrameAt, inner: u32, digest: Digest) -> Need {
-        Need { offset: frame.offset, inner, length: frame.length, plain: frame.plain, digest }
+        Need { offset: frame.in_pack(), inner, length: frame.length, plain: frame.plain, digest }
     }
 }
 
@@ -125,7 +125,7 @@ pub fn paths(map: &FileMap, damaged: &HashSet<(PackName, u32, u32)>, limit: usiz
     let (mut out, mut count) = (Vec::new(), 0);
     for entry in (0..map.pages().len()).flat_map(|page| map.rows(page).unwrap_or_default()) {
         let Kind::Regular(content) = &entry.kind else { continue };
-        let lost = |chunk: &ChunkAt| damaged.contains(&(*chunk.frame.pack, chunk.frame.offset, chunk.inner));
+        let lost = |chunk: &ChunkAt| damaged.contains(&(*chunk.frame.pack, chunk.frame.in_pack(), chunk.inner));
         if content.chunks.iter().any(lost) {
             count += 1;
             if out.len() < limit {

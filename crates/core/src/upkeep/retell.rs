@@ -39,11 +39,11 @@ impl Places {
         for lying in held {
             let Lying { digest, offset, length, plain, inner } = lying;
             let places = self.by_digest.entry(digest).or_default();
-            places.push((FrameAt { pack: name.clone(), offset, length, plain }, inner));
+            places.push((FrameAt { pack: name.clone(), offset: offset.into(), length, plain }, inner));
             let mut at = (*name, offset);
             for _ in 0..32 {
                 let Some(&(pack, offset, length)) = self.before.get(&at) else { break };
-                places.push((FrameAt { pack: Arc::new(pack), offset, length, plain }, inner));
+                places.push((FrameAt { pack: Arc::new(pack), offset: offset.into(), length, plain }, inner));
                 at = (pack, offset);
             }
         }

@@ -7,7 +7,7 @@ use super::{Class, Counts, Limits, Want};
 use crate::filemap::FrameAt;
 
 /// Neighbours with at most this much between them are one range to fetch.
-const GAP: u32 = 64 * 1024;
+const GAP: u64 = 64 * 1024;
 
 const CLASSES: [Class; 3] = [Class::Demand, Class::Readahead, Class::Background];
 
@@ -88,7 +88,7 @@ impl State {
     fn neighbours(&self, seed: &FrameAt, class: Class, max: usize, max_bytes: u64) -> Vec<FrameAt> {
         let mut bytes = u64::from(seed.length);
         let mut found = vec![seed.clone()];
-        let mut end = seed.offset.saturating_add(seed.length);
+        let mut end = seed.offset.saturating_add(seed.length.into());
         for (frame, &(other, _)) in self.queue.range(seed..).skip(1) {
             let near = frame.pack == seed.pack && frame.offset <= end.saturating_add(GAP) && other == class;
             bytes += u64::from(frame.length);
@@ -96,12 +96,12 @@ impl State {
                 bytes -= u64::from(frame.length);
                 break;
             }
-            end = end.max(frame.offset.saturating_add(frame.length));
+            end = end.max(frame.offset.saturating_add(frame.length.into()));
             found.push(frame.clone());
         }
         let mut start = seed.offset;
         for (frame, &(other, _)) in self.queue.range(..seed).rev() {
-            let frame_end = frame.offset.saturating_add(frame.length);
+            let frame_end = frame.offset.saturating_add(frame.length.into());
             let near = frame.pack == seed.pack && frame_end.saturating_add(GAP) >= start && other == class;
             bytes += u64::from(frame.length);
             if !near || found.len() >= max || bytes > max_bytes {

@@ -6,11 +6,11 @@ use super::*;
 const NOW: Duration = Duration::ZERO;
 const ANY: Class = Class::Background;
 
-fn frame(pack: u8, offset: u32, length: u32) -> FrameAt {
+fn frame(pack: u8, offset: u64, length: u32) -> FrameAt {
     FrameAt { pack: Arc::new([pack; 32]), offset, length, plain: length }
 }
 
-fn offsets(batch: &[Want]) -> Vec<u32> {
+fn offsets(batch: &[Want]) -> Vec<u64> {
     batch.iter().map(|want| want.frame.offset).collect()
 }
 

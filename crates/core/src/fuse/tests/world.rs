@@ -148,7 +148,14 @@ impl Store {
             let name = Arc::new(pack.name);
             all.extend(pack.chunks.iter().map(|lying| {
                 let Lying { digest, offset, length, plain, inner } = *lying;
-                (digest, ChunkAt { digest, frame: FrameAt { pack: name.clone(), offset, length, plain }, inner })
+                (
+                    digest,
+                    ChunkAt {
+                        digest,
+                        frame: FrameAt { pack: name.clone(), offset: offset.into(), length, plain },
+                        inner,
+                    },
+                )
             }));
             self.packs.insert(pack.name, pack.bytes);
         }
@@ -180,7 +187,7 @@ impl Store {
     }
 
     pub fn frame(&self, at: &FrameAt) -> &[u8] {
-        &self.packs[&*at.pack][at.offset as usize..(at.offset + at.length) as usize]
+        &self.packs[&*at.pack][at.offset as usize..at.offset as usize + at.length as usize]
     }
 }
 
