@@ -77,18 +77,21 @@ impl FileMap {
     }
 
     /// Of an archive: `entries` are all, in order; all pages are there.
-    pub fn of_archive(summary: Summary, entries: Vec<Entry>, pack: &Arc<[u8; 32]>) -> FileMap {
+    pub fn of_archive(summary: Summary, mut entries: Vec<Entry>, pack: &Arc<[u8; 32]>) -> FileMap {
         let (mut pages, mut loaded) = (Vec::new(), Vec::new());
-        let mut entries = entries.into_iter().peekable();
-        while let Some(first) = entries.peek() {
-            let first = first.path.clone();
-            let rows: Arc<[Entry]> = entries.by_ref().take(ROWS).collect();
+        // From the end, and what was taken is given back: there is never a second copy of all.
+        while let Some(last) = entries.len().checked_sub(1) {
+            let rows: Arc<[Entry]> = entries.split_off(last / ROWS * ROWS).into();
+            entries.shrink_to_fit();
+            let first = rows[0].path.clone();
             // Never fetched.
             let frame = FrameAt { pack: pack.clone(), offset: 0, length: 0, plain: 0 };
             let digest = Digest { sha256: **pack, size: 0 };
             pages.push(PageRef { first, digest, entries: rows.len() as u32, frame, inner: 0 });
             loaded.push(OnceLock::from(rows));
         }
+        pages.reverse();
+        loaded.reverse();
         FileMap { summary, form: Form::Archive, pages, loaded }
     }
 

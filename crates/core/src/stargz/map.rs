@@ -4,11 +4,13 @@
 //! hard link to the first name of its file, each blob with its digest, each frame inside the archive's data.
 //! Not here: what proves a chunk when it comes (`archive::frame`, digests). Bytes: docs/archive.md, "Reading".
 
+use std::collections::HashMap;
 use std::io::Read;
 use std::sync::Arc;
 
 use super::files::{Chunk, File, Files};
-use super::{Entries, Footer, TocText};
+use super::open::read_toc;
+use super::{Footer, TocEntry};
 use crate::archive::MAX_PAGE_FRAME;
 use crate::digest::Digest;
 use crate::directory::Directory;
@@ -28,25 +30,98 @@ const SLACK: u64 = 64 << 10;
 /// # Errors
 /// `Damaged` when the TOC cannot be read, contradicts itself or leads outside, naming the entry; `Stopped`.
 pub fn file_map(footer: &Footer, compressed: impl Read + Send, length: u64, job: &Job) -> Result<(FileMap, Digest)> {
-    let mut entries = Entries::new(TocText::open(footer, compressed, length)?);
-    let mut builder = TreeBuilder::new("TOC");
-    let mut files = Vec::new();
-    for file in Files::new(entries.by_ref(), footer.payload) {
-        let file = file?;
-        job.step(0)?;
-        builder.push(&file.header)?;
-        files.push(file);
-    }
-    let toc = entries.finish()?.digest()?;
+    let mut gathering = Gathering {
+        payload: footer.payload,
+        builder: TreeBuilder::new("TOC"),
+        group: Vec::new(),
+        bodies: Vec::new(),
+        spans: Vec::new(),
+        unnamed: Arc::new([0; 32]),
+    };
+    let toc = read_toc(footer, compressed, length, job, |entry| gathering.entry(entry))?.digest;
+    gathering.end_group()?;
+    let Gathering { builder, mut bodies, spans, .. } = gathering;
     let tree = builder.finish()?;
-    let frames = Frames::of(&files, footer.payload, Arc::new(toc.sha256))?;
-    let mut out = placed(tree, files, &frames)?;
     job.step(0)?;
-    out.sort_unstable_by(|a, b| parent_and_name(&a.path).cmp(&parent_and_name(&b.path)));
-    let tree = hash_directories(&mut out);
-    let bytes = out.iter().map(|entry| if let Kind::Regular(content) = &entry.kind { content.digest.size } else { 0 });
-    let summary = Summary { push: None, tree, entries: out.len() as u64, bytes: bytes.sum() };
-    Ok((FileMap::of_archive(summary, out, &frames.pack), toc))
+    let pack = Arc::new(toc.sha256);
+    Frames::of(spans, footer.payload).place(&mut bodies, &pack);
+    let mut entries = placed(tree, bodies);
+    sort(&mut entries);
+    job.step(0)?;
+    let tree = hash_directories(&mut entries);
+    let size = |entry: &Entry| if let Kind::Regular(content) = &entry.kind { content.digest.size } else { 0 };
+    let bytes = entries.iter().map(size).sum();
+    let summary = Summary { push: None, tree, entries: entries.len() as u64, bytes };
+    Ok((FileMap::of_archive(summary, entries, &pack), toc))
+}
+
+/// Takes a TOC's entries in order.
+struct Gathering {
+    payload: u64,
+    builder: TreeBuilder,
+    /// A file and its chunks, until the next entry.
+    group: Vec<TocEntry>,
+    /// What each entry says besides its name, by number; its frames are but begun.
+    bodies: Vec<Entry>,
+    spans: Vec<Span>,
+    /// Stands for the archive, whose name is known at the end.
+    unnamed: Arc<[u8; 32]>,
+}
+
+/// What is needed of the frame that begins at `offset`: so many plain bytes, and of those behind it up to that at `last`.
+struct Span {
+    offset: u64,
+    plain: u64,
+    last: u64,
+}
+
+impl Gathering {
+    fn entry(&mut self, entry: TocEntry) -> Result<()> {
+        if entry.kind != super::Kind::Chunk {
+            self.end_group()?;
+        }
+        self.group.push(entry);
+        Ok(())
+    }
+
+    fn end_group(&mut self) -> Result<()> {
+        let file = Files::new(self.group.drain(..).map(Ok), self.payload).next().transpose()?;
+        let Some(file) = file else { return Ok(()) };
+        self.builder.push(&file.header)?;
+        let body = self.body(file)?;
+        self.bodies.push(body);
+        Ok(())
+    }
+
+    fn body(&mut self, file: File) -> Result<Entry> {
+        let name = &file.header.name;
+        let kind = match &file.header.kind {
+            tar::Kind::Directory => Kind::Directory { digest: None },
+            tar::Kind::Regular { holes, .. } => {
+                let (runs, digest) = runs(&file)?;
+                let mut chunks = Vec::with_capacity(runs.len());
+                for run in runs {
+                    let plain = run.inner.saturating_add(run.digest.size);
+                    if plain > MAX_PAGE_FRAME as u64 {
+                        return Err(wrong(name, "it lies in a frame of more than 64 MiB"));
+                    }
+                    let frame = FrameAt { pack: self.unnamed.clone(), offset: run.offset, length: 0, plain: 0 };
+                    chunks.push(ChunkAt { digest: run.digest, frame, inner: run.inner as u32 });
+                    self.spans.push(Span { offset: run.offset, plain, last: run.last });
+                }
+                Kind::Regular(Content { digest, chunks, holes: holes.clone() })
+            }
+            tar::Kind::Symlink { target } => Kind::Symlink { target: target.clone() },
+            tar::Kind::CharDevice { major, minor } => Kind::CharDevice { major: *major, minor: *minor },
+            tar::Kind::BlockDevice { major, minor } => Kind::BlockDevice { major: *major, minor: *minor },
+            // What a hard link says is said by the file that it is.
+            tar::Kind::Fifo | tar::Kind::HardLink { .. } => Kind::Fifo,
+        };
+        let number = |id: u64| u32::try_from(id).map_err(|_| wrong(name, "its owner has no such number here"));
+        let (uid, gid) = (number(file.header.uid)?, number(file.header.gid)?);
+        let (mode, mtime) = (file.header.mode & 0o7777, file.header.mtime);
+        Ok(Entry { path: Vec::new(), kind, mode, uid, gid, mtime, links: 1, xattrs: file.header.xattrs })
+    }
 }
 
 fn wrong(name: &[u8], found: &str) -> Error {
@@ -96,113 +171,113 @@ fn runs(file: &File) -> Result<(Vec<Run>, Digest)> {
     }
 }
 
-/// The archive's frames: where each begins, what is decompressed of it at most, and where that ends at most.
+/// The archive's frames, by where they begin.
 struct Frames {
-    pack: Arc<[u8; 32]>,
-    begins: Vec<u64>,
-    plain: Vec<u64>,
-    ends: Vec<u64>,
+    spans: Vec<Span>,
+    payload: u64,
 }
 
 impl Frames {
-    fn of(files: &[File], payload: u64, pack: Arc<[u8; 32]>) -> Result<Frames> {
-        let mut begins: Vec<u64> =
-            files.iter().flat_map(|file| &file.chunks).filter_map(|chunk| chunk.offset).collect();
-        begins.sort_unstable();
-        begins.dedup();
-        let mut out = Frames { pack, plain: vec![0; begins.len()], ends: vec![0; begins.len()], begins };
-        for file in files.iter().filter(|file| !file.chunks.is_empty()) {
-            for run in runs(file)?.0 {
-                let (at, last) = (out.number(run.offset), out.number(run.last));
-                let end = out.begins.get(last + 1).copied().unwrap_or(payload);
-                let plain = run.inner.saturating_add(run.digest.size);
-                if plain > MAX_PAGE_FRAME as u64 {
-                    return Err(wrong(&file.header.name, "it lies in a frame of more than 64 MiB"));
-                }
-                out.plain[at] = out.plain[at].max(plain);
-                out.ends[at] = out.ends[at].max(end);
+    fn of(mut spans: Vec<Span>, payload: u64) -> Frames {
+        if !spans.is_sorted_by_key(|span| span.offset) {
+            spans.sort_unstable_by_key(|span| span.offset);
+        }
+        spans.dedup_by(|next, span| {
+            let is_same = next.offset == span.offset;
+            if is_same {
+                (span.plain, span.last) = (span.plain.max(next.plain), span.last.max(next.last));
+            }
+            is_same
+        });
+        Frames { spans, payload }
+    }
+
+    /// Say of each chunk how far its frame reaches, and in which pack it lies.
+    fn place(&self, bodies: &mut [Entry], pack: &Arc<[u8; 32]>) {
+        let mut at = 0;
+        for body in bodies {
+            let Kind::Regular(content) = &mut body.kind else { continue };
+            for ChunkAt { frame, .. } in &mut content.chunks {
+                // Mostly the same or the next.
+                at = match [at, at + 1].into_iter().find(|&at| self.begin(at) == frame.offset) {
+                    Some(at) => at,
+                    None => self.spans.partition_point(|span| span.offset < frame.offset),
+                };
+                let Span { plain, last, .. } = self.spans[at];
+                let next = if last == frame.offset { at + 1 } else { self.spans.partition_point(|s| s.offset <= last) };
+                let length = (self.begin(next) - frame.offset).min(plain + plain / 4 + SLACK);
+                (frame.length, frame.plain, frame.pack) = (length as u32, plain as u32, pack.clone());
             }
         }
-        Ok(out)
     }
 
-    fn number(&self, offset: u64) -> usize {
-        self.begins.partition_point(|&begin| begin < offset)
-    }
-
-    /// Where a run lies.
-    fn chunk(&self, run: &Run) -> ChunkAt {
-        let at = self.number(run.offset);
-        let plain = self.plain[at];
-        let length = (self.ends[at] - run.offset).min(plain + plain / 4 + SLACK);
-        let frame = FrameAt { pack: self.pack.clone(), offset: run.offset, length: length as u32, plain: plain as u32 };
-        ChunkAt { digest: run.digest, frame, inner: run.inner as u32 }
+    /// Where a frame begins; behind the last, where the data ends.
+    fn begin(&self, at: usize) -> u64 {
+        self.spans.get(at).map_or(self.payload, |span| span.offset)
     }
 }
 
 /// What remains, in no order.
-fn placed(tree: tar::Tree, files: Vec<File>, frames: &Frames) -> Result<Vec<Entry>> {
-    let first_of = |at: usize| tree.entries[at].first.map_or(at, |first| first as usize);
-    let key = |at: usize| parent_and_name(&tree.entries[at].name);
-    let mut best: Vec<u32> = (0..tree.entries.len() as u32).collect();
-    let mut links = vec![0u32; tree.entries.len()];
-    for at in 0..tree.entries.len() {
-        let first = first_of(at);
-        links[first] += 1;
-        if key(at) < key(best[first] as usize) {
-            best[first] = at as u32;
+fn placed(tree: tar::Tree, mut bodies: Vec<Entry>) -> Vec<Entry> {
+    let count = tree.entries.len();
+    let key = |at: u32| parent_and_name(&tree.entries[at as usize].name);
+    // Of each file the name that comes first in the map, and how many it has.
+    let mut best: Vec<u32> = (0..count as u32).collect();
+    let mut links = vec![1u32; count];
+    for (at, placed) in tree.entries.iter().enumerate() {
+        let Some(first) = placed.first else { continue };
+        links[first as usize] += 1;
+        if key(at as u32) < key(best[first as usize]) {
+            best[first as usize] = at as u32;
         }
     }
-    let mut out = Vec::with_capacity(tree.entries.len() + tree.invented.len() + 1);
+    let names: HashMap<u32, Vec<u8>> = (0..count)
+        .filter(|&first| links[first] > 1)
+        .map(|first| (first as u32, tree.entries[best[first] as usize].name.clone()))
+        .collect();
+    let mut out = Vec::with_capacity(count + tree.invented.len() + 1);
     let mut has_root = false;
-    for (at, placed) in tree.entries.iter().enumerate() {
-        let file = &files[placed.entry as usize];
-        let first = first_of(at);
-        if best[first] as usize == at {
-            has_root |= placed.name.is_empty();
-            out.push(entry(&placed.name, file, links[first], frames)?);
-        } else {
-            let kind = Kind::HardLink { first: tree.entries[best[first] as usize].name.clone() };
-            out.push(plain(placed.name.clone(), kind, file.header.mode & 0o7777));
+    for (at, placed) in tree.entries.into_iter().enumerate() {
+        let body = &mut bodies[placed.entry as usize];
+        let first = placed.first.unwrap_or(at as u32);
+        has_root |= placed.name.is_empty();
+        match names.get(&first).filter(|name| **name != placed.name) {
+            Some(name) => out.push(plain(placed.name, Kind::HardLink { first: name.clone() }, body.mode)),
+            None => {
+                let left = plain(Vec::new(), Kind::Fifo, body.mode);
+                let body = std::mem::replace(body, left);
+                out.push(Entry { path: placed.name, links: links[first as usize], ..body });
+            }
         }
     }
     let root = if has_root { None } else { Some(Vec::new()) };
     for name in tree.invented.into_iter().filter(|name| !name.is_empty()).chain(root) {
         out.push(plain(name, Kind::Directory { digest: None }, INVENTED_MODE));
     }
-    Ok(out)
+    out
+}
+
+/// In file-map order: numbers are sorted, for entries are large, and mostly there is little to do.
+fn sort(entries: &mut [Entry]) {
+    let parents: Vec<u32> = entries.iter().map(|entry| parent_and_name(&entry.path).0.len() as u32).collect();
+    let key = |at: u32| entries[at as usize].path.split_at(parents[at as usize] as usize);
+    let mut order: Vec<u32> = (0..entries.len() as u32).collect();
+    order.sort_by(|&a, &b| key(a).cmp(&key(b)));
+    let mut place = vec![0; order.len()];
+    for (to, &from) in (0u32..).zip(&order) {
+        place[from as usize] = to;
+    }
+    for at in 0..place.len() {
+        while place[at] as usize != at {
+            let to = place[at] as usize;
+            entries.swap(at, to);
+            place.swap(at, to);
+        }
+    }
 }
 
 fn plain(path: Vec<u8>, kind: Kind, mode: u32) -> Entry {
     Entry { path, kind, mode, uid: 0, gid: 0, mtime: Time { sec: 0, nsec: 0 }, links: 1, xattrs: Vec::new() }
-}
-
-fn entry(name: &[u8], file: &File, links: u32, frames: &Frames) -> Result<Entry> {
-    let header = &file.header;
-    let kind = match &header.kind {
-        tar::Kind::Directory => Kind::Directory { digest: None },
-        tar::Kind::Regular { holes, .. } => {
-            let (runs, digest) = runs(file)?;
-            let chunks = runs.iter().map(|run| frames.chunk(run)).collect();
-            Kind::Regular(Content { digest, chunks, holes: holes.clone() })
-        }
-        tar::Kind::Symlink { target } => Kind::Symlink { target: target.clone() },
-        tar::Kind::CharDevice { major, minor } => Kind::CharDevice { major: *major, minor: *minor },
-        tar::Kind::BlockDevice { major, minor } => Kind::BlockDevice { major: *major, minor: *minor },
-        tar::Kind::Fifo => Kind::Fifo,
-        tar::Kind::HardLink { .. } => return Err(wrong(name, "it is a hard link to no file")),
-    };
-    let number = |id: u64| u32::try_from(id).map_err(|_| wrong(name, "its owner has no such number here"));
-    Ok(Entry {
-        path: name.to_vec(),
-        kind,
-        mode: header.mode & 0o7777,
-        uid: number(header.uid)?,
-        gid: number(header.gid)?,
-        mtime: header.mtime,
-        links,
-        xattrs: header.xattrs.clone(),
-    })
 }
 
 /// Give each directory its digest, the deepest first: in file-map order what lies in a directory comes behind it.

@@ -7,7 +7,11 @@ use crate::tar;
 
 /// The map of an archive of a megabyte with a TOC of these entries.
 fn map_of(text: &str) -> Result<FileMap> {
-    let payload = 1 << 20;
+    map_in(1 << 20, text)
+}
+
+/// The same, of one whose data has so many bytes.
+fn map_in(payload: u64, text: &str) -> Result<FileMap> {
     let toc = format!("{{\"version\":1,\"entries\":[{text}]}}");
     let stored = zstd::bulk::compress(toc.as_bytes(), 1).unwrap();
     let at = payload + 8..payload + 8 + stored.len() as u64;
@@ -131,4 +135,16 @@ fn what_follows_a_chunk_in_its_frame_is_never_decompressed() {
         assert!(frame::Form::Archive.open(&stored, (64 << 20) + 1).is_err());
         assert!(frame::Form::Archive.open(&stored[..stored.len() / 2], 64 << 20).is_err());
     }
+}
+
+#[test]
+fn a_file_behind_the_first_4_gib_is_found_and_its_frame_ends_before_the_next() {
+    let late = file("late").replace("100", "5368709120");
+    let map = map_in(5 << 30 | 77, &[late, file("b").replace("100", "50"), file("a")].join(",")).unwrap();
+    let frames: Vec<(u64, u32, u32)> = (map.rows(0).unwrap().iter())
+        .filter_map(|entry| if let filemap::Kind::Regular(content) = &entry.kind { Some(content) } else { None })
+        .map(|content| &content.chunks[0].frame)
+        .map(|frame| (frame.offset, frame.length, frame.plain))
+        .collect();
+    assert_eq!(frames, [(100, 65_539, 3), (50, 50, 3), (5 << 30, 77, 3)]);
 }
