@@ -15,7 +15,7 @@ from tests.support import stargz
 from tests.support.cli import Sapwood
 from tests.support.mounting import mounted
 from tests.support.storeplaces import HttpPlace
-from tests.support.trees import differences, noise
+from tests.support.trees import differences, make_hard, noise
 
 NOT_UTF8 = os.fsdecode(b"caf\xe9")
 
@@ -63,6 +63,20 @@ def test_an_archive_of_every_dialect_is_the_tree_it_was_made_of(
     assert differences(tree, tmp_path / "pulled") == []
     again = run.good("pull", "--json", archive, tmp_path / "pulled").document
     assert (again["written"], again["bytesFetched"]) == (0, 0)
+
+
+@pytest.mark.parametrize("options", [(), ("--zstd",), ("--min-chunk-size", "200000")])
+def test_what_pack_wrote_of_a_hard_tree_comes_back_with_everything(
+    run: Sapwood, tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    tree = make_hard(tmp_path / "hard")
+    archive = tmp_path / archive_name("zstd" if "--zstd" in options else "gzip")
+    run.good("pack", *options, tree, archive)
+    assert run.good("diff", archive, tree).out == ""
+    run.good("pull", archive, tmp_path / "pulled")
+    assert differences(tree, tmp_path / "pulled") == []
+    with mounted(str(archive), tmp_path / "mount", tmp_path / "cache"):
+        assert differences(tree, tmp_path / "mount") == []
 
 
 @pytest.mark.parametrize("kind", ["estargz-shared", "crfs", "zstd"])
