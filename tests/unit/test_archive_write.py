@@ -158,7 +158,14 @@ def test_what_cannot_be_unpacked_is_refused_by_name(
 def test_of_a_name_twice_the_last_wins_and_links_keep_what_they_meant(tmp_path: Path) -> None:
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w") as tar:
-        for name, content, link in (("a", b"old", ""), ("kept", b"", "a"), ("also", b"", "kept"), ("a", b"new", "")):
+        for name, content, link in (
+            ("a", b"old", ""),
+            ("forward", b"", "z"),
+            ("kept", b"", "a"),
+            ("also", b"", "kept"),
+            ("a", b"new", ""),
+            ("z", b"last", ""),
+        ):
             info = tarfile.TarInfo(name)
             info.size, info.linkname = len(content), link
             info.type = tarfile.LNKTYPE if link else tarfile.REGTYPE
@@ -170,12 +177,15 @@ def test_of_a_name_twice_the_last_wins_and_links_keep_what_they_meant(tmp_path: 
         ("kept", "reg", None),
         ("also", "hardlink", "kept"),
         ("a", "reg", None),
+        ("z", "reg", None),
+        ("forward", "hardlink", "z"),
     ]
     with tarfile.open(tmp_path / "out") as tar:
-        assert {name: tar.extractfile(name).read() for name in ("kept", "also", "a")} == {  # type: ignore[union-attr]
+        assert {name: tar.extractfile(name).read() for name in ("kept", "also", "a", "forward")} == {  # type: ignore[union-attr]
             "kept": b"old",
             "also": b"old",
             "a": b"new",
+            "forward": b"last",
         }
 
 

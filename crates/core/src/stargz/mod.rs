@@ -4,7 +4,6 @@
 //! because they say so; what is written depends on the entries and the options alone, not on threads or clocks.
 //! Not here: tar headers (`tar`), the store's packs (`archive`), where bytes come from. Bytes: docs/archive.md.
 
-mod convert;
 mod decode;
 mod encode;
 mod entry;
@@ -21,7 +20,6 @@ mod words;
 mod write;
 mod writer;
 
-pub use convert::convert;
 pub use decode::Entries;
 pub use encode::{Spelling, TocWriter};
 pub use entry::{Kind, TocEntry};

@@ -6,7 +6,6 @@ use crate::error::{Error, Result};
 use crate::job::Job;
 use crate::scan::Time;
 
-mod convert;
 mod files;
 mod map;
 mod write;
