@@ -13,8 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from sapwood.store.objects import open_objects
 from tests.support.cli import Sapwood
 from tests.support.objects import assert_whole
+from tests.support.storeplaces import S3Place
 from tests.support.trees import MIB, differences, make_links, noise
 
 MOMENTS = [number / 8 for number in range(9)]
@@ -188,3 +190,37 @@ def test_a_pull_heeds_no_signal_that_is_ignored(run: Sapwood, tree: Path) -> Non
     (run.home / "place").mkdir()
     assert pull_signalled(run, signal.SIGHUP, "nohup") == 0
     assert os.listdir(run.home / "place") == ["out"]
+
+
+@pytest.mark.parametrize("words", [("pack",), ("pack", "--zstd")], ids=" ".join)
+@pytest.mark.parametrize("moment", MOMENTS[::3])
+def test_an_interrupted_pack_leaves_what_was_there(
+    run: Sapwood, tree: Path, tmp_path: Path, moment: float, words: tuple[str, ...]
+) -> None:
+    once = seconds(run, *words, tree, tmp_path / "first")
+    (tmp_path / "out").write_text("before")
+    ended = interrupted(run, once * moment, *words, tree, tmp_path / "out")
+    check(ended)
+    before = b"before" if ended.code else (tmp_path / "first").read_bytes()
+    assert (tmp_path / "out").read_bytes() == before
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_pack_into_a_pipe_that_nobody_reads_is_out_at_once(run: Sapwood, tree: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "out")
+    reading = os.open(tmp_path / "out", os.O_RDWR)
+    try:
+        ended = interrupted(run, 1.0, "pack", tree, tmp_path / "out")
+        assert ended.code == 130
+        check(ended)
+    finally:
+        os.close(reading)
+
+
+def test_an_interrupted_upload_of_an_archive_leaves_no_object(run: Sapwood, tree: Path, s3_place: S3Place) -> None:
+    once = seconds(run, "pack", tree, f"{s3_place.url}/first.tar.gz")
+    ended = interrupted(run, once / 2, "pack", "--level", "12", tree, f"{s3_place.url}/second.tar.gz")
+    check(ended)
+    objects = open_objects(s3_place.url)[0]
+    assert objects.exists("first.tar.gz")
+    assert objects.exists("second.tar.gz") == (ended.code == 0)
