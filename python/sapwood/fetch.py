@@ -92,7 +92,9 @@ def _deliver(store: Store | Archive, taker: Taker, frame: Frame, stored: bytes) 
             return from_elsewhere(store, frame, lambda moved: taker.deliver(frame, moved), error)
 
 
-def from_elsewhere(store: Store, frame: Frame, prove: Callable[[bytes], Proved], error: SapwoodError) -> Proved:
+def from_elsewhere(
+    store: Store | Archive, frame: Frame, prove: Callable[[bytes], Proved], error: SapwoodError
+) -> Proved:
     """Return what `prove` makes of a frame from where it was moved to; raise `error` if it was not.
 
     Raises:

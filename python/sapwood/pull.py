@@ -160,7 +160,9 @@ def _record(
         done["notes"].append(f"index not written: {error}")
 
 
-def _require_apart(store: Store | Archive, destination: str | os.PathLike[str], index: str | os.PathLike[str] | None) -> None:
+def _require_apart(
+    store: Store | Archive, destination: str | os.PathLike[str], index: str | os.PathLike[str] | None
+) -> None:
     """Raise if what this pull itself needs lies in the directory: it would be removed."""
     needed = [("cache", places.cache_dir(), "own-cache", "set SAPWOOD_CACHE to another directory")]
     if index is not None:

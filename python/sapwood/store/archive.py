@@ -78,7 +78,7 @@ class Archive:
         """
         return self._ranges.read(ranges)
 
-    def read_moved(self, _: PackName, offset: int, length: int) -> None:  # noqa: ARG002 - as a store's
+    def read_moved(self, _: PackName, offset: int, length: int, *, again: bool = False) -> None:  # noqa: ARG002 - a store's
         """Return None, for nothing is ever moved; a damaged frame is asked for here, so see whether it was changed.
 
         Raises:
