@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -13,6 +12,7 @@ from sapwood.errors import ConflictError, InvalidInputError, SapwoodError
 from sapwood.open import open_tree
 from tests.support import stargz
 from tests.support.badserver import replying, send
+from tests.support.ranges import serve, span
 from tests.support.trees import noise
 
 Handler = BaseHTTPRequestHandler
@@ -25,25 +25,6 @@ def data(tmp_path: Path) -> bytes:
     (root / "large").write_bytes(noise(200_000))
     (root / "b").write_text("hello\n")
     return stargz.make(root, tmp_path / "x.tar.gz").read_bytes()
-
-
-def span(handler: Handler, size: int) -> tuple[int, int] | None:
-    asked = re.match(r"bytes=(\d*)-(\d*)\Z", handler.headers.get("Range", ""))
-    if asked is None:
-        return None
-    if not asked[1]:
-        return max(0, size - int(asked[2])), size
-    return int(asked[1]), min(int(asked[2]) + 1, size)
-
-
-def serve(handler: Handler, data: bytes, version: str = "1") -> None:
-    """As a good server does."""
-    if asked := span(handler, len(data)):
-        begin, end = asked
-        said = f"bytes {begin}-{end - 1}/{len(data)}"
-        send(handler, 206, data[begin:end], Content_Range=said, ETag=f'"{version}"')
-    else:
-        send(handler, 200, data, ETag=f'"{version}"')
 
 
 def content(url: str) -> bytes:

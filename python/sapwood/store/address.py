@@ -90,7 +90,7 @@ def open_address(text: str, *, cache_dir: Path | None = None) -> tuple[Store | A
         SapwoodError: as `Address.parse`, `Address.open` and `open_archive`.
     """
     if names_archive(text):
-        return open_archive(text)
+        return open_archive(text, cache_dir=cache_dir)
     store, _, snapshot = Address.parse(text).open(cache_dir=cache_dir)
     return store, snapshot
 

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import unquote, urlsplit
 
+from sapwood import places
 from sapwood.archive import FileMap, Footer, open_toc
 from sapwood.digests import MapDigest, PackName, TreeDigest
 from sapwood.errors import ConflictError, CorruptError, FormatError, InvalidInputError
 from sapwood.store import faults
 from sapwood.store.objects import open_objects
 from sapwood.store.requests import Requests
+from sapwood.store.tocs import KeptToc
 
 if TYPE_CHECKING:
     from sapwood.store.remote import RemoteObjects
@@ -48,6 +51,11 @@ class _Ranges(Protocol):
         ...
 
     @property
+    def version(self) -> str:
+        """What changes when it does; empty of what is as quickly read as kept, or when nobody says."""
+        ...
+
+    @property
     def requests(self) -> Requests: ...
     def read(self, ranges: list[tuple[int, int]]) -> list[bytes]: ...
     def check(self) -> None: ...
@@ -56,8 +64,9 @@ class _Ranges(Protocol):
 class Archive:
     """An open archive: its file map, and the bytes of its frames. Safe to use from several threads."""
 
-    def __init__(self, ranges: _Ranges, file_map: FileMap) -> None:
+    def __init__(self, ranges: _Ranges, file_map: FileMap, kept: KeptToc | None) -> None:
         self._ranges = ranges
+        self._kept = kept
         self.file_map = file_map
 
     @property
@@ -84,6 +93,8 @@ class Archive:
         Raises:
             ConflictError: `archive-changed`.
         """
+        if self._kept:
+            self._kept.forget()
         self._ranges.check()
 
 
@@ -92,8 +103,8 @@ def names_archive(text: str) -> bool:
     return "#" not in text and text.endswith(_ENDINGS) and not text.startswith("oci://")
 
 
-def open_archive(url: str) -> tuple[Archive, ArchiveTree]:
-    """Open the archive at a path or URL.
+def open_archive(url: str, *, cache_dir: Path | None = None) -> tuple[Archive, ArchiveTree]:
+    """Open the archive at a path or URL; a long TOC of a server's is kept in the cache, by default the user's.
 
     Raises:
         InvalidInputError: `archive-without-toc`; `bad-store-url`, `store-kind-unknown`.
@@ -103,10 +114,8 @@ def open_archive(url: str) -> tuple[Archive, ArchiveTree]:
         UnavailableError, DeniedError: it cannot be read.
     """
     ranges: _Ranges = _Remote(url) if _is_remote(url) else _File(_path(url))
-    size, tail = ranges.size, ranges.tail
-    begin = size - len(tail)
     try:
-        footer = Footer.read(tail, size)
+        footer = Footer.read(ranges.tail, ranges.size)
         if footer is None or footer.toc is None:
             raise InvalidInputError(
                 f"{url}: it has no TOC{'' if footer is None else ' of its own'}, so nothing in it can be found",
@@ -114,13 +123,32 @@ def open_archive(url: str) -> tuple[Archive, ArchiveTree]:
                 hint="unpack it and push that: sapwood push DIR STORE_URL#REF",
                 address=url,
             )
-        offset, length = footer.toc
-        at = offset - begin
-        stored = tail[at : at + length] if at >= 0 else ranges.read([(offset, length)])[0]
-        file_map, digest = open_toc(footer, stored)
+        file_map, digest, kept = _open_toc(ranges, footer, footer.toc, cache_dir)
     except (CorruptError, FormatError) as error:
         raise type(error)(f"{url}: {error}", kind=error.kind, hint=error.hint, address=url) from error
-    return Archive(ranges, file_map), ArchiveTree(TreeDigest(file_map.tree), MapDigest(digest))
+    return Archive(ranges, file_map, kept), ArchiveTree(TreeDigest(file_map.tree), MapDigest(digest))
+
+
+def _open_toc(
+    ranges: _Ranges, footer: Footer, at: tuple[int, int], cache_dir: Path | None
+) -> tuple[FileMap, str, KeptToc | None]:
+    """Return the file map, the TOC's digest, and where the TOC is kept."""
+    offset, length = at
+    in_tail = offset + len(ranges.tail) - ranges.size
+    if in_tail >= 0:
+        return *open_toc(footer, ranges.tail[in_tail : in_tail + length]), None
+    kept = None
+    if ranges.version:
+        known = f"{ranges.url}\0{ranges.version}\0{ranges.size}"
+        kept = KeptToc(cache_dir or places.cache_dir(), known, ranges.tail)
+        if (stored := kept.read(length)) is not None:
+            return *open_toc(footer, stored), kept
+    [missing] = ranges.read([(offset, min(length, -in_tail))])
+    stored = missing + ranges.tail[: length - len(missing)]
+    opened = open_toc(footer, stored)
+    if kept:
+        kept.keep(stored)
+    return *opened, kept
 
 
 def _is_remote(url: str) -> bool:
@@ -137,6 +165,7 @@ class _File:
 
     def __init__(self, path: str) -> None:
         self.url = path
+        self.version = ""
         self.requests = Requests()
         try:
             self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -182,7 +211,7 @@ class _Remote:
         folder, _, self._key = url.rpartition("/")
         self._objects: RemoteObjects = open_objects(folder)[0]  # type: ignore[assignment] # all that have a URL are
         self.requests = self._objects.requests
-        self.tail, self.size, self._version = self._objects.tail(self._key, _TAIL)
+        self.tail, self.size, self.version = self._objects.tail(self._key, _TAIL)
 
     def read(self, ranges: list[tuple[int, int]]) -> list[bytes]:
         try:
@@ -192,7 +221,7 @@ class _Remote:
             raise
 
     def check(self) -> None:
-        if self._objects.stat(self._key) != (self.size, self._version):
+        if self._objects.stat(self._key) != (self.size, self.version):
             raise _changed(self.url)
 
 
