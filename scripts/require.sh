@@ -52,7 +52,13 @@ tests() {
     need strace strace
     need nginx nginx-light
     need setpriv util-linux
+    need xz xz-utils
+    need bzip2 bzip2
+    need bsdtar libarchive-tools
+    need busybox busybox
+    need skopeo skopeo
     "${0%/*}/install-peers.sh"
+    "${0%/*}/build-interop.sh"
     [ "$(id -u)" != 0 ] || need mkfs.ext4 e2fsprogs
     [ "$(id -u)" != 0 ] || need mkfs.xfs xfsprogs
 }

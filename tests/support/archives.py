@@ -9,6 +9,7 @@ import re
 import tarfile
 import zlib
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 FOOTER = re.compile(
@@ -18,6 +19,13 @@ FOOTER = re.compile(
     + bytes(8)
 )
 MOST_OF_A_CHUNK = 4_000_000
+HEADER = bytes.fromhex("1f8b080000000000 00ff")
+FIELDS = (
+    "name", "type", "size", "modtime", "linkName", "mode", "uid", "gid", "offset", "innerOffset", "devMajor",
+    "devMinor", "xattrs", "digest", "chunkOffset", "chunkSize", "chunkDigest", "holes",
+)  # fmt: skip
+"""All that a TOC says, in this order; none but the last is unknown to readers, who match letters of either case."""
+HOLES = re.compile(rb',\n\t\t\t"holes": \[\[[][0-9,]*\]\]')
 
 
 @dataclass(frozen=True)
@@ -26,8 +34,10 @@ class Opened:
 
     members: dict[int, bytes]
     toc: bytes
+    stream: bytes
+    """The plain bytes of all members, the TOC's too."""
 
-    @property
+    @cached_property
     def entries(self) -> list[dict[str, Any]]:
         entries: list[dict[str, Any]] = json.loads(self.toc)["entries"]
         return entries
@@ -54,7 +64,9 @@ def open_stargz(data: bytes) -> Opened:
     assert footer
     at = int(footer[1], 16)
     members = members_of(data)
+    stream = b"".join(members.values())
     assert members.pop(len(data) - 51) == b""
+    assert all(data.startswith(HEADER, begin) for begin in members)
     toc = members.pop(at)
     assert max(members) < at
     with tarfile.open(fileobj=io.BytesIO(toc)) as tar:
@@ -68,20 +80,21 @@ def open_stargz(data: bytes) -> Opened:
         text = toc[512 : 512 + entry.size]
     assert toc[512 + len(text) :] == bytes(-len(text) % 512 + 1024)
     assert text.endswith(b"}")
-    return Opened(members, text)
+    return Opened(members, text, stream)
 
 
 def assert_rules(data: bytes, *, inner: bool = False) -> Opened:
     """Hold a stargz archive to rules 1 to 11 of docs/archive.md; with `inner`, members may be shared."""
     opened = open_stargz(data)
     entries = opened.entries
-    stream = zlib_all(data)
-    with tarfile.open(fileobj=io.BytesIO(stream), errors="surrogateescape") as tar:
+    _assert_spelling(opened)
+    # Where a block of zeros ended it, the rest would be missing.
+    with tarfile.open(fileobj=io.BytesIO(opened.stream), errors="surrogateescape") as tar:
         named = [_clean(member.name) for member in tar.getmembers()]
     assert named == [*(entry["name"] for entry in entries if entry["type"] != "chunk"), "stargz.index.json"]
     assert len(set(named)) == len(named)
     kinds = {entry["name"]: entry["type"] for entry in entries if entry["type"] != "chunk"}
-    assert all(not entry["name"].startswith(("/", "./", "../")) and "//" not in entry["name"] for entry in entries)
+    assert all(not {"", ".", ".."} & set(entry["name"].split("/")) for entry in entries if entry["name"] != ".")
     last = (-1, -1)
     for number, entry in enumerate(entries):
         if entry["type"] == "hardlink":
@@ -94,6 +107,24 @@ def assert_rules(data: bytes, *, inner: bool = False) -> Opened:
             last = place
             assert inner or "innerOffset" not in entry
     return opened
+
+
+def _assert_spelling(opened: Opened) -> None:
+    """The text is what Go's `json.MarshalIndent` makes of its fields, all known; bytes that are no UTF-8 escaped."""
+    again = json.loads(opened.toc)
+    assert list(again) == ["version", "entries"]
+    assert again["version"] == 1
+    for entry in again["entries"]:
+        assert list(entry) == [field for field in FIELDS if field in entry]
+        assert all(entry.values())
+        assert list(entry.get("xattrs", ())) == sorted(entry.get("xattrs", ()))
+        entry.pop("holes", None)
+    text = re.sub(
+        "[<>&\u2028\u2029\udc80-\udcff]",
+        lambda special: f"\\u{ord(special[0]):04x}",
+        json.dumps(again, indent="\t", ensure_ascii=False),
+    )
+    assert HOLES.sub(b"", opened.toc) == text.encode()
 
 
 def _assert_content(opened: Opened, number: int) -> None:
