@@ -33,7 +33,9 @@ impl Choices {
             (true, level) => level.map_or(Compression::ZSTD, Compression::Zstd),
         };
         let &Choices { chunk_size, min_chunk_size, compatible_times, threads, .. } = self;
-        stargz::Options { compression, chunk_size, min_chunk_size, compatible_times, threads, temporary }
+        // Who chooses how members are made wants them made.
+        let copy = self.level.is_none() && chunk_size.is_none() && min_chunk_size == 0;
+        stargz::Options { compression, chunk_size, min_chunk_size, compatible_times, copy, threads, temporary }
     }
 }
 

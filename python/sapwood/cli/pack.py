@@ -166,6 +166,7 @@ COMMANDS = {
         sapwood convert layer.tar layer.tar.gz              tar -> archive
         curl https://… | sapwood convert - new.tar.gz       of any compression
         sapwood convert --prioritize list in.tar out.tar.gz what list names comes first
+        sapwood convert estargz.tar.gz both.tar.gz          members stay as they are; with --level they are made anew
         """,
     ),
 }

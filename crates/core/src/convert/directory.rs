@@ -48,7 +48,7 @@ pub fn pack(
     job.bytes_total.store(files.map(|&record| state.stat(record).size).sum(), Relaxed);
     let mut walk =
         Walk { root: &root, state: &state, looking, first: HashMap::new(), unreadable, left_out: Vec::new() };
-    let written = stargz::write(options, job, &mut |bytes| out.give(bytes, job), |writer| {
+    let written = stargz::write(options, None, job, &mut |bytes| out.give(bytes, job), |writer| {
         let mut part = |writer: &mut Writer<'_>, is_front| {
             let chosen = order.iter().enumerate().filter(|(at, _)| front.is_in(*at, is_front));
             chosen.map(|(_, &record)| record).try_for_each(|record| walk.entry(record, writer))

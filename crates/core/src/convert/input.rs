@@ -2,13 +2,15 @@
 //!
 //! Invariant: whoever reads looks at the job with each piece, and damage of the compression is an error of kind `InvalidData`.
 
+use std::cell::RefCell;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Cursor, Read, Seek};
 
 use flate2::bufread::GzDecoder;
-use zstd::stream::read::Decoder;
+use zstd::zstd_safe::{DCtx, InBuffer, OutBuffer, get_error_name};
 
 use crate::job::Job;
+use crate::stargz::Bounds;
 
 const BUFFER: usize = 256 << 10;
 const GZIP: &[u8] = &[0x1f, 0x8b];
@@ -16,11 +18,15 @@ const ZSTD: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
 /// The second to fourth byte of a skippable frame of zstd.
 const SKIPPABLE: &[u8] = &[0x2a, 0x4d, 0x18];
 
-/// The plain stream of a file, from its beginning.
+/// The plain stream of a file, from its beginning; where its members begin and the last ends is noted in `bounds`.
 ///
 /// # Errors
 /// Of the system.
-pub fn open<'a>(mut file: &'a File, job: &'a Job) -> io::Result<Box<dyn Read + 'a>> {
+pub fn open<'a>(
+    mut file: &'a File,
+    bounds: Option<&'a RefCell<Bounds>>,
+    job: &'a Job,
+) -> io::Result<Box<dyn Read + 'a>> {
     file.rewind()?;
     let mut first = [0; 4];
     let mut got = 0;
@@ -31,11 +37,12 @@ pub fn open<'a>(mut file: &'a File, job: &'a Job) -> io::Result<Box<dyn Read + '
         }
     }
     let whole = Watched { inner: Cursor::new(first).take(got as u64).chain(file), job };
-    let buffered = BufReader::with_capacity(BUFFER, whole);
+    let buffered = Counted { inner: BufReader::with_capacity(BUFFER, whole), passed: 0 };
+    let places = Places { bounds, plain: 0 };
     Ok(if first.starts_with(GZIP) {
-        Box::new(Sound(Members { member: Some(GzDecoder::new(buffered)) }))
+        Box::new(Sound(Members { member: Some(GzDecoder::new(buffered)), places }))
     } else if first == ZSTD || first[1..] == *SKIPPABLE && first[0] & 0xf0 == 0x50 {
-        Box::new(Sound(Decoder::with_buffer(buffered)?))
+        Box::new(Sound(Frames { input: buffered, context: DCtx::create(), within: false, places }))
     } else {
         Box::new(buffered)
     })
@@ -54,19 +61,61 @@ impl<R: Read> Read for Watched<'_, R> {
     }
 }
 
-/// Gzip members end to end, and zeros after them, with which tapes are filled.
-struct Members<R: BufRead> {
-    member: Option<GzDecoder<R>>,
+/// Counts what was taken.
+struct Counted<R> {
+    inner: R,
+    passed: u64,
 }
 
-impl<R: BufRead> Read for Members<R> {
+impl<R: BufRead> Read for Counted<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let got = self.inner.read(buffer)?;
+        self.passed += got as u64;
+        Ok(got)
+    }
+}
+
+impl<R: BufRead> BufRead for Counted<R> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        self.inner.fill_buf()
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.passed += count as u64;
+        self.inner.consume(count);
+    }
+}
+
+/// Notes where a member ends and the next may begin.
+struct Places<'a> {
+    bounds: Option<&'a RefCell<Bounds>>,
+    plain: u64,
+}
+
+impl Places<'_> {
+    fn end<R>(&self, input: &Counted<R>) {
+        if let Some(bounds) = self.bounds {
+            bounds.borrow_mut().note(self.plain, input.passed);
+        }
+    }
+}
+
+/// Gzip members end to end, and zeros after them, with which tapes are filled.
+struct Members<'a, R: BufRead> {
+    member: Option<GzDecoder<Counted<R>>>,
+    places: Places<'a>,
+}
+
+impl<R: BufRead> Read for Members<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         while let Some(member) = &mut self.member {
             let got = member.read(buffer)?;
+            self.places.plain += got as u64;
             if got > 0 || buffer.is_empty() {
                 return Ok(got);
             }
             let mut rest = self.member.take().expect("it was there").into_inner();
+            self.places.end(&rest);
             if !rest.fill_buf()?.is_empty() && rest.fill_buf()?[0] != 0 {
                 self.member = Some(GzDecoder::new(rest));
                 continue;
@@ -81,6 +130,38 @@ impl<R: BufRead> Read for Members<R> {
             }
         }
         Ok(0)
+    }
+}
+
+/// Zstd frames end to end, those that are to be passed over among them.
+struct Frames<'a, R> {
+    input: Counted<R>,
+    context: DCtx<'static>,
+    within: bool,
+    places: Places<'a>,
+}
+
+impl<R: BufRead> Read for Frames<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut out = OutBuffer::around(buffer);
+        while out.pos() == 0 && out.capacity() > 0 {
+            let bytes = self.input.fill_buf()?;
+            if bytes.is_empty() {
+                let cut = || io::Error::new(io::ErrorKind::UnexpectedEof, "its last frame is cut");
+                return if self.within { Err(cut()) } else { Ok(0) };
+            }
+            let mut input = InBuffer::around(bytes);
+            let left = self.context.decompress_stream(&mut out, &mut input);
+            let left = left.map_err(|code| io::Error::new(io::ErrorKind::InvalidData, get_error_name(code)))?;
+            let passed = input.pos();
+            self.input.consume(passed);
+            self.places.plain += out.pos() as u64;
+            self.within = left > 0;
+            if !self.within {
+                self.places.end(&self.input);
+            }
+        }
+        Ok(out.pos())
     }
 }
 

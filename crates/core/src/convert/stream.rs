@@ -1,5 +1,6 @@
 //! A tar stream into an archive, in passes: one learns what remains of it, the others write it.
 
+use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::Read;
@@ -9,8 +10,8 @@ use super::front::{Front, is_reserved, landmark};
 use super::{Made, Out, input};
 use crate::error::{Error, Result};
 use crate::job::Job;
-use crate::stargz::{self, Options, Writer};
-use crate::tar::{Header, Kind, Reader, Tree, TreeBuilder};
+use crate::stargz::{self, Bounds, Compression, Copies, Options, Origin, Writer, archive_kind};
+use crate::tar::{Header, Kind, Reader, Tree, TreeBuilder, is_read_alike};
 
 /// Read the tar in `input`, which can be read twice, and write the archive to `out`. `what` names the input in messages,
 /// `front` the files that are to be first.
@@ -39,14 +40,19 @@ fn convert_unwatched(
     out: &mut Out,
     job: &Job,
 ) -> Result<Made> {
-    let (tree, left_out) = survey(what, input, job)?;
+    let is_zstd = if options.copy { archive_kind(input)? } else { None };
+    let copying = is_zstd == Some(matches!(options.compression, Compression::Zstd(_)));
+    let bounds = RefCell::new(Bounds::default());
+    let (tree, left_out) = survey(what, input, copying.then_some(&bounds), job)?;
+    let copies = copying.then(|| Copies::new(input, is_zstd == Some(true), bounds.into_inner()));
     job.files_total.store(tree.entries.len() as u64, Relaxed);
     let names = tree.entries.iter().map(|placed| &placed.name[..]);
     let front = Front::of(front, names, |number| tree.entries[number].first.map(|first| first as usize));
     let mut links = Links::of(&tree);
-    let written = stargz::write(options, job, &mut |bytes| out.give(bytes, job), |writer| {
+    let written = stargz::write(options, copies.as_ref(), job, &mut |bytes| out.give(bytes, job), |writer| {
         let mut part = |writer: &mut Writer<'_>, is_front| {
-            pass(Entries::open(what, input, job)?, &tree, &mut links, writer, |number| front.is_in(number, is_front))
+            let entries = Entries::open(what, input, None, job)?;
+            pass(entries, &tree, &mut links, copying, writer, |number| front.is_in(number, is_front))
         };
         if !front.is_empty() {
             part(writer, true)?;
@@ -58,8 +64,8 @@ fn convert_unwatched(
 }
 
 /// The first pass: what remains, and what is not taken over. Reads to the end, so that the sums of a compression are proved.
-fn survey(what: &str, input: &File, job: &Job) -> Result<(Tree, Vec<Vec<u8>>)> {
-    let mut entries = Entries::open(what, input, job)?;
+fn survey(what: &str, input: &File, bounds: Option<&RefCell<Bounds>>, job: &Job) -> Result<(Tree, Vec<Vec<u8>>)> {
+    let mut entries = Entries::open(what, input, bounds, job)?;
     let mut builder = TreeBuilder::new(what);
     while let Some(header) = entries.next()? {
         builder.push(&header)?;
@@ -83,9 +89,9 @@ struct Entries<'a> {
 }
 
 impl<'a> Entries<'a> {
-    fn open(what: &'a str, input: &'a File, job: &'a Job) -> Result<Entries<'a>> {
-        let stream = input::open(input, job).map_err(Error::io("read", what))?;
-        Ok(Entries { what, reader: Reader::new(what, stream), count: 0, left_out: Vec::new(), job })
+    fn open(what: &'a str, input: &'a File, bounds: Option<&'a RefCell<Bounds>>, job: &'a Job) -> Result<Entries<'a>> {
+        let stream = input::open(input, bounds, job).map_err(Error::io("read", what))?;
+        Ok(Entries { what, reader: Reader::keeping_headers(what, stream), count: 0, left_out: Vec::new(), job })
     }
 
     fn next(&mut self) -> Result<Option<Header>> {
@@ -135,6 +141,7 @@ fn pass(
     mut entries: Entries<'_>,
     tree: &Tree,
     links: &mut Links,
+    copying: bool,
     writer: &mut Writer<'_>,
     chosen: impl Fn(usize) -> bool,
 ) -> Result<()> {
@@ -146,12 +153,19 @@ fn pass(
             writer.entry(&link, &mut std::io::empty())?;
             continue;
         }
-        let header = Header { name: placed.name.clone(), ..entries.to(placed.entry)? };
+        let mut header = entries.to(placed.entry)?;
+        let headers = if copying { entries.reader.take_raw() } else { Vec::new() };
+        let stays = header.name == placed.name
+            && !entries.reader.has_globals()
+            && is_read_alike(&headers, &header, entries.reader.raw_name());
+        let content = entries.reader.position();
+        let origin = copying.then_some(Origin { headers: stays.then_some(&headers), content });
+        header.name.clone_from(&placed.name);
         if matches!(header.kind, Kind::HardLink { .. }) {
             return Err(entries.changed());
         }
         let mut content = entries.reader.content();
-        if let Err(error) = writer.entry(&header, &mut content) {
+        if let Err(error) = writer.entry_of(&header, &mut content, origin) {
             return Err(content.blame(error));
         }
         let number = number as u32;

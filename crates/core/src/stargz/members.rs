@@ -3,6 +3,7 @@
 //! Invariant: what a member becomes depends on its plain bytes, the kind and the level alone; batches come back in the order
 //! in which they were given.
 
+use std::fs::File;
 use std::ops::Range;
 use std::thread::Scope;
 
@@ -11,6 +12,7 @@ use libdeflater::CompressionLvl;
 use sha2::{Digest as _, Sha256};
 use zstd::bulk;
 
+use super::copies::Copier;
 use crate::error::{Error, Result};
 
 /// The compression of an archive, with its level.
@@ -49,6 +51,8 @@ pub struct Batch {
     pub members: Vec<usize>,
     /// Where chunks lie in `plain`.
     pub chunks: Vec<Range<usize>>,
+    /// Where each member lies already, perhaps.
+    pub copies: Vec<Option<Range<u64>>>,
 }
 
 /// What a batch became.
@@ -73,11 +77,18 @@ pub struct Workers {
 }
 
 impl Workers {
-    pub fn start<'scope>(scope: &'scope Scope<'scope, '_>, compression: Compression, threads: usize) -> Workers {
+    /// `copies` is the file in which members may lie already.
+    pub fn start<'scope, 'env>(
+        scope: &'scope Scope<'scope, 'env>,
+        compression: Compression,
+        copies: Option<&'env File>,
+        threads: usize,
+    ) -> Workers {
         let (tasks, queue) = unbounded::<Task>();
         for _ in 0..threads.max(1) {
             let queue = queue.clone();
-            scope.spawn(move || work(&queue, compression));
+            let copier = copies.map(|file| Copier::new(file, matches!(compression, Compression::Zstd(_))));
+            scope.spawn(move || work(&queue, compression, copier));
         }
         Workers { tasks }
     }
@@ -90,15 +101,19 @@ impl Workers {
     }
 }
 
-fn work(queue: &Receiver<Task>, compression: Compression) {
+fn work(queue: &Receiver<Task>, compression: Compression, mut copier: Option<Copier<'_>>) {
     let mut packer = Packer::new(compression);
     for Task { batch, reply } in queue {
         let mut done = Done { bytes: Vec::new(), members: Vec::new(), chunks: Vec::new(), memory: Vec::new() };
         done.chunks.extend(batch.chunks.iter().map(|at| <[u8; 32]>::from(Sha256::digest(&batch.plain[at.clone()]))));
         done.bytes.reserve(batch.plain.len() / 2);
         let mut start = 0;
-        for end in batch.members {
-            packer.pack(&batch.plain[start..end], &mut done.bytes);
+        for (end, copy) in batch.members.into_iter().zip(batch.copies) {
+            let plain = &batch.plain[start..end];
+            match copy.zip(copier.as_mut()).and_then(|(at, copier)| copier.copy(&at, plain)) {
+                Some(stored) => done.bytes.extend_from_slice(stored),
+                None => packer.pack(plain, &mut done.bytes),
+            }
             done.members.push(done.bytes.len());
             start = end;
         }

@@ -4,6 +4,7 @@
 //! because they say so; what is written depends on the entries and the options alone, not on threads or clocks.
 //! Not here: tar headers (`tar`), the store's packs (`archive`), where bytes come from. Bytes: docs/archive.md.
 
+mod copies;
 mod decode;
 mod encode;
 mod entry;
@@ -20,6 +21,7 @@ mod words;
 mod write;
 mod writer;
 
+pub use copies::{Bounds, Copies, archive_kind};
 pub use decode::Entries;
 pub use encode::{Spelling, TocWriter};
 pub use entry::{Kind, TocEntry};
@@ -29,7 +31,7 @@ pub use map::file_map;
 pub use members::Compression;
 pub use open::{Said, TOC_NAME, TocText, read_toc};
 pub use write::{CHUNK_SIZES, Chunked, Options, Written, write};
-pub use writer::Writer;
+pub use writer::{Origin, Writer};
 
 #[cfg(test)]
 mod tests;

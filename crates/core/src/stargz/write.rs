@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::path::PathBuf;
 
+use super::copies::Copies;
 use super::members::{Compression, Workers};
 use super::writer::Writer;
 use crate::digest::{Digest, hex};
@@ -21,6 +22,8 @@ pub struct Options {
     pub min_chunk_size: usize,
     /// Of gzip: whole seconds in the TOC, rounded.
     pub compatible_times: bool,
+    /// Of an archive that is converted, take members over that are right as they are.
+    pub copy: bool,
     pub threads: usize,
     /// Where a large TOC is kept until the end.
     pub temporary: PathBuf,
@@ -70,12 +73,14 @@ impl Written {
     }
 }
 
-/// Write an archive: `feed` gives the writer each entry, `sink` takes the bytes.
+/// Write an archive: `feed` gives the writer each entry, `sink` takes the bytes. What lies in `copies` already is not compressed
+/// again, whatever its level.
 ///
 /// # Errors
 /// `Invalid` when the options cannot be, `Io` when a temporary file fails, `Stopped`, and what `feed` and `sink` return.
 pub fn write(
     options: &Options,
+    copies: Option<&Copies<'_>>,
     job: &Job,
     sink: &mut dyn FnMut(&[u8]) -> Result<()>,
     feed: impl FnOnce(&mut Writer<'_>) -> Result<()>,
@@ -90,8 +95,8 @@ pub fn write(
         return Err(Error::Invalid { what: "the least size of members".into(), why });
     }
     std::thread::scope(|scope| {
-        let workers = Workers::start(scope, options.compression, options.threads);
-        let mut writer = Writer::new(options, job, sink, workers);
+        let workers = Workers::start(scope, options.compression, copies.map(|copies| copies.file), options.threads);
+        let mut writer = Writer::new(options, copies, job, sink, workers);
         feed(&mut writer)?;
         writer.finish()
     })

@@ -12,6 +12,7 @@ use std::path::Path;
 use crossbeam_channel::Receiver;
 use flate2::write::GzDecoder;
 
+use super::copies::Copies;
 use super::encode::Spelling;
 use super::entry::{Kind, TocEntry};
 use super::footer;
@@ -80,9 +81,18 @@ impl Out<'_> {
     }
 }
 
+/// Where an entry stands in an archive whose members may be copied.
+pub struct Origin<'a> {
+    /// Its headers as they stand there, if they may stay so.
+    pub headers: Option<&'a [u8]>,
+    /// Where its content begins, or would, in the plain stream.
+    pub content: u64,
+}
+
 /// Takes the entries of an archive in the order of its stream.
 pub struct Writer<'a> {
     options: &'a Options,
+    copies: Option<&'a Copies<'a>>,
     job: &'a Job,
     workers: Workers,
     batch: Batch,
@@ -92,6 +102,8 @@ pub struct Writer<'a> {
     last_chunk: usize,
     /// Bytes of chunks in that member; `None` when it has no chunk.
     chunk_bytes: Option<usize>,
+    /// Where in the archive that is copied from what that member begins with stands.
+    origin: Option<u64>,
     flights: VecDeque<Flight>,
     in_flight: usize,
     spare: Vec<Vec<u8>>,
@@ -108,6 +120,7 @@ pub struct Writer<'a> {
 impl<'a> Writer<'a> {
     pub(super) fn new(
         options: &'a Options,
+        copies: Option<&'a Copies<'a>>,
         job: &'a Job,
         sink: &'a mut dyn FnMut(&[u8]) -> Result<()>,
         workers: Workers,
@@ -118,6 +131,7 @@ impl<'a> Writer<'a> {
         };
         Writer {
             options,
+            copies,
             job,
             workers,
             batch: Batch::default(),
@@ -125,6 +139,7 @@ impl<'a> Writer<'a> {
             member: 0,
             last_chunk: 0,
             chunk_bytes: None,
+            origin: None,
             flights: VecDeque::new(),
             in_flight: 0,
             spare: Vec::new(),
@@ -143,9 +158,26 @@ impl<'a> Writer<'a> {
     /// # Errors
     /// `Invalid` when no tar can say it, `Damaged` when the content is shorter than the header says, and those of `write`.
     pub fn entry(&mut self, header: &tar::Header, content: &mut dyn Read) -> Result<()> {
+        self.entry_of(header, content, None)
+    }
+
+    /// The same of an entry of the archive that is copied from.
+    ///
+    /// # Errors
+    /// As `entry`.
+    pub fn entry_of(&mut self, header: &tar::Header, content: &mut dyn Read, origin: Option<Origin<'_>>) -> Result<()> {
         self.job.step(0)?;
         let at = self.batch.plain.len();
-        tar::push_header(&mut self.batch.plain, header)?;
+        match origin.as_ref().and_then(|origin| origin.headers.map(|headers| (origin, headers))) {
+            Some((origin, headers)) => {
+                if at == self.member {
+                    self.origin = Some(origin.content - headers.len() as u64);
+                }
+                self.batch.plain.extend_from_slice(headers);
+            }
+            None => tar::push_header(&mut self.batch.plain, header)?,
+        }
+        let origin = origin.map(|origin| origin.content);
         if let Some(split) = &mut self.split {
             split.raw(&self.batch.plain[at..]);
         }
@@ -160,11 +192,16 @@ impl<'a> Writer<'a> {
             let digest = Some(Digest::of(b"").sha256);
             self.pending.push(Pending::Whole(Box::new(TocEntry { digest, ..*entry })));
         } else {
-            if size < self.options.chunk_size.map_or(MAX_CHUNK, |size| size + 1) as u64 {
-                let place = self.read_chunk(&header.name, content, size as usize)?;
+            let cuts = self.copies.zip(origin).and_then(|(copies, at)| copies.cuts(at, size));
+            let is_one = match &cuts {
+                Some(cuts) => cuts.len() == 1,
+                None => size < self.options.chunk_size.map_or(MAX_CHUNK, |size| size + 1) as u64,
+            };
+            if is_one {
+                let place = self.read_chunk(&header.name, content, size as usize, origin)?;
                 self.pending.push(Pending::Single(entry, place));
             } else {
-                self.large(&header.name, content, size, entry)?;
+                self.large(&header.name, content, size, entry, cuts.zip(origin))?;
             }
             self.batch.plain.resize(self.batch.plain.len() + tar::padding(size), 0);
         }
@@ -177,7 +214,14 @@ impl<'a> Writer<'a> {
     }
 
     /// A file of several chunks, or that may be.
-    fn large(&mut self, name: &[u8], content: &mut dyn Read, size: u64, entry: Box<TocEntry>) -> Result<()> {
+    fn large(
+        &mut self,
+        name: &[u8],
+        content: &mut dyn Read,
+        size: u64,
+        entry: Box<TocEntry>,
+        cuts: Option<(Vec<u64>, u64)>,
+    ) -> Result<()> {
         let mut hasher = Hasher::default();
         let mut first = Some(entry);
         let mut left = size;
@@ -187,9 +231,13 @@ impl<'a> Writer<'a> {
                 None => Pending::Next(place),
             });
         };
-        if let Some(chunk) = self.options.chunk_size {
+        if self.options.chunk_size.is_some() || cuts.is_some() {
+            let (cuts, origin) = cuts.unzip();
+            let mut cuts = cuts.into_iter().flatten();
             while left > 0 {
-                let place = self.read_chunk(name, content, left.min(chunk as u64) as usize)?;
+                let chunk = cuts.next().or(self.options.chunk_size.map(|size| size as u64)).unwrap_or(left).min(left);
+                let origin = origin.map(|origin| origin + size - left);
+                let place = self.read_chunk(name, content, chunk as usize, origin)?;
                 let start = self.batch.plain.len() - place.size as usize;
                 hasher.update(&self.batch.plain[start..]);
                 note(self, place);
@@ -212,13 +260,16 @@ impl<'a> Writer<'a> {
     }
 
     /// Begin a chunk, in a new member if it is time for one.
-    fn begin_chunk(&mut self, size: usize) -> Result<Place> {
+    fn begin_chunk(&mut self, size: usize, origin: Option<u64>) -> Result<Place> {
         let full = match self.chunk_bytes {
             Some(bytes) => bytes >= self.options.min_chunk_size,
             None => self.batch.plain.len() > self.member,
         };
         if full {
             self.end_member()?;
+        }
+        if self.batch.plain.len() == self.member {
+            self.origin = origin;
         }
         self.chunk_bytes = Some(self.chunk_bytes.unwrap_or(0) + size);
         let at = self.batch.plain.len();
@@ -234,7 +285,7 @@ impl<'a> Writer<'a> {
     }
 
     fn chunk(&mut self, bytes: &[u8]) -> Result<Place> {
-        let place = self.begin_chunk(bytes.len())?;
+        let place = self.begin_chunk(bytes.len(), None)?;
         self.batch.plain.extend_from_slice(bytes);
         if let Some(split) = &mut self.split {
             split.content(bytes);
@@ -243,8 +294,8 @@ impl<'a> Writer<'a> {
         Ok(place)
     }
 
-    fn read_chunk(&mut self, name: &[u8], content: &mut dyn Read, size: usize) -> Result<Place> {
-        let place = self.begin_chunk(size)?;
+    fn read_chunk(&mut self, name: &[u8], content: &mut dyn Read, size: usize, origin: Option<u64>) -> Result<Place> {
+        let place = self.begin_chunk(size, origin)?;
         let at = self.batch.plain.len();
         self.batch.plain.resize(at + size, 0);
         read_all(content, &mut self.batch.plain[at..], name)?;
@@ -261,6 +312,9 @@ impl<'a> Writer<'a> {
     }
 
     fn end_member(&mut self) -> Result<()> {
+        let length = (self.batch.plain.len() - self.member) as u64;
+        let copy = self.copies.zip(self.origin.take()).and_then(|(copies, at)| copies.find(at..at + length));
+        self.batch.copies.push(copy);
         self.member = self.batch.plain.len();
         self.last_chunk = self.member;
         self.chunk_bytes = None;

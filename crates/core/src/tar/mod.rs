@@ -5,6 +5,7 @@
 //! Bytes: docs/archive.md, "The tar stream that is written" and "Bounds".
 
 mod acl;
+mod alike;
 mod block;
 mod content;
 mod crc;
@@ -21,6 +22,7 @@ pub mod split;
 mod tree;
 mod write;
 
+pub use alike::is_read_alike;
 pub use block::{BLOCK, Fields, block};
 pub use content::Content;
 pub use crc::Crc;

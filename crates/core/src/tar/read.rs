@@ -45,6 +45,9 @@ pub struct Reader<R> {
     padding: usize,
     stored: u64,
     raw: Option<Vec<u8>>,
+    /// Only the headers of one entry are kept.
+    headers_only: bool,
+    has_globals: bool,
     crc: Crc,
     ended: bool,
 }
@@ -67,6 +70,8 @@ impl<R: Read> Reader<R> {
             padding: 0,
             stored: 0,
             raw: None,
+            headers_only: false,
+            has_globals: false,
             crc: Crc::default(),
             ended: false,
         }
@@ -75,6 +80,11 @@ impl<R: Read> Reader<R> {
     /// The same, with every byte kept that is no content, until `take_raw`.
     pub fn keeping_raw(what: impl Into<String>, input: R) -> Reader<R> {
         Reader { raw: Some(Vec::new()), ..Reader::new(what, input) }
+    }
+
+    /// The same, with the headers of the entry that was given last kept, until `take_raw`.
+    pub fn keeping_headers(what: impl Into<String>, input: R) -> Reader<R> {
+        Reader { headers_only: true, ..Reader::keeping_raw(what, input) }
     }
 
     /// The next entry; what was not read of the content before is passed over. `None` after the last.
@@ -86,6 +96,9 @@ impl<R: Read> Reader<R> {
         self.headers = 0;
         let padding = std::mem::take(&mut self.padding);
         self.take(padding as u64)?;
+        if self.headers_only {
+            self.take_raw();
+        }
         self.name.clear();
         self.layout = Layout::default();
         (self.place, self.run, self.stored) = (0, 0, 0);
@@ -131,6 +144,7 @@ impl<R: Read> Reader<R> {
                     return Err(self.damaged("its global headers say more than 64 KiB"));
                 }
                 self.globals = globals;
+                self.has_globals = true;
             }
             b'L' => said.name = Some(self.long_name(block)?),
             b'K' => said.link = Some(self.long_name(block)?),
@@ -189,7 +203,7 @@ impl<R: Read> Reader<R> {
         if count == 0 {
             return Err(self.damaged("the stream ends within its content"));
         }
-        if self.raw.is_some() {
+        if self.raw.is_some() && !self.headers_only {
             self.crc.update(&buffer[..count]);
         }
         self.left -= count as u64;
@@ -206,7 +220,7 @@ impl<R: Read> Reader<R> {
     /// As `read`.
     pub fn skip_content(&mut self) -> Result<()> {
         while self.left > 0 {
-            let (at, keep) = (self.at, self.raw.is_some());
+            let (at, keep) = (self.at, self.raw.is_some() && !self.headers_only);
             let got = match self.input.fill_buf() {
                 Ok(bytes) => {
                     let count = usize::try_from(self.left).unwrap_or(usize::MAX).min(bytes.len());
@@ -237,6 +251,11 @@ impl<R: Read> Reader<R> {
     /// The name of the entry as it stands in the stream.
     pub fn raw_name(&self) -> &[u8] {
         &self.name
+    }
+
+    /// Whether a header before may say something of this entry.
+    pub fn has_globals(&self) -> bool {
+        self.has_globals
     }
 
     /// Of a reader that keeps raw bytes: how many bytes of the entry's content the stream has, and their CRC-64 once all

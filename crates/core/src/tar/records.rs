@@ -138,7 +138,7 @@ impl SparseRecords {
 }
 
 /// Key, value and what follows of the first record.
-fn split(text: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
+pub(super) fn split(text: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
     // No record within the bound has a length of more digits.
     let blank = text.iter().take(10).position(|&byte| byte == b' ')?;
     let length = usize::try_from(number::decimal(&text[..blank])?).ok()?;

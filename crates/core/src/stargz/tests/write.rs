@@ -14,6 +14,7 @@ pub(super) fn options(compression: Compression) -> Options {
         chunk_size: None,
         min_chunk_size: 0,
         compatible_times: false,
+        copy: false,
         threads: 2,
         temporary: std::env::temp_dir(),
     }
@@ -81,7 +82,7 @@ pub(super) fn written(options: &Options, entries: &Listed) -> (Vec<u8>, Written)
     let feed = |writer: &mut Writer<'_>| {
         entries.iter().try_for_each(|(header, content)| writer.entry(header, &mut &content[..]))
     };
-    let written = write(options, &Job::default(), &mut sink, feed).unwrap();
+    let written = write(options, None, &Job::default(), &mut sink, feed).unwrap();
     assert_eq!((written.size, written.entries), (out.len() as u64, entries.len() as u64));
     (out, written)
 }
@@ -353,7 +354,7 @@ fn what_fails_ends_the_writing_and_says_so() {
     let run = |options: &Options, job: &Job, sink: &mut dyn FnMut(&[u8]) -> Result<()>, size: u64| {
         let content = noise(3 << 20);
         let kind = tar::Kind::Regular { size, holes: Vec::new() };
-        write(options, job, sink, |writer| {
+        write(options, None, job, sink, |writer| {
             (0..20).try_for_each(|_| writer.entry(&header(b"a\n", kind.clone()), &mut &content[..]))
         })
         .unwrap_err()
