@@ -126,9 +126,20 @@ def located(where: str, hint: str | None = None, **context: object) -> Iterator[
 def in_pack(store: Store | Archive, frame: Frame) -> AbstractContextManager[None]:
     """Locate what is wrong with a frame of a pack, or of an archive."""
     if isinstance(store, Archive):
-        return located(f"{store.url} at {frame.offset}", "get the archive again", address=store.url)
+        return _in_archive(store, frame)
     key = pack_key(PackName(frame.pack))
     return located(f"{store.url}: {key}", _healing(store), pack=frame.pack, store=store.url)
+
+
+@contextmanager
+def _in_archive(archive: Archive, frame: Frame) -> Iterator[None]:
+    with located(f"{archive.url} at {frame.offset}", "get the archive again", address=archive.url):
+        try:
+            yield
+        except CorruptError as error:
+            if error.kind != "damaged":
+                raise
+            raise CorruptError(str(error), kind="archive-corrupt") from error
 
 
 def _healing(store: Store) -> str:

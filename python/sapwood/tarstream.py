@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import IO, TYPE_CHECKING
 
-from sapwood._core.filemap import Entry, FileMap, Frame, read_chunk
+from sapwood._core.filemap import Entry, FileMap, Frame
 from sapwood.fetch import fetch_all, load_map
 from sapwood.progress import OnProgress, Progress
 
@@ -62,10 +62,10 @@ def write_stream(
             batch.append(piece)
             size += len(piece) if isinstance(piece, bytes) else piece[3]
             if size >= _BATCH:
-                _write(store, batch, out, report)
+                _write(store, file_map, batch, out, report)
                 done += size
                 batch, size = [], 0
-    _write(store, [*batch, bytes(2 * _BLOCK)], out, report)
+    _write(store, file_map, [*batch, bytes(2 * _BLOCK)], out, report)
 
 
 def _entries(file_map: FileMap) -> Iterator[tuple[Entry, Entry, bytes | None]]:
@@ -134,14 +134,20 @@ def _record(key: bytes, value: bytes) -> bytes:
     return b"%d" % length + rest
 
 
-def _write(store: Store | Archive, batch: list[bytes | _Chunk], out: IO[bytes], report: Callable[[int], None]) -> None:
+def _write(
+    store: Store | Archive,
+    file_map: FileMap,
+    batch: list[bytes | _Chunk],
+    out: IO[bytes],
+    report: Callable[[int], None],
+) -> None:
     """Fetch what a batch needs and write it."""
     wanted = dict[Frame, dict[tuple[int, str], int]]()
     for piece in batch:
         if not isinstance(piece, bytes):
             frame, inner, digest, size = piece
             wanted.setdefault(frame, {})[inner, digest] = size
-    frames = _Frames(wanted)
+    frames = _Frames(file_map, wanted)
     if wanted:
         fetch_all(store, frames, report)
     for piece in batch:
@@ -151,7 +157,8 @@ def _write(store: Store | Archive, batch: list[bytes | _Chunk], out: IO[bytes], 
 class _Frames:
     """Frames as a taker, and the chunks of them that are wanted, by digest and size."""
 
-    def __init__(self, wanted: dict[Frame, dict[tuple[int, str], int]]) -> None:
+    def __init__(self, file_map: FileMap, wanted: dict[Frame, dict[tuple[int, str], int]]) -> None:
+        self._map = file_map
         self.chunks = dict[tuple[str, int], bytes]()
         self._wanted = wanted
         self._left = sorted(wanted, reverse=True)
@@ -167,4 +174,4 @@ class _Frames:
 
     def deliver(self, frame: Frame, stored: bytes) -> None:
         for (inner, digest), size in self._wanted[frame].items():
-            self.chunks[digest, size] = read_chunk(frame, stored, inner, digest, size)
+            self.chunks[digest, size] = self._map.read_chunk(frame, stored, inner, digest, size)

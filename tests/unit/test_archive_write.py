@@ -127,7 +127,7 @@ def test_a_tar_cut_anywhere_is_refused_and_leaves_nothing(tmp_path: Path, name: 
         (tmp_path / "in").write_bytes(whole[:cut])
         with pytest.raises(CorruptError) as refused:
             convert(str(tmp_path / "in"), str(tmp_path / "out"))
-        assert refused.value.kind == "damaged"
+        assert refused.value.kind == "archive-corrupt"
         assert os.listdir(tmp_path) == ["in"]
 
 

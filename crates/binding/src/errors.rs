@@ -27,6 +27,12 @@ fn describe(error: &Error) -> (&'static str, &'static str, Option<&'static str>)
         ),
         Error::Unstable { .. } => ("UnavailableError", "file-changing", Some("try again when nothing writes to it")),
         Error::Damaged { .. } => ("CorruptError", "damaged", None),
+        Error::TocTooLarge { .. } => ("CorruptError", "archive-toc-too-large", None),
+        Error::ChunkTooLarge { .. } => (
+            "InvalidInputError",
+            "archive-chunk-too-large",
+            Some("make one of its tar: sapwood convert ARCHIVE NEW.tar.gz"),
+        ),
         Error::Mismatch { .. } => ("CorruptError", "chunk-corrupt", None),
         Error::NewerFormat { .. } => ("FormatError", "format-newer", Some("upgrade sapwood")),
         Error::Invalid { .. } => ("InvalidInputError", "invalid", None),

@@ -26,6 +26,10 @@ pub enum Error {
     Unstable { path: PathBuf },
     /// Stored bytes that do not parse; `what` names the object, `found` the offence.
     Damaged { what: String, found: String },
+    /// An archive whose TOC needs more than is given to any of its size.
+    TocTooLarge { found: String },
+    /// A file of an archive that cannot be read without having more of it at once than is allowed.
+    ChunkTooLarge { name: String },
     /// Bytes whose digest is not the one they are named by.
     Mismatch { what: String, expected: Digest, got: Digest },
     /// A format version above ours.
@@ -99,6 +103,8 @@ impl fmt::Display for Error {
             }
             Error::Unstable { path } => write!(f, "{} changed each time it was read", show(path)),
             Error::Damaged { what, found } => write!(f, "{what} is damaged: {found}"),
+            Error::TocTooLarge { found } => write!(f, "its TOC is too large: {found}"),
+            Error::ChunkTooLarge { name } => write!(f, "{name}: a chunk needs more than 64 MiB"),
             Error::Mismatch { what, expected, got } => {
                 write!(f, "{what} is damaged: its bytes hash to {}, not {}", got.short(), expected.short())
             }

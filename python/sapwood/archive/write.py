@@ -99,14 +99,17 @@ def convert(
     """Write a tar that `open_tar` gave, called `name`, as an archive to the descriptor `output`, called `path`.
 
     Raises:
-        CorruptError: `damaged`: it is no tar, or cannot be unpacked.
+        CorruptError: `archive-corrupt`: it is no tar, or cannot be unpacked.
         InvalidInputError: `invalid` choices, or an entry that no tar can say.
         UnavailableError: `io`, `disk-full`.
     """
     started = time.monotonic()
-    made = core.convert(
-        tar.fileno(), name, output, path, choices=choices, temporary=temporary, progress=counter(progress)
-    )
+    try:
+        made = core.convert(
+            tar.fileno(), name, output, path, choices=choices, temporary=temporary, progress=counter(progress)
+        )
+    except CorruptError as error:
+        raise _damaged(str(error)) from error
     return _written(made, started)
 
 
@@ -154,7 +157,7 @@ def open_tar(source: str | os.PathLike[str], temporary: str | os.PathLike[str]) 
     Raises:
         NotFoundError: `path-missing`.
         InvalidInputError: `not-a-file`.
-        CorruptError: `damaged`: what xz or bzip2 made cannot be decompressed.
+        CorruptError: `archive-corrupt`: what xz or bzip2 made cannot be decompressed.
         UnavailableError, DeniedError: the disk.
     """
     file = _open(source)
@@ -207,12 +210,16 @@ def _inflated(
         try:
             return _copied(plain, temporary)
         except (lzma.LZMAError, EOFError) as error:
-            raise CorruptError(f"{_called(source)} is damaged: {error}", kind="damaged") from error
+            raise _damaged(f"{_called(source)} is damaged: {error}") from error
         except OSError as error:
             if error.errno is not None:
                 raise
             # bz2 says so without a number.
-            raise CorruptError(f"{_called(source)} is damaged: {error}", kind="damaged") from error
+            raise _damaged(f"{_called(source)} is damaged: {error}") from error
+
+
+def _damaged(found: str) -> CorruptError:
+    return CorruptError(found, kind="archive-corrupt", hint="get the tar again")
 
 
 @contextmanager

@@ -7,6 +7,8 @@ A file that changes under its readers is an error, never other bytes. Not here: 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -28,6 +30,9 @@ __all__ = ["Archive", "ArchiveTree", "names_archive", "open_archive"]
 
 _ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.zst", ".tzst")
 _TAIL = 64 * 1024
+# Compressed; it is taken into memory.
+_MOST_OF_A_TOC = 1 << 30
+_AGAIN = "get the archive again; if it is no better, its tar may be: sapwood convert ARCHIVE NEW.tar.gz"
 
 
 @dataclass(frozen=True)
@@ -107,26 +112,36 @@ def open_archive(url: str, *, cache_dir: Path | None = None) -> tuple[Archive, A
     """Open the archive at a path or URL; a long TOC of a server's is kept in the cache, by default the user's.
 
     Raises:
-        InvalidInputError: `archive-without-toc`; `bad-store-url`, `store-kind-unknown`.
+        InvalidInputError: `archive-without-toc`, `archive-chunk-too-large`; `bad-store-url`, `store-kind-unknown`.
         NotFoundError: `object-missing`.
-        CorruptError: `damaged`: footer or TOC; an entry is named.
+        CorruptError: `archive-corrupt`: footer or TOC, an entry is named; `archive-toc-too-large`.
         FormatError: `format-newer`.
         UnavailableError, DeniedError: it cannot be read.
     """
     ranges: _Ranges = _Remote(url) if _is_remote(url) else _File(_path(url))
-    try:
+    with _said_of(url):
         footer = Footer.read(ranges.tail, ranges.size)
-        if footer is None or footer.toc is None:
-            raise InvalidInputError(
-                f"{url}: it has no TOC{'' if footer is None else ' of its own'}, so nothing in it can be found",
-                kind="archive-without-toc",
-                hint="unpack it and push that: sapwood push DIR STORE_URL#REF",
-                address=url,
-            )
+    if footer is None or footer.toc is None:
+        raise InvalidInputError(
+            f"{url}: it has no TOC{'' if footer is None else ' of its own'}, so nothing in it can be found",
+            kind="archive-without-toc",
+            hint="unpack it and push that: sapwood push DIR STORE_URL#REF",
+            address=url,
+        )
+    with _said_of(url):
         file_map, digest, kept = _open_toc(ranges, footer, footer.toc, cache_dir)
-    except (CorruptError, FormatError) as error:
-        raise type(error)(f"{url}: {error}", kind=error.kind, hint=error.hint, address=url) from error
     return Archive(ranges, file_map, kept), ArchiveTree(TreeDigest(file_map.tree), MapDigest(digest))
+
+
+@contextmanager
+def _said_of(url: str) -> Iterator[None]:
+    """Say of what the core finds wrong which archive it is, and what to do."""
+    try:
+        yield
+    except (CorruptError, FormatError, InvalidInputError) as error:
+        kind = "archive-corrupt" if error.kind == "damaged" else error.kind
+        hint = error.hint or (_AGAIN if isinstance(error, CorruptError) else None)
+        raise type(error)(f"{url}: {error}", kind=kind, hint=hint, address=url) from error
 
 
 def _open_toc(
@@ -134,6 +149,10 @@ def _open_toc(
 ) -> tuple[FileMap, str, KeptToc | None]:
     """Return the file map, the TOC's digest, and where the TOC is kept."""
     offset, length = at
+    if length > _MOST_OF_A_TOC:
+        raise CorruptError(
+            f"its TOC is too large: it has {length} bytes compressed, more than 1 GiB", kind="archive-toc-too-large"
+        )
     in_tail = offset + len(ranges.tail) - ranges.size
     if in_tail >= 0:
         return *open_toc(footer, ranges.tail[in_tail : in_tail + length]), None

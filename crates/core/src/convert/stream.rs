@@ -11,7 +11,7 @@ use super::{Made, Out, input};
 use crate::error::{Error, Result};
 use crate::job::Job;
 use crate::stargz::{self, Bounds, Compression, Copies, Options, Origin, Writer, archive_kind};
-use crate::tar::{Header, Kind, Reader, Tree, TreeBuilder, is_read_alike};
+use crate::tar::{Header, Kind, Reader, Room, Tree, TreeBuilder, is_read_alike};
 
 /// Read the tar in `input`, which can be read twice, and write the archive to `out`. `what` names the input in messages,
 /// `front` the files that are to be first.
@@ -63,11 +63,19 @@ fn convert_unwatched(
     Ok(Made { written, left_out, absent: front.absent, unreadable: Vec::new() })
 }
 
+/// About what is kept of an entry besides its names.
+const EACH: usize = 192;
+
 /// The first pass: what remains, and what is not taken over. Reads to the end, so that the sums of a compression are proved.
 fn survey(what: &str, input: &File, bounds: Option<&RefCell<Bounds>>, job: &Job) -> Result<(Tree, Vec<Vec<u8>>)> {
     let mut entries = Entries::open(what, input, bounds, job)?;
     let mut builder = TreeBuilder::new(what);
+    let mut room = Room::of(input.metadata().map_err(Error::io("read", what))?.len());
     while let Some(header) = entries.next()? {
+        let link = if let Kind::HardLink { first } = &header.kind { first.len() } else { 0 };
+        if !room.take(EACH + 2 * (header.name.len() + link)) {
+            return Err(Error::damaged(what, "it has more entries than are read of a tar of as many compressed bytes"));
+        }
         builder.push(&header)?;
     }
     let mut rest = vec![0; 64 << 10];

@@ -16,6 +16,7 @@ use crate::tar::{self, Header};
 
 /// The longest chunk that is read; writers cut at 4 MiB and below.
 pub const MAX_READ_CHUNK: u64 = 64 << 20;
+const TOO_LARGE: &str = "a chunk of more than 64 MiB";
 
 /// A piece of a file's content and where it lies.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,8 +71,11 @@ impl<I: Iterator<Item = Result<TocEntry>>> Files<I> {
             rows.push(row(&entry));
         }
         let wrong = |found: &str| {
-            let name = if first.name.is_empty() { b"." } else { &first.name[..] };
-            Error::damaged("TOC", format!("{}: {found}", shown(name)))
+            let name = shown(if first.name.is_empty() { b"." } else { &first.name[..] });
+            if found == TOO_LARGE {
+                return Error::ChunkTooLarge { name };
+            }
+            Error::damaged("TOC", format!("{name}: {found}"))
         };
         if first.kind != Kind::Regular {
             // Of other things nobody reads chunks.
@@ -133,7 +137,7 @@ fn chunks(
         match chunk.offset {
             // Zeros take no room, so there may be as many as there are.
             None => {}
-            Some(_) if size > MAX_READ_CHUNK => return Err("a chunk of more than 64 MiB"),
+            Some(_) if size > MAX_READ_CHUNK => return Err(TOO_LARGE),
             Some(offset) if offset >= payload => return Err("a chunk lies outside of the archive"),
             Some(_) => {}
         }

@@ -18,7 +18,7 @@ use crate::error::{Error, Result, show};
 use crate::filemap::{ChunkAt, Content, Entry, FileMap, FrameAt, Kind, Summary, parent_and_name};
 use crate::job::Job;
 use crate::scan::Time;
-use crate::tar::{self, TreeBuilder};
+use crate::tar::{self, Room, TreeBuilder};
 
 /// Of a directory that no entry names.
 const INVENTED_MODE: u32 = 0o755;
@@ -28,7 +28,8 @@ const SLACK: u64 = 64 << 10;
 /// The file map of the archive whose footer this is, and the TOC's digest; `compressed` are the `length` bytes of the TOC.
 ///
 /// # Errors
-/// `Damaged` when the TOC cannot be read, contradicts itself or leads outside, naming the entry; `Stopped`.
+/// `Damaged` when the TOC cannot be read, contradicts itself or leads outside, naming the entry; `TocTooLarge`,
+/// `ChunkTooLarge`; `Stopped`.
 pub fn file_map(footer: &Footer, compressed: impl Read + Send, length: u64, job: &Job) -> Result<(FileMap, Digest)> {
     let mut gathering = Gathering {
         payload: footer.payload,
@@ -37,6 +38,7 @@ pub fn file_map(footer: &Footer, compressed: impl Read + Send, length: u64, job:
         bodies: Vec::new(),
         spans: Vec::new(),
         unnamed: Arc::new([0; 32]),
+        room: Room::of(length),
     };
     let toc = read_toc(footer, compressed, length, job, |entry| gathering.entry(entry))?.digest;
     gathering.end_group()?;
@@ -66,6 +68,7 @@ struct Gathering {
     spans: Vec<Span>,
     /// Stands for the archive, whose name is known at the end.
     unnamed: Arc<[u8; 32]>,
+    room: Room,
 }
 
 /// What is needed of the frame that begins at `offset`: so many plain bytes, and of those behind it up to that at `last`.
@@ -77,6 +80,10 @@ struct Span {
 
 impl Gathering {
     fn entry(&mut self, entry: TocEntry) -> Result<()> {
+        if !self.room.take(weight(&entry)) {
+            let found = "it has more entries than are read of a TOC of as many compressed bytes".into();
+            return Err(Error::TocTooLarge { found });
+        }
         if entry.kind != super::Kind::Chunk {
             self.end_group()?;
         }
@@ -103,7 +110,7 @@ impl Gathering {
                 for run in runs {
                     let plain = run.inner.saturating_add(run.digest.size);
                     if plain > MAX_PAGE_FRAME as u64 {
-                        return Err(wrong(name, "it lies in a frame of more than 64 MiB"));
+                        return Err(Error::ChunkTooLarge { name: shown(name) });
                     }
                     let frame = FrameAt { pack: self.unnamed.clone(), offset: run.offset, length: 0, plain: 0 };
                     chunks.push(ChunkAt { digest: run.digest, frame, inner: run.inner as u32 });
@@ -124,10 +131,20 @@ impl Gathering {
     }
 }
 
-fn wrong(name: &[u8], found: &str) -> Error {
+fn shown(name: &[u8]) -> String {
     use std::os::unix::ffi::OsStrExt;
-    let name = show(std::path::Path::new(std::ffi::OsStr::from_bytes(&name[..name.len().min(200)])));
-    Error::damaged("TOC", format!("{name}: {found}"))
+    show(std::path::Path::new(std::ffi::OsStr::from_bytes(&name[..name.len().min(200)])))
+}
+
+fn wrong(name: &[u8], found: &str) -> Error {
+    Error::damaged("TOC", format!("{}: {found}", shown(name)))
+}
+
+/// About how many bytes are kept of an entry, in all that is made of it.
+fn weight(entry: &TocEntry) -> usize {
+    const EACH: usize = 320;
+    let xattrs: usize = entry.xattrs.iter().map(|(name, value)| 96 + name.len() + value.len()).sum();
+    EACH + 2 * entry.name.len() + 2 * entry.link.len() + xattrs + 32 * entry.holes.len()
 }
 
 /// A run of a file's content that is proved as one: where it begins, where its last frame begins, and what it has.

@@ -37,13 +37,16 @@ impl<'a> TocText<'a> {
     /// `compressed` are the `length` bytes of `footer.toc`, or an external TOC.
     ///
     /// # Errors
-    /// `Damaged` when they are no TOC, or a larger one than any is.
+    /// `Damaged` when they are no TOC, `TocTooLarge` when it is a larger one than any is.
     pub fn open(footer: &Footer, compressed: impl Read + Send + 'a, length: u64) -> Result<TocText<'a>> {
         let bound = LONGEST.min(length.saturating_mul(RATIO).saturating_add(4096));
-        let too_large = || damaged("its TOC is larger than any can be");
+        let too_large = |size| {
+            let found = format!("it says that it has {size} bytes, and {bound} are the most that it can have");
+            Error::TocTooLarge { found }
+        };
         if let Some(plain) = footer.toc.as_ref().and_then(|toc| toc.plain) {
             if plain > bound {
-                return Err(too_large());
+                return Err(too_large(plain));
             }
             let decoder = zstd::stream::read::Decoder::new(compressed).map_err(|e| damaged(e.to_string()))?;
             return Ok(TocText { from: Box::new(decoder.single_frame()), left: plain, hasher: Hasher::default() });
@@ -53,7 +56,7 @@ impl<'a> TocText<'a> {
         member.read_exact(&mut header).map_err(|e| damaged(format!("its TOC cannot be read: {e}")))?;
         let size = toc_size(&header).ok_or_else(|| damaged("there is no TOC where its footer says"))?;
         if size > bound {
-            return Err(too_large());
+            return Err(too_large(size));
         }
         Ok(TocText { from: Box::new(member), left: size, hasher: Hasher::default() })
     }
@@ -101,7 +104,7 @@ pub struct Said {
 /// Nothing is known to be whole before this returns.
 ///
 /// # Errors
-/// `Damaged`, `NewerFormat`, `Stopped`, and what `each` returns.
+/// `Damaged`, `TocTooLarge`, `NewerFormat`, `Stopped`, and what `each` returns.
 pub fn read_toc<R: Read + Send>(
     footer: &Footer,
     compressed: R,

@@ -11,8 +11,9 @@ use super::{Header, Kind};
 use crate::error::{Error, Result};
 use crate::scan::parent_and_name;
 
-/// The most bytes that the names of directories may have which no entry names.
+/// The most bytes that the names of directories may have which no entry names, and what they are kept with.
 pub const MAX_INVENTED: usize = 256 << 20;
+const KEPT_WITH: usize = 256;
 
 /// Takes entries in the order of the stream.
 pub struct TreeBuilder {
@@ -161,7 +162,7 @@ impl TreeBuilder {
                     Some(Node::Directory) => break,
                     Some(_) => return Err(self.below(parent)),
                     None if !invented.insert(parent) => break,
-                    None => bytes += parent.len(),
+                    None => bytes += parent.len() + KEPT_WITH,
                 }
                 if bytes > MAX_INVENTED {
                     return Err(

@@ -86,7 +86,7 @@ fn a_toc_that_lies_is_refused_by_the_name_of_the_file() {
             r#"{"name":"a","type":"reg","size":2305843009213693952,"chunkSize":1,"offset":1}"#,
             "a: its chunks leave something out",
         ),
-        (r#"{"name":"a","type":"reg","size":1099511627776,"offset":1}"#, "a: a chunk of more than 64 MiB"),
+        (r#"{"name":"a","type":"reg","size":1099511627776,"offset":1}"#, "a: a chunk needs more than 64 MiB"),
         (r#"{"name":"a","type":"reg","size":9,"offset":1048576}"#, "a: a chunk lies outside of the archive"),
         (
             r#"{"name":"a","type":"reg","size":9,"offset":1,"innerOffset":9223372036854775807,"chunkSize":9223372036854775807}"#,
