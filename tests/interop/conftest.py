@@ -62,10 +62,10 @@ def spelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = make_hard(tmp_path_factory.mktemp("spelled") / "tree")
     for folder, names, others in os.walk(os.fsencode(root), topdown=False):
         for name in (*names, *others):
-            if not _is_utf8(name):
-                path = os.fsdecode(folder + b"/" + name)
+            path = os.fsdecode(folder + b"/" + name)
+            if not _is_utf8(name) or (os.path.islink(path) and not _is_utf8(os.fsencode(os.readlink(path)))):
                 shutil.rmtree(path) if os.path.isdir(path) else os.remove(path)
-        for path in (folder, *(folder + b"/" + name for name in others)):
+                continue
             for attribute in os.listxattr(path, follow_symlinks=False):
                 if not _is_utf8(os.fsencode(attribute)):
                     os.removexattr(path, attribute, follow_symlinks=False)

@@ -60,7 +60,7 @@ pub struct TocEntry {
     pub chunk_digest: Option<[u8; 32]>,
     /// Of zstd:chunked: where the chunk's frame ends.
     pub end_offset: u64,
-    /// Of zstd:chunked: the chunk is zeros, and lies nowhere.
+    /// Of zstd:chunked: the chunk is zeros; they lie in the stream, but need not be fetched.
     pub zeros: bool,
     /// `(offset, length)` of each hole of a file that was sparse.
     pub holes: Vec<(u64, u64)>,

@@ -24,7 +24,7 @@ pub struct Chunk {
     pub size: u64,
     /// SHA-256; `None` when only the whole file can be proved.
     pub sha256: Option<[u8; 32]>,
-    /// Where its frame begins in the archive; `None` of zeros that lie nowhere.
+    /// Where its frame begins in the archive; `None` of zeros of which nobody says it.
     pub offset: Option<u64>,
     /// Where it begins in the decompressed frame.
     pub inner: u64,
@@ -113,7 +113,7 @@ fn shown(name: &[u8]) -> String {
 
 /// Where in the file a chunk begins, its size or 0, and the rest.
 fn row(entry: &TocEntry) -> (u64, u64, Chunk) {
-    let offset = (!entry.zeros).then_some(entry.offset);
+    let offset = (!entry.zeros || entry.offset != 0).then_some(entry.offset);
     (entry.chunk_offset, entry.chunk_size, Chunk { size: 0, sha256: entry.chunk_digest, offset, inner: entry.inner })
 }
 

@@ -2,6 +2,8 @@
 //!
 //! Invariant: what is given out was said in full; a text that goes on in another way is no number.
 
+use std::borrow::Cow;
+
 use crate::scan::Time;
 
 /// A number field: octal between blanks and NULs, or with the first bit set two's complement of base 256. Empty is 0.
@@ -29,9 +31,11 @@ pub(super) fn decimal(text: &[u8]) -> Option<u64> {
     (!text.is_empty() && i64::try_from(number).is_ok()).then_some(number)
 }
 
-/// Seconds since 1970, negative or not, with a fraction or without. What is finer than a nanosecond is cut towards the past.
+/// Seconds since 1970, negative or not, with a fraction or without, with an exponent or without, as Python has it near 1970.
+/// What is finer than a nanosecond is cut towards the past.
 pub(super) fn time(text: &[u8]) -> Option<Time> {
     let (negative, text) = text.strip_prefix(b"-").map_or((false, text), |rest| (true, rest));
+    let text = &without_exponent(text)?[..];
     let point = text.iter().position(|&byte| byte == b'.');
     let sec = decimal(&text[..point.unwrap_or(text.len())])? as i64;
     let fraction = point.map_or(&[][..], |point| &text[point + 1..]);
@@ -49,4 +53,24 @@ pub(super) fn time(text: &[u8]) -> Option<Time> {
         1_000_000_000 => Some(Time { sec: (-sec).checked_sub(1)?, nsec: 0 }),
         nsec => Some(Time { sec: (-sec).checked_sub(1)?, nsec: 1_000_000_000 - nsec }),
     }
+}
+
+/// `1.5e-09` as `0.0000000015`; `None` of an exponent that no time has.
+fn without_exponent(text: &[u8]) -> Option<Cow<'_, [u8]>> {
+    let Some(end) = text.iter().position(|byte| byte.eq_ignore_ascii_case(&b'e')) else { return Some(text.into()) };
+    text.first().filter(|byte| byte.is_ascii_digit())?;
+    let exponent: i8 = std::str::from_utf8(&text[end + 1..]).ok()?.parse().ok()?;
+    let mut digits = text[..end].to_vec();
+    let point = digits.iter().position(|&byte| byte == b'.');
+    if let Some(point) = point {
+        digits.remove(point);
+    }
+    let point = isize::try_from(point.unwrap_or(digits.len())).ok()? + isize::from(exponent);
+    let before = point.max(0) as usize;
+    if point < 0 {
+        digits.splice(..0, std::iter::repeat_n(b'0', point.unsigned_abs()));
+    }
+    let plain = digits.iter().copied().chain(std::iter::repeat(b'0'));
+    let whole = std::iter::once(b'0').chain(plain.take(before)).chain(std::iter::once(b'.'));
+    Some(whole.chain(digits.iter().copied().skip(before)).collect())
 }

@@ -70,12 +70,13 @@ fn chunks_may_have_any_order_and_sizes_that_follow() {
     let text = r#"{"name":"a","type":"reg","size":10,"offset":1,"chunkSize":4},
         {"type":"chunk","chunkOffset":8,"offset":30},{"type":"chunk","chunkOffset":4,"chunkSize":4,"offset":20,"innerOffset":3},
         {"name":"b","type":"reg","size":7,"chunkSize":7,"chunkType":"zeros"},{"name":"c","type":"reg","offset":9},
-        {"name":"d","type":"dir"},{"type":"chunk","chunkOffset":4}"#;
+        {"name":"d","type":"dir"},{"type":"chunk","chunkOffset":4},
+        {"name":"e","type":"reg","size":7,"offset":8,"chunkType":"zeros"}"#;
     let read = files(text).unwrap();
     let told: Vec<Vec<_>> =
         read.iter().map(|file| file.chunks.iter().map(|c| (c.size, c.offset, c.inner)).collect()).collect();
     assert_eq!(told[0], [(4, Some(1), 0), (4, Some(20), 3), (2, Some(30), 0)]);
-    assert_eq!(told[1..], [vec![(7, None, 0)], vec![], vec![]]);
+    assert_eq!(told[1..], [vec![(7, None, 0)], vec![], vec![], vec![(7, Some(8), 0)]]);
     assert_eq!(read[2].sha256, Some(Digest::of(b"").sha256));
 }
 

@@ -220,11 +220,14 @@ fn times_are_read_to_the_nanosecond_and_cut_towards_the_past() {
         ("-0.0000000001", -1, 999_999_999),
         ("-1.9999999999", -2, 0),
         ("9223372036854775807.9", i64::MAX, 900_000_000),
+        ("1e-09", 0, 1),
+        ("-1.5e-09", -1, 999_999_998),
+        ("1.25E+1", 12, 500_000_000),
         ("", 7, 0),
     ] {
         assert_eq!(time(text.as_bytes()), Time { sec, nsec }, "{text}");
     }
-    for text in ["+1", "1e3", "nan", ".5", "1,5", "9223372036854775808", "--1", "1.5.", "-"] {
+    for text in ["+1", "e3", "1e", "1e999", "1e+1.5", "nan", ".5", "1,5", "9223372036854775808", "--1", "1.5.", "-"] {
         refused(
             &[pax(&[(b"mtime", text.as_bytes())]), Hand::ustar(b"a", b'0').alone()],
             "pax record mtime: it is no time",
