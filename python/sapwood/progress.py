@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-__all__ = ["OnProgress", "Progress", "counter", "steps"]
+__all__ = ["OnProgress", "Progress", "counter", "fetching", "steps"]
 
 _PAUSE_S = 0.1
 
@@ -46,3 +46,10 @@ def steps(on_progress: OnProgress | None, total: int, before: int = 0) -> Callab
             on_progress(Progress(before + done, total, 0, 0))
 
     return step
+
+
+def fetching(on_progress: OnProgress | None, total: int) -> Callable[[int], None]:
+    """Return what is told how many bytes of `total` were fetched."""
+    if on_progress is None:
+        return lambda _: None
+    return lambda done: on_progress(Progress(0, 0, done, total))

@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import secrets
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +21,7 @@ from sapwood.destination import appearing, being_written, is_filled
 from sapwood.digests import TreeDigest
 from sapwood.errors import InvalidInputError, SapwoodError, StoppedError
 from sapwood.fetch import Fetched, fetch_all, load_map
-from sapwood.progress import OnProgress, Progress, counter
+from sapwood.progress import OnProgress, counter, fetching
 from sapwood.tree.index import default_index_path
 from sapwood.tree.options import Options
 
@@ -138,7 +137,7 @@ def _update(
 
 
 def _run(store: Store | Archive, run: Pull, progress: OnProgress | None) -> tuple[dict[str, Any], Fetched]:
-    fetched = fetch_all(store, run, _reporter(progress, run.bytes_needed))
+    fetched = fetch_all(store, run, fetching(progress, run.bytes_needed))
     return run.finish(counter(progress)), fetched
 
 
@@ -177,9 +176,3 @@ def _require_apart(
                 kind=kind,
                 hint=f"pull without --delete, or {hint}",
             )
-
-
-def _reporter(progress: OnProgress | None, total: int) -> Callable[[int], None]:
-    if progress is None:
-        return lambda _: None
-    return lambda done: progress(Progress(0, 0, done, total))

@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-__all__ = ["KINDS", "make"]
+__all__ = ["KINDS", "make", "sha256"]
 
 KINDS = ("estargz", "estargz-shared", "crfs", "zstd", "zstd-short")
 _TYPES = {
@@ -97,13 +97,13 @@ class _Writer:
             return
         content = path.read_bytes()
         entry["size"] = len(content)
-        entry["digest"] = _sha(content)
+        entry["digest"] = sha256(content)
         for begin in range(0, len(content), self.chunk):
             piece = content[begin : begin + self.chunk]
             shared = self.kind == "estargz-shared" and len(self.pending) + len(piece) < 50_000
             if not shared:
                 self.flush()
-            at = {"offset": len(self.out), "innerOffset": len(self.pending), "chunkDigest": _sha(piece)}
+            at = {"offset": len(self.out), "innerOffset": len(self.pending), "chunkDigest": sha256(piece)}
             if self.kind == "crfs":
                 at.pop("chunkDigest")
             if begin + len(piece) < len(content):
@@ -145,5 +145,6 @@ def _skippable(payload: bytes) -> bytes:
     return struct.pack("<II", 0x184D2A50, len(payload)) + payload
 
 
-def _sha(data: bytes) -> str:
+def sha256(data: bytes) -> str:
+    """Return what a TOC says of these bytes."""
     return f"sha256:{hashlib.sha256(data).hexdigest()}"

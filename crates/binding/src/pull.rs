@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
-use pyo3::types::PyDict;
+use pyo3::types::{PyBytes, PyDict};
 use sapwood_core::error::Error;
 use sapwood_core::job::Job;
 use sapwood_core::pull;
@@ -118,9 +118,47 @@ impl Pull {
     }
 }
 
+/// A proof under way, of what a pull would write.
+#[pyclass(frozen, module = "sapwood._core.pull")]
+struct Proof(pull::Proof);
+
+#[pymethods]
+impl Proof {
+    #[new]
+    fn new(py: Python<'_>, map: &FileMap) -> PyResult<Proof> {
+        let map = map.0.clone();
+        Ok(Proof(enter(py, None, |_| pull::Proof::new(&map))?))
+    }
+
+    #[getter]
+    fn bytes_needed(&self) -> u64 {
+        self.0.bytes_needed()
+    }
+
+    fn take(&self, py: Python<'_>, bytes: u64) -> Vec<Frame> {
+        py.detach(|| self.0.take(bytes)).into_iter().map(Frame).collect()
+    }
+
+    fn deliver(&self, py: Python<'_>, frame: &Frame, stored: PyBackedBytes) -> PyResult<()> {
+        let delivered = py.detach(|| self.0.deliver(&frame.0, &stored));
+        direct(py, delivered)
+    }
+
+    fn paths<'py>(&self, py: Python<'py>, frame: &Frame) -> PyResult<Vec<Bound<'py, PyBytes>>> {
+        let paths = direct(py, self.0.paths(&frame.0))?;
+        Ok(paths.iter().map(|path| PyBytes::new(py, path)).collect())
+    }
+
+    fn unlike<'py>(&self, py: Python<'py>) -> Vec<(Bound<'py, PyBytes>, String)> {
+        let found = py.detach(|| self.0.unlike());
+        found.into_iter().map(|(path, error)| (PyBytes::new(py, &path), error.to_string())).collect()
+    }
+}
+
 pub fn register(parent: &Bound<'_, PyModule>) -> PyResult<()> {
     let module = PyModule::new(parent.py(), "pull")?;
     module.add_class::<Present>()?;
     module.add_class::<Pull>()?;
+    module.add_class::<Proof>()?;
     parent.add_submodule(&module)
 }

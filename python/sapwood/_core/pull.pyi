@@ -8,7 +8,7 @@ from sapwood.tree.options import Options
 
 from .filemap import FileMap, Frame
 
-__all__ = ["Present", "Pull"]
+__all__ = ["Present", "Proof", "Pull"]
 
 @final
 class Present:
@@ -29,6 +29,33 @@ class Present:
         """
     def holds(self, map: str) -> tuple[int, int, int, int] | None:
         """Return entries, files, bytes and extra entries if it is as a pull of the map with this digest left it."""
+
+@final
+class Proof:
+    """A proof under way of what a pull would write. Hand back what `take` gives by `deliver`, from any thread."""
+
+    def __new__(cls, map: FileMap) -> Proof:
+        """Of all contents of `map`, every page of which has been brought.
+
+        Raises:
+            CorruptError: `damaged`: the map contradicts itself; `chunk-corrupt`: of a file and its only chunk.
+        """
+    @property
+    def bytes_needed(self) -> int:
+        """Of all frames, as they lie in the archive."""
+    def take(self, bytes: int) -> list[Frame]:
+        """As `Pull.take`."""
+    def deliver(self, frame: Frame, stored: bytes) -> None:
+        """Prove what a frame holds.
+
+        Raises:
+            CorruptError: `damaged`, `chunk-corrupt`.
+            InvalidInputError: chunks of a large file lie in an order in which it cannot be hashed with little memory.
+        """
+    def paths(self, frame: Frame) -> list[bytes]:
+        """Return the paths of the files that a frame is needed for."""
+    def unlike(self) -> list[tuple[bytes, str]]:
+        """When all was delivered: paths of files of several chunks that are not what the map says, and how."""
 
 @final
 class Pull:

@@ -1,4 +1,4 @@
-"""`sapwood verify`: is everything there that the refs of a store need?"""
+"""`sapwood verify`: is everything there that the refs of a store need, or that an archive says it holds?"""
 
 from __future__ import annotations
 
@@ -9,9 +9,13 @@ from sapwood.cli import show
 from sapwood.cli.command import Command, add_json
 from sapwood.cli.place import store_url
 from sapwood.cli.progress import progress
+from sapwood.errors import InvalidInputError
 
 if TYPE_CHECKING:
+    from sapwood.store.archive import Archive
+    from sapwood.store.store import Store
     from sapwood.upkeep.survey import Damage
+    from sapwood.upkeep.verify import Verified
 
 # The exit code of a CorruptError.
 _DAMAGED = 5
@@ -49,25 +53,68 @@ def show_damage(damage: Damage) -> None:
 
 
 def _configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("store", metavar="STORE_URL", nargs="?", help="the store (default: the default store)")
+    parser.add_argument(
+        "store",
+        metavar="STORE_URL|ARCHIVE",
+        nargs="?",
+        help="the store (default: the default store), or an archive, all of which is read",
+    )
     parser.add_argument(
         "--read-data",
         type=percentage,
-        default=0.0,
         metavar="N%",
-        help="read so many of the packs whole, chosen at random",
+        help="of a store: read so many of the packs whole, chosen at random",
     )
     add_json(parser)
 
 
 def _verify(arguments: argparse.Namespace) -> int:
+    from sapwood.store.archive import names_archive
+
+    return _verify_archive(arguments) if names_archive(arguments.store or "") else _verify_store(arguments)
+
+
+def _verify_store(arguments: argparse.Namespace) -> int:
     from sapwood.store import open_store
     from sapwood.upkeep.verify import verify
 
     store = open_store(store_url(arguments.store, "verify"))
     with progress("looking", of="packs") as callback:
-        verified = verify(store, read_data=arguments.read_data, progress=callback)
-    code = _DAMAGED if verified.damages else 0
+        verified = verify(store, read_data=arguments.read_data or 0.0, progress=callback)
+    code = _told(arguments, store, verified)
+    if not arguments.json:
+        show.talk(
+            f"looked at: {show.counted(verified.refs, 'ref')}, {show.counted(verified.snapshots, 'snapshot')},"
+            f" {show.counted(verified.maps, 'file map')} of {show.counted(verified.pages, 'page')},"
+            f" {show.counted(verified.packs, 'pack')}, {show.counted(verified.fragments, 'fragment')}"
+        )
+        show.talk(f"read whole: {show.counted(verified.packs_read, 'pack')}, {show.exact(verified.bytes_read)}")
+        if verified.damages:
+            show.talk(
+                f"damaged: {show.counted(len(verified.damages), 'object')}; what can be healed is by: sapwood repair"
+            )
+    return code
+
+
+def _verify_archive(arguments: argparse.Namespace) -> int:
+    from sapwood.store.archive import open_archive
+    from sapwood.upkeep.proof import verify_archive
+
+    if arguments.read_data is not None:
+        raise InvalidInputError(
+            f"{arguments.store}: an archive is always read whole", kind="bad-usage", hint="leave --read-data out"
+        )
+    archive, tree = open_archive(arguments.store)
+    with progress("reading") as callback:
+        verified = verify_archive(archive, tree, progress=callback)
+    code = _told(arguments, archive, verified)
+    if not arguments.json:
+        show.talk(f"read: {show.exact(verified.bytes_read)}; damaged: {show.counted(len(verified.damages), 'place')}")
+    return code
+
+
+def _told(arguments: argparse.Namespace, place: Store | Archive, verified: Verified) -> int:
+    """Say what was found, all of it or the damages; return the exit code."""
     if arguments.json:
         show.document(
             {
@@ -80,22 +127,14 @@ def _verify(arguments: argparse.Namespace) -> int:
                 "bytesRead": verified.bytes_read,
                 "fragments": verified.fragments,
                 "damages": [damage_record(damage) for damage in verified.damages],
-                **show.requests(store.requests()),
+                **show.requests(place.requests()),
                 "seconds": round(verified.seconds, 6),
             }
         )
-        return code
-    for damage in verified.damages:
-        show_damage(damage)
-    show.talk(
-        f"looked at: {show.counted(verified.refs, 'ref')}, {show.counted(verified.snapshots, 'snapshot')},"
-        f" {show.counted(verified.maps, 'file map')} of {show.counted(verified.pages, 'page')},"
-        f" {show.counted(verified.packs, 'pack')}, {show.counted(verified.fragments, 'fragment')}"
-    )
-    show.talk(f"read whole: {show.counted(verified.packs_read, 'pack')}, {show.exact(verified.bytes_read)}")
-    if verified.damages:
-        show.talk(f"damaged: {show.counted(len(verified.damages), 'object')}; what can be healed is by: sapwood repair")
-    return code
+    else:
+        for damage in verified.damages:
+            show_damage(damage)
+    return _DAMAGED if verified.damages else 0
 
 
 COMMANDS = {
@@ -106,6 +145,7 @@ COMMANDS = {
         sapwood verify s3://bucket/trees          file maps in full, packs by what they say they hold
         sapwood verify --read-data 10%            and a tenth of the packs to the last byte
         sapwood verify --read-data 100 --json     everything
+        sapwood verify bundle.tar.gz              an archive, every byte that its TOC tells of
         """,
     ),
 }

@@ -21,6 +21,31 @@ pub struct Needed {
     pub chunks: Vec<(ChunkAt, Vec<Use>)>,
 }
 
+impl Needed {
+    /// The one of these, which are in order, for a frame.
+    ///
+    /// # Errors
+    /// `Missing` when nobody asked for it.
+    pub fn find<'a>(frames: &'a [Needed], frame: &FrameAt) -> Result<&'a Needed> {
+        let at = frames.binary_search_by(|needed| needed.frame.cmp(frame));
+        at.map(|at| &frames[at]).map_err(|_| Error::Missing { what: "a frame that was asked for".into() })
+    }
+}
+
+/// The next frames, of one pack and in order of their offsets, of at least one and at most about `bytes` bytes; empty when
+/// all were taken.
+pub fn taken(frames: &[Needed], next: &mut usize, bytes: u64) -> Vec<FrameAt> {
+    let Some(first) = frames.get(*next) else { return Vec::new() };
+    let mut total = 0;
+    let fits = |needed: &&Needed| {
+        total += u64::from(needed.frame.length);
+        needed.frame.pack == first.frame.pack && (total <= bytes || needed.frame == first.frame)
+    };
+    let taken: Vec<FrameAt> = frames[*next..].iter().take_while(fits).map(|needed| needed.frame.clone()).collect();
+    *next += taken.len();
+    taken
+}
+
 /// The entries of a map.
 pub struct Tree {
     /// In file-map order, the root first.
@@ -86,13 +111,13 @@ pub struct Sources {
 }
 
 /// A smaller blob is sooner written again than cloned.
-const CLONED: u64 = 64 * 1024;
+pub const CLONED: u64 = 64 * 1024;
 
 /// What files of the same content and the same holes have in common.
 type Same<'a> = (Digest, &'a [(u64, u64)]);
 
-/// For the files that are `wanted`.
-pub fn sources(entries: &[Entry], wanted: impl Fn(usize) -> bool) -> Sources {
+/// For the files that are `wanted`; those of `cloned` bytes or more are copies of others of the same content.
+pub fn sources(entries: &[Entry], cloned: u64, wanted: impl Fn(usize) -> bool) -> Sources {
     let mut uses: HashMap<(&FrameAt, u32), (&ChunkAt, Vec<Use>)> = HashMap::new();
     let mut first_of: HashMap<Same<'_>, u32> = HashMap::new();
     let mut copies: HashMap<u32, Vec<u32>> = HashMap::new();
@@ -101,7 +126,7 @@ pub fn sources(entries: &[Entry], wanted: impl Fn(usize) -> bool) -> Sources {
         if !wanted(number) {
             continue;
         }
-        if content.digest.size >= CLONED {
+        if content.digest.size >= cloned {
             match first_of.entry((content.digest, &content.holes)) {
                 Occupied(first) => {
                     copies.entry(*first.get()).or_default().push(number as u32);

@@ -42,9 +42,7 @@ impl Pull {
         if *closed {
             return Err(Error::Stopped);
         }
-        let at = self.frames.binary_search_by(|needed| needed.frame.cmp(frame));
-        let at = at.map_err(|_| Error::Missing { what: "a frame that was asked for".into() })?;
-        let Needed { chunks, .. } = &self.frames[at];
+        let Needed { chunks, .. } = Needed::find(&self.frames, frame)?;
         PLAIN.with_borrow_mut(|plain| {
             self.tree.form.open_into(bytes, frame.plain, plain).map_err(|error| self.name(error, &chunks[0].1))?;
             // All of it is proved before any of it is written: a frame that is delivered again finds nothing done.
