@@ -34,6 +34,7 @@ from tests.support.hostile import (
     with_member,
     zstd_frame,
 )
+from tests.support.mounting import mounted, shell
 from tests.support.trees import noise
 
 LONG = 1 << 62
@@ -222,6 +223,21 @@ def test_a_damaged_member_is_named_with_its_file_and_archive(run: Sapwood, tmp_p
             assert said.code == 5, said
             assert str(path) in said.err
     assert sorted(os.listdir(tmp_path)) == ["home", "x.tar.gz"]
+
+
+def test_a_mount_gives_an_error_for_a_damaged_member_and_serves_the_others(tmp_path: Path) -> None:
+    path, place = tmp_path / "x.tar.gz", tmp_path / "mount"
+    good, other, bomb = member(HELLO), member(b"HELLO\n"), gzip.compress(HELLO + bytes(1 << 28))
+    places = [0, len(good), len(good) + len(other)]
+    contents = {"good": HELLO, "damaged": b"hullo\n", "bomb": HELLO}
+    files = [regular(*file, offset=at) for file, at in zip(contents.items(), places, strict=True)]
+    path.write_bytes(archive([*files, entry("out", "symlink", linkName="../../..")], good + other + bomb))
+    with mounted(str(path), place, tmp_path / "cache"):
+        assert shell(f"cat {place}/good {place}/bomb").stdout == "hello\n" * 2
+        damaged = shell(f"cat {place}/damaged")
+        assert (damaged.returncode, damaged.stdout) == (1, "")
+        assert "Input/output error" in damaged.stderr
+        assert os.readlink(place / "out") == "../../.."
 
 
 def test_symlinks_may_say_what_they_like_and_nothing_is_written_through_them(run: Sapwood, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import pickle
+import re
 from pathlib import Path
 
 import pytest
@@ -67,14 +68,19 @@ def test_a_message_is_one_line_that_drives_no_terminal(given: str, shown: str) -
     assert str(SapwoodError(given, kind="x")) == shown
 
 
-def test_every_kind_that_stores_raise_is_raised_by_a_test() -> None:
-    sources = [*(ROOT / "python/sapwood/store").glob("*.py"), ROOT / "python/sapwood/digests.py"]
+def test_every_kind_that_stores_and_archives_raise_is_raised_by_a_test() -> None:
+    sources = [ROOT / "python/sapwood/digests.py", ROOT / "python/sapwood/fetch.py"]
+    sources += [file for room in ("store", "archive") for file in (ROOT / "python/sapwood" / room).glob("*.py")]
     kinds = set[str]()
     for source in sources:
         for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
             if isinstance(node, ast.keyword) and node.arg == "kind" and isinstance(node.value, ast.Constant):
                 kinds.add(node.value.value)
-    assert {"ref-moved", "object-missing", "bad-digest"} <= kinds
+    assert {"ref-moved", "object-missing", "bad-digest", "archive-corrupt", "archive-changed"} <= kinds
+    # What the core says of archives.
+    core = (ROOT / "crates/binding/src/errors.rs").read_text(encoding="utf-8")
+    kinds |= set(re.findall(r'"(archive-[a-z-]+)"', core))
+    assert "archive-chunk-too-large" in kinds
     tests = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
     tests += "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests/contract").glob("*.py"))
     assert sorted(kind for kind in kinds if f'"{kind}"' not in tests) == []
