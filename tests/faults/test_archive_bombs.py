@@ -6,11 +6,14 @@ Promise: no command here has more than 1 GiB at once, nor a tenth of what its in
 from __future__ import annotations
 
 import gzip
+import lzma
 import zlib
 from pathlib import Path
 
 import pytest
 
+from sapwood.errors import InvalidInputError
+from sapwood.pack import convert
 from tests.support.cli import Sapwood
 from tests.support.hostile import (
     HELLO,
@@ -25,6 +28,7 @@ from tests.support.hostile import (
     with_member,
     zstd_frame,
 )
+from tests.support.trees import noise
 
 MOST_MB = 1000
 HEAD = b'{"version":1,"entries":['
@@ -155,6 +159,33 @@ def test_a_tar_of_names_without_end_is_refused_and_leaves_nothing(run: Sapwood, 
     assert "more entries than are read of a tar of as many compressed bytes" in done.said.err
     assert done.peak_mb < MOST_MB
     assert not (tmp_path / "out.tar.gz").exists()
+
+
+def test_an_xz_that_asks_for_gigabytes_of_memory_is_refused_with_a_remedy(run: Sapwood, tmp_path: Path) -> None:
+    said = bytearray(lzma.compress(header(b"a", size=1 << 20) + bytes((1 << 20) + 1024)))
+    at = said.index(b"\x21\x01", 12)
+    end = 12 + (said[12] + 1) * 4
+    said[at + 2] = 40  # a dictionary of 4 GiB
+    said[end - 4 : end] = zlib.crc32(said[12 : end - 4]).to_bytes(4, "little")
+    path = tmp_path / "x.tar.xz"
+    path.write_bytes(said)
+    done = run_bounded(run, "convert", str(path), "out.tar.gz")
+    assert (done.said.code, done.said.out) == (2, "")
+    assert "takes more than 128 MiB of memory" in done.said.err
+    assert "hint: decompress it yourself: xz -dc" in done.said.err
+    assert done.peak_mb < 100
+    with pytest.raises(InvalidInputError) as refused:
+        convert(str(path), str(tmp_path / "out.tar.gz"))
+    assert refused.value.kind == "archive-window-too-large"
+
+
+def test_every_stream_of_an_xz_is_read(tmp_path: Path) -> None:
+    tar = header(b"a", size=1000) + noise(1000) + bytes(24 + 1024)
+    (tmp_path / "x.tar").write_bytes(tar)
+    (tmp_path / "x.tar.xz").write_bytes(lzma.compress(tar[:700]) + bytes(8) + lzma.compress(tar[700:]) + bytes(4))
+    convert(str(tmp_path / "x.tar"), str(tmp_path / "expected"))
+    convert(str(tmp_path / "x.tar.xz"), str(tmp_path / "out"))
+    assert (tmp_path / "out").read_bytes() == (tmp_path / "expected").read_bytes()
 
 
 def test_a_tar_that_decompresses_to_gigabytes_is_converted_in_little_memory(run: Sapwood, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import stat
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -28,6 +28,8 @@ __all__ = ["Choices", "Written", "convert", "open_tar", "pack_directory", "spool
 _XZ = b"\xfd7zXZ\0"
 _BZ2 = b"BZh"
 _PIECE = 1 << 20
+# What xz -9 writes takes half of it.
+_XZ_MEMORY = 128 << 20
 
 
 class Choices:
@@ -156,7 +158,7 @@ def open_tar(source: str | os.PathLike[str], temporary: str | os.PathLike[str]) 
 
     Raises:
         NotFoundError: `path-missing`.
-        InvalidInputError: `not-a-file`.
+        InvalidInputError: `not-a-file`; `archive-window-too-large`: xz needs more memory than it is given.
         CorruptError: `archive-corrupt`: what xz or bzip2 made cannot be decompressed.
         UnavailableError, DeniedError: the disk.
     """
@@ -166,7 +168,7 @@ def open_tar(source: str | os.PathLike[str], temporary: str | os.PathLike[str]) 
             file = _spooled(file, temporary)
         first = os.pread(file.fileno(), len(_XZ), 0)
         if first == _XZ:
-            file = _inflated(lzma.LZMAFile(file), file, source, temporary)  # noqa: SIM115
+            file = _inflated(_Xz(file), file, source, temporary)
         elif first.startswith(_BZ2):
             file = _inflated(bz2.BZ2File(file), file, source, temporary)
     except BaseException:
@@ -201,15 +203,21 @@ def _spooled(file: IO[bytes], temporary: str | os.PathLike[str]) -> IO[bytes]:
 
 
 def _inflated(
-    plain: lzma.LZMAFile | bz2.BZ2File,
+    plain: _Xz | bz2.BZ2File,
     file: IO[bytes],
     source: str | os.PathLike[str],
     temporary: str | os.PathLike[str],
 ) -> IO[bytes]:
-    with file, plain, writing(temporary):
+    with file, closing(plain), writing(temporary):
         try:
             return _copied(plain, temporary)
         except (lzma.LZMAError, EOFError) as error:
+            if "Memory usage limit" in str(error):
+                raise InvalidInputError(
+                    f"{_called(source)}: to decompress it takes more than {_XZ_MEMORY >> 20} MiB of memory",
+                    kind="archive-window-too-large",
+                    hint="decompress it yourself: xz -dc TAR.xz | sapwood convert - OUT.tar.gz",
+                ) from error
             raise _damaged(f"{_called(source)} is damaged: {error}") from error
         except OSError as error:
             if error.errno is not None:
@@ -229,7 +237,42 @@ def spool(temporary: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
         yield file
 
 
-def _copied(file: IO[bytes] | lzma.LZMAFile | bz2.BZ2File, temporary: str | os.PathLike[str]) -> IO[bytes]:
+class _Xz:
+    """Streams of xz end to end, read in bounded memory, which `lzma.LZMAFile` does not know."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._data = b""
+        self._decoder: lzma.LZMADecompressor | None = None
+
+    def read(self, size: int) -> bytes:
+        """Return at most `size` bytes, none at the end."""
+        while True:
+            if self._decoder is None:
+                # Between streams there may be zeros.
+                while not self._data.strip(b"\0"):
+                    self._data = self._file.read(size)
+                    if not self._data:
+                        return b""
+                self._data = self._data.lstrip(b"\0")
+                self._decoder = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_XZ_MEMORY)
+            if self._decoder.needs_input and not self._data:
+                self._data = self._file.read(size)
+                if not self._data:
+                    raise EOFError("it ends within a stream")
+            piece = self._decoder.decompress(self._data, size)
+            self._data = b""
+            if self._decoder.eof:
+                self._data, self._decoder = self._decoder.unused_data, None
+            if piece:
+                return piece
+
+    def close(self) -> None:
+        """Give back the memory."""
+        self._decoder = None
+
+
+def _copied(file: IO[bytes] | _Xz | bz2.BZ2File, temporary: str | os.PathLike[str]) -> IO[bytes]:
     spool = tempfile.TemporaryFile(buffering=0, dir=temporary)  # noqa: SIM115 - the caller closes it
     try:
         while piece := file.read(_PIECE):
