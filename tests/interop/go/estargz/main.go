@@ -4,6 +4,7 @@
 //	                                                    held against the TOC, and that against its digest; -shared of one whose
 //	                                                    chunks share members: the library's verifier takes none of those, its
 //	                                                    own included, so chunks are held against the digests in the TOC
+//	estargz open ARCHIVE DIGEST                         its TOC, and holds that against its digest
 //	estargz build [OPTIONS] TAR ARCHIVE                 prints the TOC's digest
 //
 // Not here: what is expected of either.
@@ -58,7 +59,10 @@ func run(args []string) error {
 	if len(args) > 0 && args[0] == "build" {
 		return build(args[1:])
 	}
-	return fmt.Errorf("read or build")
+	if len(args) > 0 && args[0] == "open" {
+		return open(args[1:])
+	}
+	return fmt.Errorf("read, open or build")
 }
 
 // parse reads options, and requires two arguments behind them.
@@ -82,6 +86,23 @@ func section(name string) (*io.SectionReader, error) {
 		return nil, err
 	}
 	return io.NewSectionReader(file, 0, stat.Size()), nil
+}
+
+func open(args []string) error {
+	name, expected, err := parse(flag.NewFlagSet("open", flag.ContinueOnError), args)
+	if err != nil {
+		return err
+	}
+	bytes, err := section(name)
+	if err != nil {
+		return err
+	}
+	reader, err := estargz.Open(bytes, estargz.WithDecompressors(new(zstdchunked.Decompressor)))
+	if err != nil {
+		return err
+	}
+	_, err = reader.VerifyTOC(digest.Digest(expected))
+	return err
 }
 
 func read(args []string) error {
