@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
+import tarfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import pytest
 
+from tests.interop.conftest import Programs
 from tests.support.archives import assert_rules
 from tests.support.cli import Sapwood
+from tests.support.estargz import expected, told
 from tests.support.trees import MAKERS, Facts, look, make_privileged
 
 GNU = ("tar", "-p", "--numeric-owner", "--xattrs", "--xattrs-include=*")
@@ -76,20 +81,16 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("writer", WRITERS)
 def test_what_is_made_of_a_tar_is_what_other_programs_find_in_it(
-    sapwood: Sapwood, tree: Path, tmp_path: Path, writer: str
+    programs: Programs, sapwood: Sapwood, tree: Path, tmp_path: Path, writer: str
 ) -> None:
     tar, archive = tmp_path / "a.tar", tmp_path / "a.tar.gz"
     write, read = WRITERS[writer]
     made: list[str | Path] = [tar if word == "OUT" else word for word in write]
     # What a format cannot say they leave out, and some fail at the end.
     subprocess.run(made if "OUT" in write else [*made, tar, "."], cwd=tree, capture_output=True, check=False)
-    for place in ("theirs", "ours"):
-        (tmp_path / place).mkdir()
+    (tmp_path / "theirs").mkdir()
     subprocess.run([*read, "-xf", tar], cwd=tmp_path / "theirs", capture_output=True, check=False)
-    sapwood.good("convert", "--level", "1", tar, archive)
-    assert_rules(archive.read_bytes())
-    sapwood.good("pull", archive, tmp_path / "ours")
-    ours = look(tmp_path / "ours")
+    ours = _converted(programs, sapwood, tar, archive, tmp_path / "ours")
     theirs = look(tmp_path / "theirs")
     assert len(ours) > 80
     if read is BSD:
@@ -101,6 +102,66 @@ def test_what_is_made_of_a_tar_is_what_other_programs_find_in_it(
             if abs(facts.mtime_ns) < 100_000:
                 theirs[path] = replace(theirs[path], mtime_ns=facts.mtime_ns)
     assert ours == theirs
+
+
+def _rare(out: BinaryIO) -> None:
+    """Write a tar of what few programs write and all read."""
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT, pax_headers={"comment": "of all"}) as tar:
+
+        def add(name: str, content: bytes = b"", kind: bytes = tarfile.REGTYPE, link: str = "", **more: Any) -> None:
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname, info.size, info.mtime = kind, link, len(content), 1_000_000_000
+            info.mode = {tarfile.DIRTYPE: 0o755, tarfile.SYMTYPE: 0o777}.get(kind, 0o644)
+            for key, value in more.items():
+                setattr(info, key, value)
+            tar.addfile(info, io.BytesIO(content))
+
+        add("no/parents/at/all", b"invented above")
+        add("./dot/", kind=tarfile.DIRTYPE, mode=0o2750)
+        add("./dot/slash", b"old and longer than what comes")
+        add("dot//slash", b"last wins", mtime=-5)
+        add("/absolute", b"below the root all the same")
+        add("old style directory/", kind=tarfile.AREGTYPE)
+        add("contiguous", b"in one piece on some disks", kind=tarfile.CONTTYPE)
+        add("sticky" * 40, b"a long name", mode=0o1777)
+        add("first", b"of a chain")
+        add("second", kind=tarfile.LNKTYPE, link="./first")
+        add("third", kind=tarfile.LNKTYPE, link="second")
+        add("link", kind=tarfile.SYMTYPE, link="x" * 300)
+        add("to link", kind=tarfile.LNKTYPE, link="link")
+        add("replaced", kind=tarfile.SYMTYPE, link="dot")
+        add("replaced", b"by a file")
+        add("attributed", b"x", pax_headers={"SCHILY.xattr.user.a=b%": "\u20ac", "mtime": "12.5000000009"})
+        add("huge", b"", uid=1 << 31, gid=(1 << 32) - 2)
+
+
+def test_what_is_rare_in_tars_is_what_gnu_tar_makes_of_it(programs: Programs, sapwood: Sapwood, tmp_path: Path) -> None:
+    tar, archive = tmp_path / "a.tar", tmp_path / "a.tar.gz"
+    with tar.open("wb") as out:
+        _rare(out)
+    found = {}
+    ours = _converted(programs, sapwood, tar, archive, tmp_path / "ours")
+    for name, read in (("theirs", tar), ("through us", archive)):
+        (tmp_path / name).mkdir()
+        subprocess.run([*GNU, "--exclude=stargz.index.json", "-xf", read], cwd=tmp_path / name, check=True)
+        found[name] = look(tmp_path / name)
+    # Directories that are nowhere said have no time of their own; another was written to when it had its own.
+    invented = {b".", b"no", b"no/parents", b"no/parents/at", b"dot"}
+    for facts in (ours, *found.values()):
+        for path in invented:
+            facts[path] = replace(facts[path], mtime_ns=0)
+    assert len(ours) == 19
+    assert found["through us"] == ours
+    assert found["theirs"] == ours
+
+
+def _converted(programs: Programs, sapwood: Sapwood, tar: Path, archive: Path, out: Path) -> dict[bytes, Facts]:
+    """Make an archive of a tar, and return what is in it; containerd's library finds the same."""
+    toc = sapwood.good("convert", "--level", "1", tar, archive).out.strip()
+    assert_rules(archive.read_bytes())
+    sapwood.good("pull", archive, out)
+    assert told(programs("estargz", "read", archive, toc)) == expected(out)
+    return look(out)
 
 
 def _as_bsdtar_has_it(path: bytes, facts: Facts) -> Facts:

@@ -25,6 +25,9 @@ _KINDS = {
 }
 
 
+_NO_TIME = (-62135596800, 0)
+
+
 @dataclass(frozen=True)
 class Told:
     """One path; of a directory the number of names is not told."""
@@ -42,7 +45,7 @@ class Told:
 
 
 def told(lines: str) -> dict[str, Told]:
-    """Return what the program said, by path; the root's is empty."""
+    """Return what the program said, by path; the root's is empty. No time, its year 1, is 1970."""
     found = {}
     for line in lines.splitlines():
         said = json.loads(line)
@@ -50,7 +53,7 @@ def told(lines: str) -> dict[str, Told]:
             said["type"],
             said["mode"],
             (said["uid"], said["gid"]),
-            tuple(said["mtime"]),
+            (0, 0) if tuple(said["mtime"]) == _NO_TIME else tuple(said["mtime"]),
             (said["size"], said.get("sha256") or said.get("link") or ""),
             (said.get("dev_major", 0), said.get("dev_minor", 0)),
             tuple(sorted((name, base64.b64decode(value)) for name, value in said.get("xattrs", {}).items())),
