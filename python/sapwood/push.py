@@ -1,4 +1,4 @@
-"""Push: a directory into a store, sending only what the store lacks.
+"""Push: a directory, or a tar, into a store, sending only what the store lacks.
 
 Promise: a finished push survives power loss; a killed one leaves the store as it was, but for packs that nothing names,
 which the next push from this machine takes up. Not here: reading, cutting and packing (the core), objects (`store`).
@@ -7,8 +7,12 @@ which the next push from this machine takes up. Not here: reading, cutting and p
 from __future__ import annotations
 
 import builtins
+import contextlib
 import os
+import stat
+import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -17,21 +21,23 @@ from sapwood import __version__
 from sapwood._core.push import Push, merged
 from sapwood.basis import Basis, find_basis, seen_or_confirmed
 from sapwood.digests import ContentDigest, MapDigest, PackName, SnapshotDigest, TreeDigest
-from sapwood.errors import DeniedError, InvalidInputError, NotFoundError
+from sapwood.errors import CorruptError, DeniedError, InvalidInputError, NotFoundError
 from sapwood.fetch import located
 from sapwood.progress import OnProgress, counter
 from sapwood.store.lease import Term, clock_s
 from sapwood.store.record import encode
 from sapwood.store.ref import Ref, Removed, check_ref_name
 from sapwood.store.snapshot import Snapshot, user
+from sapwood.tarstream import write_chunks
 from sapwood.tree.index import Index
 from sapwood.upload import Uploads
 
 if TYPE_CHECKING:
     from sapwood.store.store import Store
+    from sapwood.tarsource import TarSource
     from sapwood.tree.options import Options
 
-__all__ = ["Pushed", "commit", "outline_words", "push", "require_directory"]
+__all__ = ["Pushed", "commit", "is_tar", "outline_words", "push", "push_archive", "require_directory"]
 
 # What a push adds is not worth a request of its own while it is less than this, and what is owed less than that, which
 # is about 1,000 chunks. The holdings name it for the next push; docs/decisions/0012-owed-fragments.md.
@@ -83,21 +89,64 @@ def push(
         CorruptError: `ref-corrupt`, `fragment-corrupt`, `record-corrupt`.
         FormatError: `format-newer`; nothing was written.
     """
-    started = time.monotonic()
     _require_apart(store, root)
-    since_s = clock_s()
-    before = store.ref_state(check_ref_name(ref))
     found = Index(root, index, options)
+
+    def look() -> Push:
+        return Push(root, index=found.path, options=found.options, progress=counter(progress))
+
+    return _push(
+        store, os.path.abspath(root), check_ref_name(ref), look, lambda: found.hash(progress=progress), progress
+    )
+
+
+def push_archive(store: Store, tar: TarSource, ref: str, *, progress: OnProgress | None = None) -> Pushed:
+    """Push what unpacking a tar gives, and what of it is no content, so that `tarstream.write_tar` gives it back.
+
+    The tar is read once. What memory should not hold of it, and contents that a later entry of their name replaced, are
+    kept in nameless files meanwhile.
+
+    Raises:
+        CorruptError: `damaged`: it is no tar, or cannot be unpacked, and the entry is named.
+        NotFoundError, UnavailableError, DeniedError: the tar cannot be read.
+        SapwoodError: as `push`.
+    """
+
+    def look() -> Push:
+        return Push.of_archive(tar.fd, tar.name, tempfile.gettempdir())
+
+    name = tar.name if tar.name == "stdin" or "://" in tar.name else os.path.abspath(tar.name)
+    try:
+        pushed = _push(store, name, check_ref_name(ref), look, lambda: None, progress, tar.check)
+    except CorruptError:
+        # It ends too early for the core because reading it has failed.
+        tar.check()
+        raise
+    return pushed
+
+
+def _push(
+    store: Store,
+    source: str,
+    ref: str,
+    look: Callable[[], Push],
+    hash_first: Callable[[], object],
+    progress: OnProgress | None,
+    check: Callable[[], None] = lambda: None,
+) -> Pushed:
+    """Push what `look` looks at, named `source`; `check` raises if it was not all there."""
+    started, since_s = time.monotonic(), clock_s()
+    before = store.ref_state(ref)
     seen = seen_or_confirmed(store, before)
     nonce = os.urandom(8).hex()
     # Before the hashing, which may take longer than the store's grace allows without a lease.
     with store.term(nonce, since_s) as term:
-        basis = find_basis(store, before, seen, lambda: found.hash(progress=progress))
-        run = Push(root, index=found.path, options=found.options, progress=counter(progress))
+        basis = find_basis(store, before, seen, hash_first)
+        run = look()
         uploads = Uploads(store, term)
         try:
             fragments, owed = basis.fragments(store, run.lacking(basis.holdings) if basis.usable else 0)
-            words = _words(root, before)
+            words = _words(source, before)
             with located(store.url):
                 run.begin(
                     push=nonce,
@@ -110,11 +159,17 @@ def push(
                     usable=basis.usable,
                 )
             with uploads:
-                while (pack := run.next(uploads.ticking(progress))) is not None:
-                    uploads.add(PackName(pack[0]), *pack[1:])
-                    del pack  # which would keep its memory from being filled again
+                _upload(run, uploads, progress)
+                if missed := run.missed():
+                    uploads.finish()
+                    with tempfile.TemporaryFile() as chunks:
+                        write_chunks(store, missed, chunks, lambda _: uploads.check())
+                        chunks.seek(0)
+                        run.give(chunks.fileno(), tempfile.gettempdir())
+                        _upload(run, uploads, progress)
                 uploads.finish()
             made = run.result()
+            check()
         finally:
             run.close()
         snapshot, stored = commit(store, ref, before, basis, made, words, term, uploads)
@@ -136,6 +191,13 @@ def push(
         seconds=time.monotonic() - started,
         unchanged=made["unchanged"],
     )
+
+
+def _upload(run: Push, uploads: Uploads, progress: OnProgress | None) -> None:
+    """Upload packs until there are no more for now."""
+    while (pack := run.next(uploads.ticking(progress))) is not None:
+        uploads.add(PackName(pack[0]), *pack[1:])
+        del pack  # which would keep its memory from being filled again
 
 
 def commit(
@@ -200,6 +262,16 @@ def _require_apart(store: Store, root: str | os.PathLike[str]) -> None:
         )
 
 
+def is_tar(what: str | os.PathLike[str]) -> bool:
+    """Say whether what is to be pushed is read as a tar: `-`, a URL, a file, or a pipe."""
+    if what == "-" or "://" in os.fspath(what):
+        return True
+    with contextlib.suppress(OSError):
+        mode = os.stat(what).st_mode
+        return stat.S_ISREG(mode) or stat.S_ISFIFO(mode)
+    return False
+
+
 def require_directory(root: str | os.PathLike[str]) -> None:
     """Raise what `push` would raise of a `root` that is missing or no directory."""
     try:
@@ -212,13 +284,13 @@ def require_directory(root: str | os.PathLike[str]) -> None:
         raise DeniedError(f"{os.fspath(root)}: {error.strerror}", kind="path-denied") from error
 
 
-def _words(root: str | os.PathLike[str], before: Ref | Removed | None) -> dict[str, Any]:
+def _words(source: str, before: Ref | Removed | None) -> dict[str, Any]:
     """Who pushes, when, from what: as the snapshot and the outline say it."""
     return {
         "created": datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"),
         "user": user(),
         "host": os.uname().nodename,
-        "source": os.path.abspath(root).encode(errors="surrogateescape").decode(errors="backslashreplace"),
+        "source": source.encode(errors="surrogateescape").decode(errors="backslashreplace"),
         "parent": before.snapshot if before else None,
         "program": f"sapwood {__version__}",
     }

@@ -1,18 +1,21 @@
-"""A tree of a store, or of an archive, as a tar stream: what `pack ADDRESS` makes an archive of.
+"""A tree of a store, or of an archive, as a tar stream: what `pack ADDRESS` makes an archive of, and `tar` gives back.
 
 Promise: every byte is proved by its chunk's digest before it is passed on; frames are fetched in the order of the
-stream, a few MiB at a time. The order is that of `pack DIR`. Not here: the form of headers in the archive (the core).
+stream, a few MiB at a time. The order is that of `pack DIR`; a stream that is made again is proved whole at its end.
+Not here: the form of headers, what split metadata means (the core). Bytes: docs/archive.md.
 """
 
 from __future__ import annotations
 
-import tarfile
+import hashlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
-from sapwood._core.filemap import Entry, FileMap, Frame
-from sapwood.fetch import fetch_all, load_map
+from sapwood._core.filemap import Entry, FileMap, Frame, read_chunk, tar_header
+from sapwood.errors import CorruptError
+from sapwood.fetch import Pages, fetch_all, load_map, located
 from sapwood.progress import OnProgress, Progress
 
 if TYPE_CHECKING:
@@ -20,22 +23,26 @@ if TYPE_CHECKING:
     from sapwood.store.snapshot import Snapshot
     from sapwood.store.store import Store
 
-__all__ = ["write_stream"]
+__all__ = ["Told", "write_chunks", "write_stream", "write_tar"]
 
 # Plain bytes that are fetched at once.
 _BATCH = 8 << 20
 _BLOCK = 512
-_TYPES = {
-    "dir": tarfile.DIRTYPE,
-    "reg": tarfile.REGTYPE,
-    "symlink": tarfile.SYMTYPE,
-    "hardlink": tarfile.LNKTYPE,
-    "char": tarfile.CHRTYPE,
-    "block": tarfile.BLKTYPE,
-    "fifo": tarfile.FIFOTYPE,
-}
+# Pages of split metadata, of at most half a MiB each.
+_PAGES = 16
 
 _Chunk = tuple[Frame, int, str, int]
+_Range = tuple[int, int]
+_Read = Callable[[Frame, bytes, list[tuple[int, str, int]]], list[bytes]]
+
+
+@dataclass(frozen=True)
+class Told:
+    """A tar that was written. `exact`: it is proved to be the one that was pushed; else it has the form of `pack`."""
+
+    digest: str
+    size: int
+    exact: bool
 
 
 def write_stream(
@@ -47,25 +54,116 @@ def write_stream(
         CorruptError, NotFoundError: something in the store is damaged or missing; it is named.
         UnavailableError, DeniedError: the store does not answer, or refuses to.
     """
+    _write_entries(store, load_map(store, tree, pages=True), out, progress)
+
+
+def write_tar(
+    store: Store | Archive, tree: Snapshot | ArchiveTree, out: IO[bytes], *, progress: OnProgress | None = None
+) -> Told:
+    """Write the tar that a tree was pushed as to `out`, or, of a tree that was pushed as none, the stream of `pack`.
+
+    What was written is proved only when this returns.
+
+    Raises:
+        CorruptError: `damaged`: what was written is not the tar that was pushed; or as `write_stream`.
+        NotFoundError, UnavailableError, DeniedError: as `write_stream`.
+    """
     file_map = load_map(store, tree, pages=True)
-    done, files = 0, 0
+    proved = _Proved(out)
+    if file_map.tar is None:
+        _write_entries(store, file_map, proved, progress)
+        return Told(proved.digest, proved.size, exact=False)
+    _write_splits(store, file_map, proved, progress)
+    if (proved.digest, proved.size) != file_map.tar:
+        raise CorruptError(
+            f"{store.url}: the tar of tree {file_map.tree[:19]} is {file_map.tar[0][:19]},"
+            f" and what was written hashes to {proved.digest[:19]}",
+            kind="damaged",
+            hint=f"sapwood verify --read-data {store.url}",
+            digest=file_map.tar[0],
+        )
+    return Told(proved.digest, proved.size, exact=True)
+
+
+def write_chunks(store: Store, chunks: Iterable[_Chunk], out: IO[bytes], report: Callable[[int], None]) -> None:
+    """Write chunks of a store one after the other; errors as `write_stream`."""
+
+    def read(frame: Frame, stored: bytes, wanted: list[tuple[int, str, int]]) -> list[bytes]:
+        return [read_chunk(frame, stored, *chunk) for chunk in wanted]
+
+    batches = _Batches(store, read, out, report)
+    for chunk in chunks:
+        batches.chunk(chunk, None)
+    batches.flush()
+
+
+class _Proved:
+    """Passes on what is written, and knows its digest."""
+
+    def __init__(self, out: IO[bytes] | _Proved) -> None:
+        self._out = out
+        self._hash = hashlib.sha256()
+        self.size = 0
+
+    def write(self, data: bytes | memoryview) -> None:
+        self._hash.update(data)
+        self.size += len(data)
+        self._out.write(data)
+
+    @property
+    def digest(self) -> str:
+        return f"sha256:{self._hash.hexdigest()}"
+
+
+def _write_entries(
+    store: Store | Archive, file_map: FileMap, out: IO[bytes] | _Proved, progress: OnProgress | None
+) -> None:
+    files = 0
 
     def report(_: int) -> None:
         if progress is not None:
-            progress(Progress(files, file_map.entries, done, file_map.bytes))
+            progress(Progress(files, file_map.entries, batches.done, file_map.bytes))
 
-    batch = list[bytes | _Chunk]()
-    size = 0
-    for entry in _entries(file_map):
+    batches = _Batches(store, file_map.read_chunks, out, report)
+    for entry, first, before in _entries(file_map):
         files += 1
-        for piece in _pieces(*entry):
-            batch.append(piece)
-            size += len(piece) if isinstance(piece, bytes) else piece[3]
-            if size >= _BATCH:
-                _write(store, file_map, batch, out, report)
-                done += size
-                batch, size = [], 0
-    _write(store, file_map, [*batch, bytes(2 * _BLOCK)], out, report)
+        batches.bytes(tar_header(entry, first, before))
+        if first.kind == "reg" and before is None:
+            for chunk in first.chunks:
+                batches.chunk(chunk, None)
+            batches.bytes(bytes(-first.size % _BLOCK))
+    batches.bytes(bytes(2 * _BLOCK))
+    batches.flush()
+
+
+def _write_splits(store: Store | Archive, file_map: FileMap, out: _Proved, progress: OnProgress | None) -> None:
+    total = file_map.tar[1] if file_map.tar else 0
+
+    def report(_: int) -> None:
+        if progress is not None:
+            progress(Progress(0, 0, out.size, total))
+
+    batches = _Batches(store, file_map.read_chunks, out, report)
+    first, frames = len(file_map.pages()), file_map.stored_pages()
+    for begin in range(first, len(frames), _PAGES):
+        numbers = range(begin, min(begin + _PAGES, len(frames)))
+        stored = dict[Frame, bytes]()
+
+        def add(number: int, page: bytes, stored: dict[Frame, bytes] = stored) -> None:
+            file_map.add_page(number, page)
+            stored[frames[number]] = page
+
+        # Equal ones are one.
+        fetch_all(store, Pages(add, {frames[number]: number for number in numbers}), report)
+        for number in numbers:
+            with located(store.url):
+                parts = file_map.tar_parts(number - first, stored[frames[number]])
+            for part in parts:
+                if isinstance(part, bytes):
+                    batches.bytes(part)
+                else:
+                    batches.chunk(*part)
+    batches.flush()
 
 
 def _entries(file_map: FileMap) -> Iterator[tuple[Entry, Entry, bytes | None]]:
@@ -86,81 +184,62 @@ def _entries(file_map: FileMap) -> Iterator[tuple[Entry, Entry, bytes | None]]:
             waiting.extend(reversed(file_map.list(entry.path)))
 
 
-def _pieces(entry: Entry, first: Entry, before: bytes | None) -> Iterator[bytes | _Chunk]:
-    """Yield headers, chunks and what fills the last block."""
-    yield _header(entry, first, before)
-    if first.kind == "reg" and before is None:
-        yield from first.chunks
-        yield bytes(-first.size % _BLOCK)
+class _Batches:
+    """Gathers bytes and chunks in the order of a stream; fetches and writes them when they are some MiB."""
 
+    def __init__(
+        self, store: Store | Archive, read: _Read, out: IO[bytes] | _Proved, report: Callable[[int], None]
+    ) -> None:
+        self._store = store
+        self._read = read
+        self._out = out
+        self._report = report
+        self._parts = list[bytes | tuple[_Chunk, list[_Range] | None]]()
+        self._size = 0
+        self.done = 0
 
-def _header(entry: Entry, first: Entry, before: bytes | None) -> bytes:
-    """Return a header all of whose words and large numbers stand in a pax header before it."""
-    seconds, nanoseconds = divmod(abs(first.mtime_ns), 1_000_000_000)
-    sign = "-" if first.mtime_ns < 0 else ""
-    size = first.size if first.kind == "reg" and before is None else 0
-    words = {
-        b"path": entry.path or b"./",
-        b"mtime": f"{sign}{seconds}.{nanoseconds:09d}".encode(),
-        b"uid": b"%d" % first.uid,
-        b"gid": b"%d" % first.gid,
-        b"size": b"%d" % size,
-    }
-    if before is not None:
-        words[b"linkpath"] = before
-    else:
-        if first.kind == "symlink":
-            words[b"linkpath"] = first.target or b""
-        for name, value in first.xattrs.items():
-            words[b"SCHILY.xattr." + name.replace(b"%", b"%25").replace(b"=", b"%3D")] = value
-    records = b"".join(_record(key, value) for key, value in words.items())
-    extension = tarfile.TarInfo("words")
-    extension.type, extension.size = tarfile.XHDTYPE, len(records)
-    info = tarfile.TarInfo("entry")
-    info.type = _TYPES["hardlink" if before is not None else first.kind]
-    info.mode = first.mode
-    if first.device is not None:
-        info.devmajor, info.devminor = first.device
-    headers = [header.tobuf(tarfile.USTAR_FORMAT) for header in (extension, info)]
-    return b"".join((headers[0], records, bytes(-len(records) % _BLOCK), headers[1]))
+    def bytes(self, data: bytes) -> None:
+        self._parts.append(data)
+        self._grow(len(data))
 
+    def chunk(self, chunk: _Chunk, ranges: list[_Range] | None) -> None:
+        """Add a chunk, or these ranges of it."""
+        self._parts.append((chunk, ranges))
+        self._grow(chunk[3])
 
-def _record(key: bytes, value: bytes) -> bytes:
-    """Return `LENGTH KEY=VALUE` and a line's end, whose length counts its own digits."""
-    rest = b" %b=%b\n" % (key, value)
-    length = len(rest)
-    while len(b"%d" % length) + len(rest) != length:
-        length = len(b"%d" % length) + len(rest)
-    return b"%d" % length + rest
+    def _grow(self, size: int) -> None:
+        self._size += size
+        if self._size >= _BATCH:
+            self.flush()
 
-
-def _write(
-    store: Store | Archive,
-    file_map: FileMap,
-    batch: list[bytes | _Chunk],
-    out: IO[bytes],
-    report: Callable[[int], None],
-) -> None:
-    """Fetch what a batch needs and write it."""
-    wanted = dict[Frame, dict[tuple[int, str], int]]()
-    for piece in batch:
-        if not isinstance(piece, bytes):
-            frame, inner, digest, size = piece
-            wanted.setdefault(frame, {})[inner, digest] = size
-    frames = _Frames(file_map, wanted)
-    if wanted:
-        fetch_all(store, frames, report)
-    for piece in batch:
-        out.write(piece if isinstance(piece, bytes) else frames.chunks[piece[2], piece[3]])
+    def flush(self) -> None:
+        wanted = dict[Frame, dict[tuple[int, str, int], None]]()
+        for part in self._parts:
+            if isinstance(part, tuple):
+                (frame, inner, digest, size), _ = part
+                wanted.setdefault(frame, {})[inner, digest, size] = None
+        frames = _Frames({frame: list(chunks) for frame, chunks in wanted.items()}, self._read)
+        if wanted:
+            fetch_all(self._store, frames, self._report)
+        for part in self._parts:
+            if isinstance(part, tuple):
+                (_, _, digest, size), ranges = part
+                data = memoryview(frames.chunks[digest, size])
+                for begin, end in [(0, size)] if ranges is None else ranges:
+                    self._out.write(data[begin:end])
+            else:
+                self._out.write(part)
+        self.done += self._size
+        self._parts, self._size = [], 0
 
 
 class _Frames:
     """Frames as a taker, and the chunks of them that are wanted, by digest and size."""
 
-    def __init__(self, file_map: FileMap, wanted: dict[Frame, dict[tuple[int, str], int]]) -> None:
-        self._map = file_map
+    def __init__(self, wanted: dict[Frame, list[tuple[int, str, int]]], read: _Read) -> None:
         self.chunks = dict[tuple[str, int], bytes]()
         self._wanted = wanted
+        self._read = read
         self._left = sorted(wanted, reverse=True)
         self._lock = threading.Lock()
 
@@ -173,5 +252,6 @@ class _Frames:
         return taken
 
     def deliver(self, frame: Frame, stored: bytes) -> None:
-        for (inner, digest), size in self._wanted[frame].items():
-            self.chunks[digest, size] = self._map.read_chunk(frame, stored, inner, digest, size)
+        wanted = self._wanted[frame]
+        for (_, digest, size), chunk in zip(wanted, self._read(frame, stored, wanted), strict=True):
+            self.chunks[digest, size] = chunk

@@ -91,12 +91,13 @@ class Uploads:
         return tick
 
     def finish(self) -> None:
-        """Wait until all are stored."""
+        """Wait until all are stored; more may be added then."""
         self._close()
         for thread in self._threads:
             while thread.is_alive():
                 thread.join(_TICK_S)
                 self.check()
+        self._threads.clear()
         self.check()
 
     def _close(self) -> None:

@@ -69,7 +69,8 @@ def test_a_directory_that_is_none_is_named(run: Sapwood, tmp_path: Path, command
     assert f"{tmp_path}/none: " in missing.err
     file = run(*command, tmp_path / "file", *address)
     assert (file.code, file.out) == (2, "")
-    assert f"sapwood: {tmp_path}/file is not a directory\n" in file.err
+    what = ": it is empty, and a tar is not" if address else " is not a directory"
+    assert f"sapwood: {tmp_path}/file{what}\n" in file.err
     assert len(missing.err.splitlines()) == len(file.err.splitlines()) == 1
 
 

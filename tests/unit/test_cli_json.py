@@ -33,6 +33,7 @@ ARGUMENTS = {
     "cp": ["main", "another-store"],
     "pack": ["tree", "tree.tar.gz"],
     "convert": ["tree.tar", "tree.tar.gz"],
+    "tar": ["main", "-o", "back.tar"],
     "init": ["another-store"],
     "ls": ["main"],
     "diff": ["tree", "main"],

@@ -84,7 +84,7 @@ def test_the_modules_define_the_commands_of_the_table() -> None:
 USAGE = {
     ("pusch",): "sapwood: no command 'pusch'\nhint: sapwood push\n",
     ("xyzzy",): "sapwood: no command 'xyzzy'\nhint: sapwood --help\n",
-    ("push",): "sapwood: push: the following arguments are required: DIR, ADDRESS\nhint: sapwood push --help\n",
+    ("push",): "sapwood: push: the following arguments are required: TREE, ADDRESS\nhint: sapwood push --help\n",
     ("hash", ".", "--jsn"): "sapwood: hash: unrecognized arguments: --jsn\nhint: sapwood hash --help\n",
     ("run", "main"): "sapwood: run: no command\nhint: sapwood run main -- ls {}\n",
     ("log", "main", "-n", "-1"): "sapwood: log: -n -1: less than nothing\n",

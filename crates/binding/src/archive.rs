@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::os::fd::{BorrowedFd, RawFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
@@ -40,7 +40,7 @@ impl Choices {
 }
 
 /// A file that Python has open, for ourselves.
-fn own(fd: RawFd, path: &PathBuf) -> Result<File> {
+pub fn own(fd: RawFd, path: &Path) -> Result<File> {
     // SAFETY: the caller keeps it open during the call.
     let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
     borrowed.try_clone_to_owned().map(File::from).map_err(Error::io("open", path))

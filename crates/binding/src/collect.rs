@@ -100,13 +100,13 @@ impl Marks {
     /// Mark the pages of a live map; gives number and frame of those that are to be brought.
     fn map(&self, py: Python<'_>, map: &FileMap) -> Vec<(usize, Frame)> {
         let wanted = self.with(py, |marks| marks.map(&map.0));
-        wanted.into_iter().map(|page| (page, Frame(map.0.pages()[page].frame.clone()))).collect()
+        wanted.into_iter().map(|page| (page, Frame(map.0.stored()[page].frame.clone()))).collect()
     }
 
     /// Mark what a page uses: the bytes of its frame as stored.
     fn page(&self, py: Python<'_>, map: &FileMap, page: usize, stored: PyBackedBytes) -> PyResult<()> {
         let entries = py.detach(|| {
-            let at = map.0.pages().get(page).ok_or_else(|| absent(sapwood_core::filemap::Missing(page)))?;
+            let at = map.0.stored().get(page).ok_or_else(|| absent(sapwood_core::filemap::Missing(page)))?;
             let plain = frame::open(&stored, at.frame.plain)?;
             map.0.read_page(page, frame::chunk(&plain, at.inner, &at.digest)?)
         });

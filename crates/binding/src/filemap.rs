@@ -7,11 +7,20 @@ use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::PyBytes;
 use sapwood_core::archive::frame;
 use sapwood_core::digest::Digest;
-use sapwood_core::error::Error;
-use sapwood_core::filemap::{self, Missing};
+use sapwood_core::error::{Error, Result};
+use sapwood_core::filemap::{self, ChunkAt, Missing, Part};
 
 use crate::enter::direct;
 use crate::values::{Entry, Frame, digest_text, parse_sha};
+
+/// As `Entry.chunks` has them.
+type Chunk = (Frame, u32, String, u64);
+
+#[derive(IntoPyObject)]
+enum TarPart<'py> {
+    Raw(Bound<'py, PyBytes>),
+    Chunk(Chunk, Vec<(u32, u32)>),
+}
 
 #[pyclass(frozen, module = "sapwood._core.filemap")]
 pub struct FileMap(pub Arc<filemap::FileMap>);
@@ -62,6 +71,17 @@ impl FileMap {
         self.0.pages().iter().map(|page| Frame(page.frame.clone())).collect()
     }
 
+    /// The frames of the pages of entries, then of those of split metadata.
+    fn stored_pages(&self) -> Vec<Frame> {
+        self.0.stored().iter().map(|page| Frame(page.frame.clone())).collect()
+    }
+
+    /// Digest and size of the tar that the tree was, where there is split metadata of it.
+    #[getter]
+    fn tar(&self) -> Option<(String, u64)> {
+        self.0.summary.tar.map(|tar| (digest_text(&tar), tar.size))
+    }
+
     /// Pages not yet brought that are needed to look up `path` (`children` false) or to list it (`children` true).
     fn missing(&self, path: &[u8], children: bool) -> Vec<usize> {
         if children {
@@ -73,7 +93,7 @@ impl FileMap {
     /// Bring a page: the bytes of its frame as stored.
     fn add_page(&self, py: Python<'_>, page: usize, stored: PyBackedBytes) -> PyResult<()> {
         let added = py.detach(|| {
-            let at = self.0.pages().get(page).ok_or_else(|| absent(Missing(page)))?;
+            let at = self.0.stored().get(page).ok_or_else(|| absent(Missing(page)))?;
             let name = |error| match error {
                 Error::Damaged { found, .. } => Error::damaged(format!("page {page} of the file map"), found),
                 Error::Mismatch { expected, got, .. } => {
@@ -116,6 +136,43 @@ impl FileMap {
         Ok(PyBytes::new(py, &direct(py, chunk)?))
     }
 
+    /// Chunks (place, digest, size) of one of its frames, decompressed and proved, in the order asked.
+    fn read_chunks<'py>(
+        &self,
+        py: Python<'py>,
+        frame: &Frame,
+        stored: PyBackedBytes,
+        wanted: Vec<(u32, String, u64)>,
+    ) -> PyResult<Vec<Bound<'py, PyBytes>>> {
+        let chunks = py.detach(|| {
+            let plain = self.0.form.open(&stored, frame.0.plain)?;
+            let chunk = |(inner, digest, size): &(u32, String, u64)| {
+                let digest = Digest { sha256: parse_sha(digest)?, size: *size };
+                frame::chunk(&plain, *inner, &digest).map(<[u8]>::to_vec)
+            };
+            wanted.iter().map(chunk).collect::<Result<Vec<_>>>()
+        });
+        Ok(direct(py, chunks)?.iter().map(|chunk| PyBytes::new(py, chunk)).collect())
+    }
+
+    /// What page `number` of the split metadata, whose frame's bytes these are, tells of the stream: bytes, or a chunk (frame,
+    /// place, digest, size) and the ranges of it.
+    fn tar_parts<'py>(&self, py: Python<'py>, number: usize, stored: PyBackedBytes) -> PyResult<Vec<TarPart<'py>>> {
+        let parts = py.detach(|| {
+            let missing = || Error::Missing { what: format!("page {number} of the split metadata") };
+            let at = self.0.splits().get(number).ok_or_else(missing)?;
+            let plain = frame::open(&stored, at.frame.plain)?;
+            filemap::parts(&self.0, frame::chunk(&plain, at.inner, &at.digest)?)
+        });
+        let part = |part| match part {
+            Part::Raw(bytes) => TarPart::Raw(PyBytes::new(py, &bytes)),
+            Part::Chunk(ChunkAt { digest, frame, inner }, ranges) => {
+                TarPart::Chunk((Frame(frame), inner, digest_text(&digest), digest.size), ranges)
+            }
+        };
+        Ok(direct(py, parts)?.into_iter().map(part).collect())
+    }
+
     fn __repr__(&self) -> String {
         format!("<FileMap {} of {} entries>", self.0.summary.tree.short(), self.0.summary.entries)
     }
@@ -139,11 +196,25 @@ fn read_chunk<'py>(
     Ok(PyBytes::new(py, &direct(py, chunk)?))
 }
 
+/// The tar header of an entry whose first name is that of `first`; `before` is the name that came before it in the stream.
+#[pyfunction]
+#[pyo3(signature = (entry, first, before=None))]
+fn tar_header<'py>(
+    py: Python<'py>,
+    entry: &Entry,
+    first: &Entry,
+    before: Option<PyBackedBytes>,
+) -> PyResult<Bound<'py, PyBytes>> {
+    let header = filemap::header(&entry.0, &first.0, before.as_deref());
+    Ok(PyBytes::new(py, &direct(py, header)?))
+}
+
 pub fn register(parent: &Bound<'_, PyModule>) -> PyResult<()> {
     let module = PyModule::new(parent.py(), "filemap")?;
     module.add_class::<FileMap>()?;
     module.add_class::<Frame>()?;
     module.add_class::<Entry>()?;
     module.add_function(wrap_pyfunction!(read_chunk, &module)?)?;
+    module.add_function(wrap_pyfunction!(tar_header, &module)?)?;
     parent.add_submodule(&module)
 }

@@ -1,26 +1,31 @@
-//! `sapwood._core.push`: a directory into packs, pages and a fence index.
+//! `sapwood._core.push`: a directory, or a tar, into packs, pages and a fence index.
 
 use std::ffi::{c_int, c_void};
+use std::fs::File;
+use std::os::fd::RawFd;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyDict, PyMemoryView};
 use sapwood_core::digest::{hex, parse_hex};
-use sapwood_core::error::{Error, Result};
+use sapwood_core::error::{Error, Result, show};
+use sapwood_core::filemap::ChunkAt;
 use sapwood_core::job::Job;
 use sapwood_core::push::{
-    self, Fragment, FragmentWriter, Known, Looked, Map, PackBytes, PackName, Pushed, Request, Sealed, Usable, look,
+    self, Archive, Fragment, FragmentWriter, Known, Looked, Map, PackBytes, PackName, Pushed, Request, Sealed, Usable,
+    look,
 };
 
+use crate::archive::own;
 use crate::enter::{direct, enter, ticking};
 use crate::filemap::{FileMap, absent};
-use crate::values::{Options, digest_text, parse_sha};
+use crate::values::{Frame, Options, digest_text, parse_sha};
 
 /// Packs that may wait for their upload, beside those being filled and sent.
 const WAITING: usize = 1;
@@ -54,9 +59,34 @@ struct Push {
 }
 
 enum Stage {
-    Looked(Box<Looked>),
-    Running { packs: Receiver<Sealed>, thread: JoinHandle<Outcome> },
+    Looked(Box<Source>),
+    Running { packs: Receiver<Sealed>, missed: Missed, thread: JoinHandle<Outcome> },
     Over,
+}
+
+enum Source {
+    Directory(Looked),
+    Archive(Archive),
+}
+
+/// Chunks that the run wants back, and the way of the file that has them.
+#[derive(Clone)]
+struct Missed {
+    asked: Receiver<Vec<ChunkAt>>,
+    given: Sender<File>,
+}
+
+/// Frame, place in it, digest, size.
+type Chunk = (Frame, u32, String, u64);
+
+impl Source {
+    fn lacking(&self, known: &Known) -> Result<u64> {
+        match self {
+            Source::Directory(looked) => looked.lacking(known),
+            // What of it is known nobody knows before it is read; of a pipe not even how much there is.
+            Source::Archive(archive) => Ok(archive.size().unwrap_or(1)),
+        }
+    }
 }
 
 fn used_up(done: &str) -> Error {
@@ -96,7 +126,18 @@ impl Push {
     ) -> PyResult<Push> {
         let options = direct(py, options.to_core())?;
         let looked = enter(py, progress.as_ref(), |job| look(&root, index.as_deref(), &options, job))?;
-        Ok(Push { job: Arc::new(Job::default()), stage: Mutex::new(Stage::Looked(Box::new(looked))) })
+        Ok(Push {
+            job: Arc::new(Job::default()),
+            stage: Mutex::new(Stage::Looked(Box::new(Source::Directory(looked)))),
+        })
+    }
+
+    /// Of the tar in the file `tar`, called `name`; `temporary` is a directory for what memory should not hold.
+    #[staticmethod]
+    fn of_archive(py: Python<'_>, tar: RawFd, name: PathBuf, temporary: PathBuf) -> PyResult<Push> {
+        let archive = own(tar, &name).map(|file| Archive::new(show(&name), file, temporary));
+        let source = Box::new(Source::Archive(direct(py, archive)?));
+        Ok(Push { job: Arc::new(Job::default()), stage: Mutex::new(Stage::Looked(source)) })
     }
 
     /// Bytes of the files that `holdings` does not explain.
@@ -140,33 +181,58 @@ impl Push {
             return direct(py, Err(used_up("begun")));
         };
         let (sender, packs) = bounded(WAITING);
+        let (asking, asked) = bounded(1);
+        let (given, coming) = bounded(1);
         let job = self.job.clone();
         let thread = std::thread::spawn(move || {
             let request = Request { push: &push, known: &known, pending, memory: &memory, content, words: &words };
-            looked.push(request, &sender, &job)
+            match *looked {
+                Source::Directory(looked) => looked.push(request, &sender, &job),
+                Source::Archive(archive) => {
+                    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+                    let mut fetch = |chunks| fetch(chunks, &asking, &coming, &job);
+                    archive.push(request, &sender, &mut fetch, threads, &job)
+                }
+            }
         });
-        *stage = Stage::Running { packs, thread };
+        *stage = Stage::Running { packs, missed: Missed { asked, given }, thread };
         Ok(())
     }
 
-    /// The next pack as (name, bytes, fragment), in the order of sealing; `None` when there are no more.
+    /// The next pack as (name, bytes, fragment), in the order of sealing; `None` when there are no more, or no more before
+    /// what was `missed` is given.
     #[pyo3(signature = (progress=None))]
     fn next<'py>(&self, py: Python<'py>, progress: Option<Bound<'py, PyAny>>) -> PyResult<Option<Pack<'py>>> {
-        let packs = match &*self.stage.lock().expect("no method panics with it") {
-            Stage::Running { packs, .. } => packs.clone(),
-            _ => return direct(py, Err(used_up("not begun"))),
-        };
+        let Some((packs, missed)) = self.running() else { return direct(py, Err(used_up("not begun"))) };
         let sealed = ticking(py, progress.as_ref(), &self.job, |tick: Duration| match packs.recv_timeout(tick) {
             Ok(sealed) => Some(Some(sealed)),
             Err(RecvTimeoutError::Disconnected) => Some(None),
-            Err(RecvTimeoutError::Timeout) => None,
+            // What it asks for it asks after the last pack.
+            Err(RecvTimeoutError::Timeout) => (!missed.asked.is_empty()).then_some(None),
         })?;
         sealed.map(|sealed| describe_sealed(py, sealed)).transpose()
     }
 
+    /// Chunks of packs that `next` gave which the run needs again, once these are stored; none mostly.
+    fn missed(&self) -> Vec<Chunk> {
+        let chunks = self.running().and_then(|(_, missed)| missed.asked.try_recv().ok()).unwrap_or_default();
+        let chunk = |chunk: ChunkAt| (Frame(chunk.frame), chunk.inner, digest_text(&chunk.digest), chunk.digest.size);
+        chunks.into_iter().map(chunk).collect()
+    }
+
+    /// The chunks that were missed, one after the other in a file; there are more packs then.
+    fn give(&self, py: Python<'_>, chunks: RawFd, name: PathBuf) -> PyResult<()> {
+        let file = direct(py, own(chunks, &name))?;
+        if let Some((_, missed)) = self.running() {
+            // A run that has ended has no use for it.
+            let _ = missed.given.try_send(file);
+        }
+        Ok(())
+    }
+
     /// What remains to be written once all packs are stored.
     fn result<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let Stage::Running { packs, thread } = self.end() else {
+        let Stage::Running { packs, thread, .. } = self.end() else {
             return direct(py, Err(used_up("no result to give")));
         };
         drop(packs);
@@ -179,7 +245,7 @@ impl Push {
     /// Stop and wait for the end; nothing to do when `result` was taken.
     fn close(&self, py: Python<'_>) {
         self.job.stop();
-        if let Stage::Running { packs, thread } = self.end() {
+        if let Stage::Running { packs, thread, .. } = self.end() {
             py.detach(|| {
                 drop(packs);
                 // A panic has nobody left to tell: the caller is already handling another error.
@@ -189,7 +255,27 @@ impl Push {
     }
 }
 
+/// Ask for chunks, and wait for them.
+fn fetch(chunks: Vec<ChunkAt>, asking: &Sender<Vec<ChunkAt>>, coming: &Receiver<File>, job: &Job) -> Result<File> {
+    asking.send(chunks).map_err(|_| Error::Stopped)?;
+    loop {
+        job.step(0)?;
+        match coming.recv_timeout(Duration::from_millis(50)) {
+            Ok(file) => return Ok(file),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return Err(Error::Stopped),
+        }
+    }
+}
+
 impl Push {
+    fn running(&self) -> Option<(Receiver<Sealed>, Missed)> {
+        match &*self.stage.lock().expect("no method panics with it") {
+            Stage::Running { packs, missed, .. } => Some((packs.clone(), missed.clone())),
+            _ => None,
+        }
+    }
+
     fn end(&self) -> Stage {
         std::mem::replace(&mut *self.stage.lock().expect("no method panics with it"), Stage::Over)
     }

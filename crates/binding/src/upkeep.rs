@@ -165,13 +165,13 @@ fn paths<'py>(
     Ok((paths.iter().map(|path| PyBytes::new(py, path)).collect(), count))
 }
 
-/// Digest, size, first entry's path and number of entries of each page.
+/// Digest, size, first entry's path and number of entries of each page that is stored; one of split metadata has no entries.
 #[pyfunction]
 fn pages<'py>(py: Python<'py>, map: &FileMap) -> Vec<(String, u64, Bound<'py, PyBytes>, u32)> {
     let page = |page: &sapwood_core::filemap::PageRef| {
         (digest_text(&page.digest), page.digest.size, PyBytes::new(py, &page.first), page.entries)
     };
-    map.0.pages().iter().map(page).collect()
+    map.0.stored().iter().map(page).collect()
 }
 
 /// Where chunks lie, to tell lost pages of file maps again.
@@ -389,6 +389,22 @@ impl Recovery {
         direct(py, page)
     }
 
+    fn split(
+        &self,
+        py: Python<'_>,
+        stored: PyBackedBytes,
+        plain: u32,
+        inner: u32,
+        digest: &str,
+        size: u64,
+    ) -> PyResult<()> {
+        let page = py.detach(|| {
+            let digest = Digest { sha256: parse_sha(digest)?, size };
+            self.0.lock().expect("no method panics with it").split(&stored, plain, inner, digest)
+        });
+        direct(py, page)
+    }
+
     fn has_page(&self, py: Python<'_>, digest: &str) -> PyResult<bool> {
         let sha256 = direct(py, parse_sha(digest))?;
         Ok(self.0.lock().expect("no method panics with it").has_page(&sha256))
@@ -404,10 +420,12 @@ impl Recovery {
         entries: u64,
         bytes: u64,
         pages: Vec<(String, Frame, u32)>,
+        tar: Option<(String, u64)>,
     ) -> PyResult<MadeMap<'py>> {
         let made = py.detach(|| {
             let tree = Digest { sha256: parse_sha(tree)?, size: tree_size };
-            let summary = Summary { push: Some(push.to_owned()), tree, entries, bytes };
+            let tar = tar.map(|(tar, size)| Ok(Digest { sha256: parse_sha(&tar)?, size })).transpose()?;
+            let summary = Summary { push: Some(push.to_owned()), tree, entries, bytes, tar };
             let at = |(digest, frame, inner): &(String, Frame, u32)| {
                 Ok(upkeep::PageAt { sha256: parse_sha(digest)?, frame: frame.0.clone(), inner: *inner })
             };

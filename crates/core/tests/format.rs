@@ -127,9 +127,18 @@ fn page_and_fence_are_written_and_read_as_shown() {
     let pack = "51f3117ed24afc76a9f19bf8f532e84d662098a0ee6b3ff8564b4b9bebc07db8";
     let frame = FrameAt { pack: Arc::new(parse_hex(pack).unwrap()), offset: 0, length: 445, plain: 2048 };
     let at = PageRef { first: vec![], digest: page.digest, entries: page.entries, frame, inner: 512 };
-    let summary = Summary { push: Some(PUSH.into()), tree: tree(), entries: 4, bytes: 3 };
+    let summary = Summary { push: Some(PUSH.into()), tree: tree(), entries: 4, bytes: 3, tar: None };
     let text = fence(&summary, std::slice::from_ref(&at));
     assert_eq!(String::from_utf8(text.clone()).unwrap(), example("text fence"));
+    // One that was pushed as a tar says more behind.
+    let with_tar = Summary { tar: Some(Digest::of(&[0; 10240])), ..summary.clone() };
+    let frame = FrameAt { offset: 445, length: 40, plain: 1536, ..at.frame.clone() };
+    let split = PageRef { first: vec![], digest: Digest::of(b"page\n"), entries: 0, frame, inner: 512 };
+    let told = fence(&with_tar, &[at.clone(), split.clone()]);
+    assert_eq!(String::from_utf8(told.clone()).unwrap(), example("text fence-tar"));
+    let map = FileMap::from_fence(&told).unwrap();
+    assert_eq!((map.summary.tar, map.pages(), map.splits()), (with_tar.tar, &[at.clone()][..], &[split][..]));
+    assert_eq!(FileMap::from_fence(&text).unwrap().splits(), []);
     // Maps from before there were pushes are without, and have the same content.
     let before = fence(&Summary { push: None, ..summary }, &[at]);
     assert_eq!(

@@ -3,7 +3,7 @@
 import builtins
 from typing import final
 
-__all__ = ["Entry", "FileMap", "Frame", "read_chunk"]
+__all__ = ["Entry", "FileMap", "Frame", "read_chunk", "tar_header"]
 
 @final
 class Frame:
@@ -100,10 +100,15 @@ class FileMap:
         """Of all blobs."""
     def pages(self) -> list[Frame]:
         """Return the frames of all pages, by page number."""
+    def stored_pages(self) -> list[Frame]:
+        """Return the frames of the pages of entries, then of those of split metadata, numbered on."""
+    @property
+    def tar(self) -> tuple[str, int] | None:
+        """Digest and size of the tar that the tree came as, where there is split metadata of it."""
     def missing(self, path: builtins.bytes, children: bool) -> list[int]:
         """Return the pages yet to bring before `path` can be looked up, or its `children` listed."""
     def add_page(self, page: int, stored: builtins.bytes) -> None:
-        """Bring a page: the bytes of its frame as stored.
+        """Bring a page: the bytes of its frame as stored. One of split metadata is proved, and not kept.
 
         Raises:
             CorruptError: `damaged`, `chunk-corrupt`.
@@ -119,9 +124,38 @@ class FileMap:
             CorruptError: `damaged`, `chunk-corrupt`.
         """
 
+    def read_chunks(
+        self, frame: Frame, stored: builtins.bytes, wanted: builtins.list[tuple[int, str, int]]
+    ) -> builtins.list[builtins.bytes]:
+        """Return chunks (place, digest, size) of one of its frames, decompressed and proved, in the order asked.
+
+        Raises:
+            CorruptError: `damaged`, `chunk-corrupt`.
+        """
+    def tar_parts(
+        self, number: int, stored: builtins.bytes
+    ) -> builtins.list[builtins.bytes | tuple[tuple[Frame, int, str, int], builtins.list[tuple[int, int]]]]:
+        """Return what a page of split metadata tells of the tar: bytes, or a chunk and the ranges of it that come next.
+
+        `stored` are the bytes of its frame; `number` counts pages of split metadata alone. All pages of entries have
+        been brought.
+
+        Raises:
+            CorruptError: `damaged`, `chunk-corrupt`.
+        """
+
 def read_chunk(frame: Frame, stored: bytes, inner: int, digest: str, size: int) -> bytes:
     """Return the chunk at `inner` of a frame, decompressed and proved.
 
     Raises:
         CorruptError: `damaged`, `chunk-corrupt`.
+    """
+
+def tar_header(entry: Entry, first: Entry, before: bytes | None = None) -> bytes:
+    """Return the tar header of an entry in the form that is written; `first` is the entry of its first name.
+
+    `before` is the name of the file that came before it in the stream, if one did: then it is a hard link to that.
+
+    Raises:
+        InvalidInputError: `invalid`: no tar can say it.
     """

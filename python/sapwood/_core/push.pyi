@@ -1,4 +1,4 @@
-"""A directory into packs, pages and a fence index."""
+"""A directory, or a tar, into packs, pages and a fence index."""
 
 from collections.abc import Callable, Sequence
 from os import PathLike
@@ -6,7 +6,7 @@ from typing import Any, final
 
 from sapwood.tree.options import Options
 
-from .filemap import FileMap
+from .filemap import FileMap, Frame
 
 __all__ = ["Push", "holdings_of", "merged"]
 
@@ -32,8 +32,17 @@ class Push:
             NotFoundError: `path-missing`.
             InvalidInputError: `not-a-directory`.
         """
+    @staticmethod
+    def of_archive(tar: int, name: str | PathLike[str], temporary: str | PathLike[str]) -> Push:
+        """Push the tar that the descriptor `tar` gives, called `name`; it is read from where it stands.
+
+        It may be compressed by gzip or zstd. In `temporary` is kept what memory should not hold.
+        """
     def lacking(self, holdings: bytes | None) -> int:
-        """Return the bytes of the files that `holdings` does not explain; before `begin`."""
+        """Return the bytes of the files that `holdings` does not explain; before `begin`.
+
+        Of a tar its size, as far as that is known.
+        """
     def begin(
         self,
         *,
@@ -60,15 +69,24 @@ class Push:
     def next(
         self, progress: Callable[[int, int, int, int], None] | None = None
     ) -> tuple[str, memoryview, bytes] | None:
-        """Return the next pack as (name, bytes, fragment), or None when there are no more.
+        """Return the next pack as (name, bytes, fragment), or None when there are no more, or something is `missed`.
 
         The bytes are read-only. There are no more than six packs at a time: who lets go of none waits for ever.
         """
+    def missed(self) -> list[tuple[Frame, int, str, int]]:
+        """Return the chunks, as `Entry.chunks` has them, that the run needs back of the packs that it gave.
+
+        They are contents of a tar that a later entry of their name replaced: mostly there are none. After `give` there
+        are more packs.
+        """
+    def give(self, chunks: int, name: str | PathLike[str]) -> None:
+        """Give back what was `missed`, one after the other: the descriptor of a file that stands at its beginning."""
     def result(self) -> dict[str, Any]:
         """Return what remains to be written; once.
 
         Raises:
             DeniedError: `path-denied`; `paths` are all that may not be read.
+            CorruptError: `damaged`: no tar, or one that cannot be unpacked.
             UnavailableError: `file-changing`, `disk-full`, `io`.
         """
     def close(self) -> None:

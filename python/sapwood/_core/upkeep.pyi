@@ -118,6 +118,8 @@ class Recovery:
             CorruptError: `damaged`, `chunk-corrupt`.
             FormatError: `format-newer`.
         """
+    def split(self, stored: bytes, plain: int, inner: int, digest: str, size: int) -> None:
+        """Take a page of split metadata: the stored bytes of its frame; errors as `page`."""
     def has_page(self, digest: str) -> bool: ...
     def map(
         self,
@@ -127,8 +129,11 @@ class Recovery:
         entries: int,
         bytes: int,
         pages: Sequence[tuple[str, Frame, int]],
+        tar: tuple[str, int] | None,
     ) -> tuple[str, int, bytes, str, list[str]]:
         """Return digest, size, stored bytes, content and packs of the fence index over pages (digest, frame, inner).
+
+        Those of split metadata come last; `tar` are digest and size of the stream that they tell.
 
         Raises:
             NotFoundError: `missing`: a page was not given.
@@ -194,7 +199,10 @@ def paths(map: FileMap, damaged: Sequence[tuple[str, int, int]], limit: int) -> 
     """Return the paths in the pages brought so far that need one of `damaged` (pack, offset, inner), and how many."""
 
 def pages(map: FileMap) -> list[tuple[str, int, bytes, int]]:
-    """Return digest, size, path of the first entry and number of entries of each page."""
+    """Return digest, size, path of the first entry and number of entries of each page that is stored.
+
+    Those of split metadata, which have no entries, come last.
+    """
 
 def fragment_packs(fragment: bytes) -> list[str]:
     """Return the packs that an index fragment names.

@@ -22,13 +22,14 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "watch": ("watch", "be told of changes, so that hash and status look only at them"),
     },
     "Trees on their way": {
-        "push": ("push", "store a directory and let a ref name it"),
+        "push": ("push", "store a directory, or the tree of a tar, and let a ref name it"),
         "pull": ("push", "fetch a whole tree into a directory"),
         "cp": ("copy", "copy trees from store to store"),
     },
     "Trees as archives": {
         "pack": ("pack", "write a tree as an archive that anybody can unpack and enter anywhere"),
         "convert": ("pack", "make such an archive of a tar"),
+        "tar": ("tar", "give back the tar that a tree was pushed as"),
     },
     "Trees in a store": {
         "init": ("init", "make an empty place a store"),

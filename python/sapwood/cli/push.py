@@ -12,7 +12,9 @@ from sapwood.cli.signals import leave_by_finally
 
 
 def _configure_push(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("dir", metavar="DIR", help="the directory")
+    parser.add_argument(
+        "dir", metavar="TREE", help="the directory; or a tar, plain or by gzip, zstd, xz or bzip2; - for stdin"
+    )
     parser.add_argument("address", metavar="ADDRESS", help="STORE_URL#REF; a store is made where there is nothing yet")
     add_index(parser)
     add_skip_unreadable(parser)
@@ -32,20 +34,29 @@ def _push(arguments: argparse.Namespace) -> int:
             hint=f"sapwood push {arguments.dir} {address.store_url}#{address.ref}",
         )
 
-    from sapwood.push import push, require_directory
+    from sapwood.push import is_tar, push, push_archive, require_directory
 
-    # Before a store is made for it.
-    require_directory(arguments.dir)
-    store = open_store(address.store_url, create=True, ref=address.ref)
-    with progress("pushing") as callback:
-        pushed = push(
-            store,
-            arguments.dir,
-            address.ref,
-            index=arguments.index,
-            options=options_of(arguments),
-            progress=callback,
-        )
+    if is_tar(arguments.dir):
+        from sapwood.tarsource import open_source
+
+        _require_no_options(arguments)
+        with open_source(arguments.dir) as tar, progress("pushing") as callback:
+            # Once it is known that there is a tar.
+            store = open_store(address.store_url, create=True, ref=address.ref)
+            pushed = push_archive(store, tar, address.ref, progress=callback)
+    else:
+        # Before a store is made for it.
+        require_directory(arguments.dir)
+        store = open_store(address.store_url, create=True, ref=address.ref)
+        with progress("pushing") as callback:
+            pushed = push(
+                store,
+                arguments.dir,
+                address.ref,
+                index=arguments.index,
+                options=options_of(arguments),
+                progress=callback,
+            )
     pinned = f"{store.url}#{address.ref}@{pushed.snapshot}"
     if arguments.json:
         show.document(
@@ -80,6 +91,17 @@ def _push(arguments: argparse.Namespace) -> int:
     )
     show.line(pinned)
     return 0
+
+
+def _require_no_options(arguments: argparse.Namespace) -> None:
+    """Refuse options that say how to look at a directory."""
+    from sapwood.errors import InvalidInputError
+
+    given = arguments.index, arguments.skip_unreadable, arguments.exclude, arguments.gitignore
+    if any(given) or arguments.one_file_system or not arguments.trust_ctime:
+        raise InvalidInputError(
+            f"{arguments.dir} is a tar: these options say how to look at a directory", kind="bad-usage"
+        )
 
 
 def _configure_pull(parser: argparse.ArgumentParser) -> None:
@@ -142,6 +164,8 @@ COMMANDS = {
         sapwood push . main                          directory -> ref `main` of the default store
         sapwood push venv s3://bucket/trees#venv     sends only what the store lacks
         pinned=$(sapwood push venv /srv/trees#venv)  stdout is the pinned address
+        sapwood push layer.tar.gz s3://bucket/i#layer  a tar's tree, and how to give the same tar back
+        curl https://… | sapwood push - trees#linux  a tar from stdin
         """,
     ),
     "pull": Command(

@@ -26,7 +26,7 @@ from sapwood.store.tocs import KeptToc
 if TYPE_CHECKING:
     from sapwood.store.remote import RemoteObjects
 
-__all__ = ["Archive", "ArchiveTree", "names_archive", "open_archive"]
+__all__ = ["Archive", "ArchiveTree", "names_archive", "open_archive", "open_ranges"]
 
 _ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.zst", ".tzst")
 _TAIL = 64 * 1024
@@ -118,7 +118,7 @@ def open_archive(url: str, *, cache_dir: Path | None = None) -> tuple[Archive, A
         FormatError: `format-newer`.
         UnavailableError, DeniedError: it cannot be read.
     """
-    ranges: _Ranges = _Remote(url) if _is_remote(url) else _File(_path(url))
+    ranges = open_ranges(url)
     with _said_of(url):
         footer = Footer.read(ranges.tail, ranges.size)
     if footer is None or footer.toc is None:
@@ -168,6 +168,11 @@ def _open_toc(
     if kept:
         kept.keep(stored)
     return *opened, kept
+
+
+def open_ranges(url: str) -> _Ranges:
+    """Open what lies at a path or URL to be read by range; errors as `open_archive`."""
+    return _Remote(url) if _is_remote(url) else _File(_path(url))
 
 
 def _is_remote(url: str) -> bool:

@@ -90,8 +90,9 @@ def copy(source: Store, snapshot: Snapshot, target: Store, ref: str, *, progress
         uploads = Uploads(target, term)
         way = _Way(source, run, uploads, progress)
         try:
-            pages = file_map.pages()
-            way.fetch(pages, run.look)
+            # Those of split metadata, too, which are the same in every store.
+            pages = file_map.stored_pages()
+            way.fetch(file_map.pages(), run.look)
             lacking = run.lacking(basis.holdings)
             if basis.warm and lacking:
                 basis = basis.looked_up(target)

@@ -23,7 +23,10 @@ _PUSH = re.compile(r"[0-9a-f]{16}\Z")
 
 @dataclass(frozen=True)
 class Outline:
-    """One push's own word. It lies in `frame` (pack, offset, length); `pages` are digests in order."""
+    """One push's own word. It lies in `frame` (pack, offset, length); `pages` are digests in order.
+
+    `tar` are digest and size of the stream that `splits`, pages of split metadata, tell, if there are any.
+    """
 
     frame: tuple[str, int, int]
     push: str
@@ -40,6 +43,8 @@ class Outline:
     entries: int
     bytes: int
     pages: tuple[str, ...]
+    tar: tuple[str, int] | None
+    splits: tuple[str, ...]
 
 
 def read_outline(store: Store, pack: PackName, place: Place) -> Outline:
@@ -54,6 +59,7 @@ def read_outline(store: Store, pack: PackName, place: Place) -> Outline:
     [stored] = store.read_ranges(pack, [(offset, length)])
     data = read_chunk(Frame(pack, offset, length, plain), stored, inner, digest, size)
     record = Record(data, f"{store.url}: outline in pack {pack[:12]}", kind="outline-corrupt", store=store.url)
+    with_tar = record.has("tar")
     try:
         outline = Outline(
             frame=(pack, offset, length),
@@ -71,6 +77,8 @@ def read_outline(store: Store, pack: PackName, place: Place) -> Outline:
             entries=record.number("entries"),
             bytes=record.number("bytes"),
             pages=tuple(parse_digest(TreeDigest, page) for page in record.texts("pages")),
+            tar=(parse_digest(TreeDigest, record.text("tar")), record.number("tarSize")) if with_tar else None,
+            splits=tuple(parse_digest(TreeDigest, page) for page in record.texts("splits")) if with_tar else (),
         )
     except InvalidInputError as error:
         raise record.damaged(str(error)) from None

@@ -269,14 +269,16 @@ class _Work:
 
     def read_pages(self) -> None:
         """Read every page that an outline names, once."""
-        wanted = sorted({page for outline in self.outlines for page in outline.pages})
+        splits = {page for outline in self.outlines for page in outline.splits}
+        wanted = sorted({page for outline in self.outlines for page in outline.pages} | splits)
 
         def read(digest: str) -> None:
             failed = f"{self.store.url}: page {digest[:19]} of a file map is in no pack"
             for pack, (offset, inner, length, plain, _, size) in self._pages.get(digest, ()):
                 try:
                     [stored] = self.store.read_ranges(pack, [(offset, length)])
-                    self._recovery.page(stored, plain, inner, digest, size)
+                    take = self._recovery.split if digest in splits else self._recovery.page
+                    take(stored, plain, inner, digest, size)
                     return
                 except DAMAGES as error:
                     failed = f"{self.store.url}: {pack_key(pack)}: {error}"
@@ -327,10 +329,11 @@ class _Work:
                 self._made_by[outline.push] = built.snapshot.digest
 
     def _snapshot(self, outline: Outline, *, moved: bool) -> _Built | None:
-        if not all(self._recovery.has_page(page) for page in outline.pages):
+        pages = (*outline.pages, *outline.splits)
+        if not all(self._recovery.has_page(page) for page in pages):
             return None
         before = self._built.get(outline.parent) if outline.parent else None
-        places = {page: self._place(page, outline, before, moved=moved) for page in outline.pages}
+        places = {page: self._place(page, outline, before, moved=moved) for page in pages}
         try:
             digest, size, stored, content, packs = self._recovery.map(
                 outline.push,
@@ -338,7 +341,8 @@ class _Work:
                 outline.tree_size,
                 outline.entries,
                 outline.bytes,
-                [(page, *places[page]) for page in outline.pages],
+                [(page, *places[page]) for page in pages],
+                outline.tar,
             )
         except DAMAGES as error:
             self.unreadable.add(f"{self.store.url}: the outline in {pack_key(PackName(outline.frame[0]))}: {error}")

@@ -72,7 +72,10 @@ class _Mapped:
 
 @dataclass(frozen=True)
 class LostPage:
-    """A page of a file map that cannot be read, as the fence index knows it, and a snapshot that has it."""
+    """A page of a file map that cannot be read, as the fence index knows it, and a snapshot that has it.
+
+    One of split metadata has no entries.
+    """
 
     snapshot: Snapshot
     first: bytes
@@ -227,8 +230,8 @@ class Survey:
         return found
 
     def bring(self, file_map: FileMap, wanted: Iterable[int]) -> dict[int, CorruptError | FormatError | NotFoundError]:
-        """Bring pages of a map; return what is wrong with those that cannot be brought."""
-        frames = file_map.pages()
+        """Bring pages of a map, also of split metadata; return what is wrong with those that cannot be brought."""
+        frames = file_map.stored_pages()
         found: dict[int, CorruptError | FormatError | NotFoundError] = {}
 
         def bring(page: int) -> None:
@@ -275,7 +278,7 @@ class Survey:
         except DAMAGES as error:
             self.note(map_key(digest), str(error), mapped.refs)
             return
-        told, frames = pages(file_map), file_map.pages()
+        told, frames = pages(file_map), file_map.stored_pages()
         new = [number for number, page in enumerate(told) if page[0] not in self.page_digests]
         self.page_digests.update(page[0] for page in told)
         self.needs.add(file_map)
@@ -290,8 +293,11 @@ class Survey:
             for number, wrong in sorted(self.bring(part, wanted).items()):
                 page, size, first, entries = told[number]
                 self.lost_pages[page] = LostPage(mapped.snapshot, first, entries, size)
-                found = f"a page of file map {digest[:19]} cannot be read: {wrong}"
+                what = "a page" if entries else "a page of split metadata"
+                found = f"{what} of file map {digest[:19]} cannot be read: {wrong}"
                 damage = self.note(pack_key(PackName(frames[number].pack)), found, mapped.refs)
+                if not entries:
+                    continue
                 if len(damage.paths) < SHOWN:
                     damage.paths.append(first or b".")
                 else:

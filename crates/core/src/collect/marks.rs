@@ -71,7 +71,7 @@ impl Marks {
     pub fn map(&mut self, map: &FileMap) -> Vec<usize> {
         self.pushes.extend(map.summary.push.clone());
         let mut wanted = Vec::new();
-        for (number, page) in map.pages().iter().enumerate() {
+        for (number, page) in map.stored().iter().enumerate() {
             self.mark(&page.frame, page.inner, &page.digest);
             if self.seen.insert(page.digest.sha256) {
                 wanted.push(number);

@@ -268,7 +268,7 @@ fn an_outline_is_alive_with_the_map_of_its_run() {
     let page = writer.finish().unwrap();
     let frame = FrameAt { pack: Arc::new(old.name), offset: 0, length: 9, plain: 1 << 20 };
     let page = PageRef { first: page.first, digest: page.digest, entries: page.entries, frame, inner: 512 };
-    let summary = Summary { push: Some(PUSH.into()), tree: Digest::of(b""), entries: 1, bytes: 0 };
+    let summary = Summary { push: Some(PUSH.into()), tree: Digest::of(b""), entries: 1, bytes: 0, tar: None };
     let map = FileMap::from_fence(&fence(&summary, &[page])).unwrap();
     assert_eq!(marks.map(&map), [0]);
     assert_eq!(marks.map(&map), [0; 0]);

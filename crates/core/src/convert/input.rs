@@ -28,15 +28,25 @@ pub fn open<'a>(
     job: &'a Job,
 ) -> io::Result<Box<dyn Read + 'a>> {
     file.rewind()?;
+    plain(Watched { inner: file, job }, bounds)
+}
+
+/// The plain stream of what is stored; `bounds` as of `open`.
+///
+/// # Errors
+/// Of the system.
+pub fn plain<'a>(mut stored: impl Read + 'a, bounds: Option<&'a RefCell<Bounds>>) -> io::Result<Box<dyn Read + 'a>> {
     let mut first = [0; 4];
     let mut got = 0;
     while got < first.len() {
-        match file.read(&mut first[got..])? {
-            0 => break,
-            read => got += read,
+        match stored.read(&mut first[got..]) {
+            Ok(0) => break,
+            Ok(read) => got += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
         }
     }
-    let whole = Watched { inner: Cursor::new(first).take(got as u64).chain(file), job };
+    let whole = Cursor::new(first).take(got as u64).chain(stored);
     let buffered = Counted { inner: BufReader::with_capacity(BUFFER, whole), passed: 0 };
     let places = Places { bounds, plain: 0 };
     Ok(if first.starts_with(GZIP) {

@@ -6,7 +6,7 @@
 
 mod directory;
 mod front;
-mod input;
+pub mod input;
 mod out;
 mod stream;
 

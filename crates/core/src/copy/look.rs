@@ -19,7 +19,7 @@ pub type Chunks = Vec<(Digest, u32)>;
 
 /// The text of a page, from the stored bytes of its frame, as its entries.
 pub fn read_page(map: &FileMap, page: usize, stored: &[u8]) -> Result<Vec<Entry>> {
-    let at = map.pages().get(page).ok_or_else(|| Error::damaged("file map", format!("it has no page {page}")))?;
+    let at = map.stored().get(page).ok_or_else(|| Error::damaged("file map", format!("it has no page {page}")))?;
     let plain = frame::open(stored, at.frame.plain)?;
     map.read_page(page, frame::chunk(&plain, at.inner, &at.digest)?)
 }

@@ -44,6 +44,8 @@ struct Placing {
     frames: FrameWriter,
     /// Their texts are gone.
     pages: Vec<PageText>,
+    /// Of split metadata, by the SHA-256, that were placed.
+    splits: HashSet<[u8; 32]>,
     all_known: bool,
     needed: BTreeSet<PackName>,
     reused: BTreeSet<PackName>,
@@ -62,6 +64,7 @@ impl Placing {
             writer: MapWriter::new(entries),
             frames: FrameWriter::new(MAP_LEVEL),
             pages: Vec::new(),
+            splits: HashSet::new(),
             all_known: true,
             needed: BTreeSet::new(),
             reused: BTreeSet::new(),
@@ -172,6 +175,9 @@ impl Copy {
     pub fn place(&self, page: usize, stored: &[u8]) -> Result<Vec<Sealed>> {
         let entries = read_page(&self.map, page, stored)?;
         let mut placing = lock(&self.placing);
+        if let Some(split) = page.checked_sub(self.map.pages().len()) {
+            return self.keep_split(&self.map.splits()[split], stored, &mut placing);
+        }
         placing.ahead.insert(page, entries);
         let mut sealed = Vec::new();
         loop {
@@ -197,14 +203,22 @@ impl Copy {
         if placing.next != self.map.pages().len() {
             return Err(Error::Missing { what: format!("page {} of the file map", placing.next) });
         }
+        if self.map.splits().iter().any(|page| !placing.splits.contains(&page.digest.sha256)) {
+            return Err(Error::Missing { what: "a page of split metadata".into() });
+        }
         let mut packs = Vec::new();
         let writer = std::mem::replace(&mut placing.writer, MapWriter::new(0));
         if let Some(page) = writer.finish() {
             packs.extend(self.keep(page, &mut placing)?);
         }
-        let filemap::Summary { tree, entries, .. } = self.map.summary;
-        let summary = filemap::Summary { push: Some(self.push.clone()), tree, entries, bytes: placing.bytes };
-        let outline = outline(words, &summary, placing.pages.iter().map(|page| page.digest));
+        let filemap::Summary { tree, entries, tar, .. } = self.map.summary;
+        let summary = filemap::Summary { push: Some(self.push.clone()), tree, entries, bytes: placing.bytes, tar };
+        let outline = outline(
+            words,
+            &summary,
+            placing.pages.iter().map(|page| page.digest),
+            self.map.splits().iter().map(|page| page.digest),
+        );
         // A page that had to be packed is a new one.
         let same = placing.all_known && before.is_some() && {
             let refs = self.refs(&placing.pages)?;
@@ -250,7 +264,22 @@ impl Copy {
             let ChunkAt { frame, inner, .. } = self.at(&page.digest)?;
             Ok(PageRef { first: page.first.clone(), digest: page.digest, entries: page.entries, frame, inner })
         };
-        pages.iter().map(place).collect()
+        let split = |page: &PageRef| -> Result<PageRef> {
+            let ChunkAt { frame, inner, .. } = self.at(&page.digest)?;
+            Ok(PageRef { frame, inner, ..page.clone() })
+        };
+        pages.iter().map(place).chain(self.map.splits().iter().map(split)).collect()
+    }
+
+    /// Pack a page of split metadata, which is the same wherever chunks lie, if the other store lacks it.
+    fn keep_split(&self, at: &PageRef, stored: &[u8], placing: &mut Placing) -> Result<Vec<Sealed>> {
+        if !placing.splits.insert(at.digest.sha256) || self.known.has(&at.digest) || self.packing.has(&at.digest) {
+            return Ok(Vec::new());
+        }
+        let plain = frame::open(stored, at.frame.plain)?;
+        placing.all_known = false;
+        placing.frames.add(at.digest, frame::chunk(&plain, at.inner, &at.digest)?);
+        self.packing.add(placing.frames.seal(), Holds::Page)
     }
 
     /// Pack a page that the other store lacks.

@@ -54,7 +54,7 @@ fn origin(frames: &[Made<'_>]) -> Origin {
     let made = pages.seal();
     let frame = FrameAt { pack, offset: 1 << 20, length: made.bytes.len() as u32, plain: made.plain };
     let page = PageRef { first: Vec::new(), digest: text.digest, entries: text.entries, frame, inner: 512 };
-    let summary = Summary { push: None, tree: Digest::of(b""), entries: text.entries.into(), bytes: 0 };
+    let summary = Summary { push: None, tree: Digest::of(b""), entries: text.entries.into(), bytes: 0, tar: None };
     let map = Arc::new(FileMap::from_fence(&fence(&summary, &[page])).unwrap());
     Origin { map, contents, page: made.bytes }
 }

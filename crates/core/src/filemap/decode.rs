@@ -154,14 +154,23 @@ struct FenceHead<'a> {
     entries: u64,
     bytes: u64,
     packs: Vec<Hex>,
+    #[serde(default)]
+    tar: Option<Sha>,
+    #[serde(default)]
+    tar_size: u64,
 }
 
+/// Of a page of entries, or, numbered by `split`, of split metadata.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct FenceLine {
+    #[serde(default)]
     first: Bytes,
+    #[serde(default)]
+    split: Option<usize>,
     digest: Sha,
     size: u64,
+    #[serde(default)]
     entries: u32,
     frame: FrameRow,
     inner_offset: u32,
@@ -216,18 +225,27 @@ pub fn fence(text: &[u8]) -> Result<Fence> {
     let push = head.push.map(str::to_owned);
     let packs: Vec<Arc<[u8; 32]>> = head.packs.into_iter().map(|pack| Arc::new(pack.0)).collect();
     let mut pages: Vec<PageRef> = Vec::new();
-    let mut entries = 0u64;
+    let (mut entries, mut splits) = (0u64, 0);
     for (number, line) in lines {
         let line: FenceLine = parse(what, number, line)?;
         let (pack, offset, length, plain) = line.frame;
         let pack = packs.get(pack as usize).ok_or_else(|| Error::damaged(what, "a page in no pack"))?.clone();
-        let path = path_of(what, line.first.0)?;
-        let in_order = match pages.last() {
-            None => path.is_empty(),
-            Some(last) => parent_and_name(&last.first) < parent_and_name(&path),
+        let (path, in_order) = match line.split {
+            // Behind all entries, numbered from 0.
+            Some(number) => {
+                splits += 1;
+                (Vec::new(), number + 1 == splits && line.entries == 0 && line.first.0.is_empty() && !pages.is_empty())
+            }
+            None => {
+                let path = path_of(what, line.first.0)?;
+                let after = pages.last().map_or(path.is_empty(), |last| {
+                    parent_and_name(&last.first) < parent_and_name(&path) && splits == 0
+                });
+                (path, after && line.entries > 0)
+            }
         };
         let end = u64::from(line.inner_offset) + line.size;
-        if !in_order || line.entries == 0 || line.entries as usize > MAX_ROWS || end > u64::from(plain) {
+        if !in_order || line.entries as usize > MAX_ROWS || end > u64::from(plain) {
             return Err(Error::damaged(what, format!("line {}: a page that cannot be", number + 1)));
         }
         if offset > LAST || plain as usize > MAX_PAGE_FRAME || length as usize > MAX_PAGE_FRAME {
@@ -245,8 +263,12 @@ pub fn fence(text: &[u8]) -> Result<Fence> {
     if pages.is_empty() || entries != head.entries {
         return Err(Error::damaged(what, "its pages do not add up to its entries"));
     }
+    if head.tar.is_some() != (splits > 0) {
+        return Err(Error::damaged(what, "it has split metadata and no digest of the tar, or that without it"));
+    }
+    let tar = head.tar.map(|tar| Digest { sha256: tar.0, size: head.tar_size });
     let tree = Digest { sha256: head.tree.0, size: head.tree_size };
-    Ok(Fence { summary: Summary { push, tree, entries, bytes: head.bytes }, pages })
+    Ok(Fence { summary: Summary { push, tree, entries, bytes: head.bytes, tar }, pages })
 }
 
 fn is_push(text: &str) -> bool {

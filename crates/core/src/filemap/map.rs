@@ -21,6 +21,7 @@ pub struct PageRef {
     /// Path of its first entry.
     pub first: Vec<u8>,
     pub digest: Digest,
+    /// None of a page of split metadata.
     pub entries: u32,
     pub frame: FrameAt,
     pub inner: u32,
@@ -35,6 +36,8 @@ pub struct Summary {
     pub entries: u64,
     /// Of all blobs.
     pub bytes: u64,
+    /// Of the stream that the tree's tar had, where there is split metadata of it.
+    pub tar: Option<Digest>,
 }
 
 /// The page that is needed first; bring it with `add_page` and ask again.
@@ -61,7 +64,9 @@ pub struct FileMap {
     pub summary: Summary,
     /// How the frames of contents lie.
     pub form: Form,
+    /// Those of entries, then those of split metadata.
     pages: Vec<PageRef>,
+    /// Of the pages of entries.
     loaded: Vec<OnceLock<Arc<[Entry]>>>,
 }
 
@@ -72,7 +77,7 @@ impl FileMap {
     /// `Damaged` when it does not parse or contradicts itself, `NewerFormat`.
     pub fn from_fence(text: &[u8]) -> Result<FileMap> {
         let Fence { summary, pages } = decode::fence(text)?;
-        let loaded = pages.iter().map(|_| OnceLock::new()).collect();
+        let loaded = pages.iter().filter(|page| page.entries > 0).map(|_| OnceLock::new()).collect();
         Ok(FileMap { summary, form: Form::Pack, pages, loaded })
     }
 
@@ -95,7 +100,18 @@ impl FileMap {
         FileMap { summary, form: Form::Archive, pages, loaded }
     }
 
+    /// The pages of entries.
     pub fn pages(&self) -> &[PageRef] {
+        &self.pages[..self.loaded.len()]
+    }
+
+    /// The pages of split metadata; none where there is none.
+    pub fn splits(&self) -> &[PageRef] {
+        &self.pages[self.loaded.len()..]
+    }
+
+    /// All that is stored as pages: those of entries, then, numbered on, those of split metadata.
+    pub fn stored(&self) -> &[PageRef] {
         &self.pages
     }
 
@@ -109,11 +125,13 @@ impl FileMap {
     /// As `read_page`.
     pub fn add_page(&self, page: usize, text: &[u8]) -> Result<()> {
         let entries = self.read_page(page, text)?;
-        let _ = self.loaded[page].set(entries.into());
+        if let Some(slot) = self.loaded.get(page) {
+            let _ = slot.set(entries.into());
+        }
         Ok(())
     }
 
-    /// The entries of a page, from its text, without keeping them.
+    /// The entries of a page, from its text, without keeping them. One of split metadata is proved and has none.
     ///
     /// # Errors
     /// `Mismatch` when the text is not the page's, `Damaged` when it does not parse or breaks a rule, `NewerFormat`.
@@ -123,19 +141,22 @@ impl FileMap {
         if got != at.digest {
             return Err(Error::Mismatch { what: format!("page {page} of the file map"), expected: at.digest, got });
         }
-        let next = self.pages.get(page + 1).map(|next| next.first.as_slice());
+        if at.entries == 0 {
+            return Ok(Vec::new());
+        }
+        let next = self.pages().get(page + 1).map(|next| next.first.as_slice());
         decode::page(text, page, at, next)
     }
 
     /// The entries of a page, in order.
     pub fn rows(&self, page: usize) -> Found<&[Entry]> {
-        self.loaded[page].get().map(|rows| &rows[..]).ok_or(Missing(page))
+        self.loaded.get(page).and_then(OnceLock::get).map(|rows| &rows[..]).ok_or(Missing(page))
     }
 
     /// The entry at an inode; `None` when there is no such inode.
     pub fn entry(&self, inode: u64) -> Found<Option<&Entry>> {
         match place_of(inode) {
-            Some((page, row)) if page < self.pages.len() => Ok(self.rows(page)?.get(row)),
+            Some((page, row)) if page < self.loaded.len() => Ok(self.rows(page)?.get(row)),
             _ => Ok(None),
         }
     }
@@ -171,9 +192,9 @@ impl FileMap {
     /// The entry of the directory at `path` that stands at a place or, past a page's end, at the beginning of the next page;
     /// `None` when the directory has no more. No page is needed beyond those that hold its entries.
     pub fn child(&self, path: &[u8], (page, row): Place) -> Found<Option<(Place, &Entry)>> {
-        let Some(at) = self.pages.get(page) else { return Ok(None) };
+        let Some(at) = self.pages().get(page) else { return Ok(None) };
         let (page, row) = if row < at.entries as usize { (page, row) } else { (page + 1, 0) };
-        match self.pages.get(page) {
+        match self.pages().get(page) {
             Some(at) if row > 0 || parent_and_name(&at.first).0 == path => {}
             _ => return Ok(None),
         }
@@ -196,12 +217,12 @@ impl FileMap {
     /// Pages that may hold entries of the directory at `path`.
     pub fn pages_of(&self, path: &[u8]) -> Range<usize> {
         let start = self.page_of((path, b"\0")).unwrap_or(0);
-        let end = self.pages.partition_point(|page| parent_and_name(&page.first).0 <= path);
-        start..end.max(start + 1).min(self.pages.len())
+        let end = self.pages().partition_point(|page| parent_and_name(&page.first).0 <= path);
+        start..end.max(start + 1).min(self.pages().len())
     }
 
     /// The last page whose first key is not above `wanted`.
     fn page_of(&self, wanted: (&[u8], &[u8])) -> Option<usize> {
-        self.pages.partition_point(|page| parent_and_name(&page.first) <= wanted).checked_sub(1)
+        self.pages().partition_point(|page| parent_and_name(&page.first) <= wanted).checked_sub(1)
     }
 }

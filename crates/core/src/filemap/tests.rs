@@ -44,9 +44,11 @@ fn map_of(entries: &[Entry]) -> FileMap {
         inner: 512,
     };
     let refs: Vec<PageRef> = pages.iter().enumerate().map(at).collect();
-    let map =
-        FileMap::from_fence(&fence(&Summary { push: None, tree: Digest::of(b"tree"), entries: count, bytes }, &refs))
-            .unwrap();
+    let map = FileMap::from_fence(&fence(
+        &Summary { push: None, tree: Digest::of(b"tree"), entries: count, bytes, tar: None },
+        &refs,
+    ))
+    .unwrap();
     assert_eq!(map.pages(), refs);
     for (number, page) in pages.iter().enumerate() {
         map.add_page(number, &page.text).unwrap();
@@ -209,7 +211,7 @@ fn hostile(lines: &str) -> crate::error::Result<()> {
         inner: 512,
     };
     let map = FileMap::from_fence(&fence(
-        &Summary { push: None, tree: Digest::of(b""), entries: page.entries.into(), bytes: 0 },
+        &Summary { push: None, tree: Digest::of(b""), entries: page.entries.into(), bytes: 0, tar: None },
         &[page],
     ))
     .unwrap();
@@ -284,5 +286,71 @@ fn a_frame_behind_the_first_4_gib_of_a_pack_is_refused() {
         content.chunks[0].frame.offset = offset;
         let page = page_of(&[directory(""), late]).unwrap();
         assert_eq!(page_alone(&page.text, page.digest).is_ok(), is_good);
+    }
+}
+
+#[test]
+fn fences_of_tars_that_contradict_themselves_are_refused() {
+    let (pages, count, bytes) = pages_of(&[directory("")]);
+    let frame = FrameAt { pack: Arc::new([8; 32]), offset: 0, length: 10, plain: 4096 };
+    let page = PageRef { first: Vec::new(), digest: pages[0].digest, entries: 1, frame: frame.clone(), inner: 512 };
+    let split = |text: &[u8]| PageRef {
+        first: Vec::new(),
+        digest: Digest::of(text),
+        entries: 0,
+        frame: frame.clone(),
+        inner: 512,
+    };
+    let tar = Some(Digest::of(b"tar"));
+    let summary = Summary { push: None, tree: Digest::of(b"tree"), entries: count, bytes, tar };
+    let text = String::from_utf8(fence(&summary, &[page, split(b"a"), split(b"b")])).unwrap();
+    let map = FileMap::from_fence(text.as_bytes()).unwrap();
+    assert_eq!((map.pages().len(), map.splits().len(), map.stored().len()), (1, 2, 3));
+    map.add_page(1, b"a").unwrap();
+    assert!(matches!(map.add_page(2, b"a"), Err(Error::Mismatch { .. })));
+    assert_eq!(fence(&map.summary, map.stored()), text.as_bytes());
+    let lines: Vec<&str> = text.split_inclusive('\n').collect();
+    let refused = [
+        [lines[0], lines[2], lines[1], lines[3]].concat(),
+        [lines[0], lines[1], lines[3], lines[2]].concat(),
+        lines[..2].concat(),
+        text.replace("\"tar\":", "\"rat\":"),
+        text.replace("\"split\":1", "\"split\":2"),
+        text.replace("\"split\":0", "\"split\":0,\"entries\":1"),
+    ];
+    for text in refused {
+        assert!(matches!(FileMap::from_fence(text.as_bytes()), Err(Error::Damaged { .. })), "{text}");
+    }
+}
+
+#[test]
+fn what_stands_in_a_tar_is_told_by_its_split_metadata() {
+    use crate::tar::split::{SplitWriter, Stored};
+    let frame = FrameAt { pack: Arc::new([9; 32]), offset: 70, length: 200, plain: 4096 };
+    let chunk = |text: &[u8], inner| ChunkAt { digest: Digest::of(text), frame: frame.clone(), inner };
+    let (one, two) = (chunk(b"0123456789", 512), chunk(b"abcdef", 1536));
+    let content =
+        Content { digest: Digest::of(b"0123456789abcdef"), chunks: vec![one.clone(), two.clone()], holes: vec![] };
+    let mut link = entry("link", Kind::HardLink { first: b"a".to_vec() });
+    link.mtime = Time { sec: 0, nsec: 0 };
+    let map = map_of(&[directory(""), entry("a", Kind::Regular(content)), link]);
+    let stored = |name: &[u8], size, holes| Stored { name: name.to_vec(), size, crc: 7, holes };
+    let told = |stored: &Stored| {
+        let (mut writer, mut lines) = (SplitWriter::default(), Vec::new());
+        writer.raw(&mut lines, b"header");
+        writer.flush(&mut lines);
+        writer.raw(&mut lines, b" and more");
+        writer.content(&mut lines, stored);
+        parts(&map, &lines)
+    };
+    let raw = Part::Raw(b"header and more".to_vec());
+    let whole = vec![raw.clone(), Part::Chunk(one.clone(), vec![(0, 10)]), Part::Chunk(two.clone(), vec![(0, 6)])];
+    assert_eq!(told(&stored(b"./link", 16, vec![])).unwrap(), whole);
+    let some = vec![raw.clone(), Part::Chunk(one.clone(), vec![(2, 4), (5, 8)]), Part::Chunk(two, vec![(5, 6)])];
+    assert_eq!(told(&stored(b"a", 6, vec![(0, 2), (4, 1), (8, 7)])).unwrap(), some);
+    assert_eq!(told(&stored(b"a", 10, vec![(10, 6)])).unwrap(), [raw.clone(), Part::Chunk(one, vec![(0, 10)])]);
+    assert_eq!(told(&stored(b"nowhere", 0, vec![])).unwrap(), [raw]);
+    for wrong in [stored(b"a", 15, vec![]), stored(b"nowhere", 1, vec![]), stored(b"../a", 16, vec![])] {
+        assert!(matches!(told(&wrong), Err(Error::Damaged { .. })), "{wrong:?}");
     }
 }

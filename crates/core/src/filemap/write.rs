@@ -108,9 +108,11 @@ pub fn page_of(entries: &[Entry]) -> Option<PageText> {
     writer.finish()
 }
 
-/// The text of a fence index over pages that have been stored: each with its frame and place in it.
+/// The text of a fence index over pages that have been stored: each with its frame and place in it. Those of split metadata,
+/// which have no entries, come last.
 pub fn fence(summary: &Summary, pages: &[PageRef]) -> Vec<u8> {
-    let Summary { push, tree, entries, bytes } = summary;
+    let Summary { push, tree, entries, bytes, tar } = summary;
+    debug_assert_eq!(tar.is_some(), pages.last().is_some_and(|page| page.entries == 0));
     let mut table = FrameTable::default();
     for page in pages {
         table.number(&page.frame);
@@ -126,14 +128,26 @@ pub fn fence(summary: &Summary, pages: &[PageRef]) -> Vec<u8> {
     line.number("entries", *entries);
     line.number("bytes", *bytes);
     push_packs(line.key("packs"), &table.pack_order);
+    if let Some(tar) = tar {
+        line.digest("tar", tar);
+        line.number("tarSize", tar.size);
+    }
     line.end();
+    let mut splits = 0;
     for page in pages {
         let frame = table.row(&page.frame);
         let mut line = Line::begin(&mut text);
-        line.bytes("first", if page.first.is_empty() { b"." } else { &page.first });
+        if page.entries == 0 {
+            line.number("split", splits);
+            splits += 1;
+        } else {
+            line.bytes("first", if page.first.is_empty() { b"." } else { &page.first });
+        }
         line.digest("digest", &page.digest);
         line.number("size", page.digest.size);
-        line.number("entries", u64::from(page.entries));
+        if page.entries > 0 {
+            line.number("entries", u64::from(page.entries));
+        }
         push_frame(line.key("frame"), frame);
         line.number("innerOffset", u64::from(page.inner));
         line.end();

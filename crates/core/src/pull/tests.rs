@@ -57,7 +57,7 @@ fn map_of(entries: &[Entry]) -> FileMap {
         })
         .collect();
     let map = FileMap::from_fence(&fence(
-        &Summary { push: None, tree: Digest::of(b"tree"), entries: entries.len() as u64, bytes },
+        &Summary { push: None, tree: Digest::of(b"tree"), entries: entries.len() as u64, bytes, tar: None },
         &refs,
     ))
     .unwrap();

@@ -25,7 +25,7 @@ impl Places<'_> {
         place.ok_or_else(|| Error::Missing { what: format!("chunk {}", digest.short()) })
     }
 
-    fn chunks(&self, digest: &Digest) -> Result<Vec<ChunkAt>> {
+    pub fn chunks(&self, digest: &Digest) -> Result<Vec<ChunkAt>> {
         if digest.size == 0 {
             return Ok(Vec::new());
         }

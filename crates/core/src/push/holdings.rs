@@ -27,16 +27,29 @@ pub struct Held {
     pub reused: BTreeSet<PackName>,
 }
 
-/// The holdings of a sealed state with these pages. `looked_up` are rows of the holdings before, as `Work` has them.
-pub fn holdings(state: &State, places: &Places<'_>, pages: &[PageRef], looked_up: &[u32]) -> Result<Held> {
-    let known = places.known;
+/// The blobs of a sealed state that `looked_up`, rows of the holdings before as `Work` has them, does not explain.
+pub fn blobs_of<'a>(state: &'a State, looked_up: &'a [u32]) -> impl Iterator<Item = Digest> + 'a {
+    let is_done = |record: u32| looked_up.get(record as usize).is_some_and(|&row| row != NONE);
+    let is_file = |record: u32| state.kind(record) == scan::Kind::File;
+    (0..state.len())
+        .filter(move |&record| !is_done(record) && is_file(record))
+        .filter_map(|record| state.digest(record))
+}
+
+/// The holdings of a tree of these blobs and pages, and of what `looked_up` names of the holdings before.
+pub fn holdings(
+    blobs: impl Iterator<Item = Digest>,
+    places: &Places<'_>,
+    pages: &[PageRef],
+    looked_up: &[u32],
+) -> Result<Held> {
+    let (all, known) = (blobs, places.known);
     let mut writer = FragmentWriter::default();
     let before = known.holdings();
     let mut rows = vec![false; before.map_or(0, |before| before.len())];
     let mut blobs = vec![false; before.map_or(0, |before| before.blob_count())];
     let mut reused = BTreeSet::new();
     looked_up.iter().filter(|&&row| row != NONE).for_each(|&row| rows[row as usize] = true);
-    let is_done = |record: u32| looked_up.get(record as usize).is_some_and(|&row| row != NONE);
     let mut use_chunk = |digest: &Digest, writer: &mut FragmentWriter| -> Result<()> {
         match known.held_row(digest) {
             Some(row) => rows[row] = true,
@@ -50,11 +63,7 @@ pub fn holdings(state: &State, places: &Places<'_>, pages: &[PageRef], looked_up
         }
         Ok(())
     };
-    for record in 0..state.len() {
-        if is_done(record) || state.kind(record) != scan::Kind::File {
-            continue;
-        }
-        let Some(digest) = state.digest(record).filter(|digest| digest.size > 0) else { continue };
+    for digest in all.filter(|digest| digest.size > 0) {
         if digest.size < MAX_CHUNK as u64 {
             use_chunk(&digest, &mut writer)?;
             continue;
@@ -92,8 +101,10 @@ pub fn holdings(state: &State, places: &Places<'_>, pages: &[PageRef], looked_up
 /// The page to bring first.
 pub fn holdings_of(map: &FileMap) -> Found<Vec<u8>> {
     let mut writer = FragmentWriter::default();
-    for (number, page) in map.pages().iter().enumerate() {
+    for page in map.stored() {
         put_page(&mut writer, page);
+    }
+    for number in 0..map.pages().len() {
         for entry in map.rows(number)? {
             let Kind::Regular(content) = &entry.kind else { continue };
             content.chunks.iter().for_each(|chunk| writer.chunk(chunk));

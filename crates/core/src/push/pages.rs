@@ -1,6 +1,9 @@
 //! The pages of a file map: those that may have changed are made, the others taken as they were.
 
 use std::collections::{BTreeSet, HashMap};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 
 use super::entries::{Places, entry_of};
 use super::fragment::PackName;
@@ -10,7 +13,7 @@ use super::run::MAP_LEVEL;
 use crate::archive::frame::{FrameWriter, LITTLE, THOROUGH};
 use crate::archive::{Holds, MAX_PAGE_FRAME};
 use crate::error::{Error, Result};
-use crate::filemap::{Kind, MapWriter, PageText};
+use crate::filemap::{Entry, Kind, MapWriter, PageText};
 use crate::index::{State, share};
 use crate::job::Job;
 use crate::scan::Root;
@@ -49,19 +52,7 @@ pub fn pages(
 ) -> Result<Pages> {
     let order = Order::of(state);
     let mut as_before = same(&order, memory, threads)?;
-    let mut making = Making {
-        root,
-        places,
-        writer: MapWriter::new(order.len() as u64),
-        thorough: FrameWriter::new(THOROUGH),
-        frames: FrameWriter::new(MAP_LEVEL),
-        packed: 0,
-        packs: BTreeSet::new(),
-        bytes: 0,
-        pages: Vec::new(),
-        made: Vec::new(),
-        all_known: true,
-    };
+    let mut making = Making::new(|path| root.show(path), places, order.len() as u64);
     let mut row = 0;
     while row < order.len() {
         if making.writer.is_between_pages()
@@ -79,18 +70,9 @@ pub fn pages(
             Ok(links) => entry_of(root, state, places, order.record(row), order.path(row), links)?,
         };
         row += 1;
-        if let Kind::Regular(content) = &entry.kind {
-            making.packs.extend(content.chunks.iter().map(|chunk| *chunk.frame.pack));
-            making.bytes += content.digest.size;
-        }
-        if let Some(page) = making.writer.push(&entry) {
-            making.keep(page, row, false)?;
-        }
+        making.push(&entry, row)?;
     }
-    let writer = std::mem::replace(&mut making.writer, MapWriter::new(0));
-    if let Some(page) = writer.finish() {
-        making.keep(page, row, true)?;
-    }
+    making.end(row)?;
     let Making { mut pages, made, all_known, .. } = making;
     let sums = share(
         threads,
@@ -108,6 +90,20 @@ pub fn pages(
     Ok(Pages { pages, all_known })
 }
 
+/// The pages of the entries of an archive, in order, of which nothing is remembered; `what` names it.
+pub fn pages_of(what: &str, entries: &[Entry], places: &Places<'_>, job: &Job) -> Result<Pages> {
+    let show = |path: &[u8]| Path::new(what).join(OsStr::from_bytes(path));
+    let mut making = Making::new(show, places, entries.len() as u64);
+    for (row, entry) in entries.iter().enumerate() {
+        if row.is_multiple_of(4096) {
+            job.step(0)?;
+        }
+        making.push(entry, row + 1)?;
+    }
+    making.end(entries.len())?;
+    Ok(Pages { pages: making.pages, all_known: making.all_known })
+}
+
 /// Pages of `memory` that would be made again, were they to begin at these rows.
 fn same<'m>(order: &Order<'_>, memory: &'m [Remembered], threads: usize) -> Result<HashMap<usize, &'m Remembered>> {
     let rows = order.find(memory.iter().map(|page| page.first.as_slice()));
@@ -123,8 +119,9 @@ fn same<'m>(order: &Order<'_>, memory: &'m [Remembered], threads: usize) -> Resu
     Ok(found.into_iter().flatten().collect())
 }
 
-struct Making<'a> {
-    root: &'a Root,
+struct Making<'a, S> {
+    /// A path for messages.
+    show: S,
     places: &'a Places<'a>,
     writer: MapWriter,
     thorough: FrameWriter,
@@ -140,11 +137,42 @@ struct Making<'a> {
     all_known: bool,
 }
 
-impl Making<'_> {
+impl<'a, S: Fn(&[u8]) -> PathBuf> Making<'a, S> {
+    /// Of a tree of so many entries.
+    fn new(show: S, places: &'a Places<'a>, entries: u64) -> Making<'a, S> {
+        Making {
+            show,
+            places,
+            writer: MapWriter::new(entries),
+            thorough: FrameWriter::new(THOROUGH),
+            frames: FrameWriter::new(MAP_LEVEL),
+            packed: 0,
+            packs: BTreeSet::new(),
+            bytes: 0,
+            pages: Vec::new(),
+            made: Vec::new(),
+            all_known: true,
+        }
+    }
+
+    /// The next entry, which stands before row `end`.
+    fn push(&mut self, entry: &Entry, end: usize) -> Result<()> {
+        if let Kind::Regular(content) = &entry.kind {
+            self.packs.extend(content.chunks.iter().map(|chunk| *chunk.frame.pack));
+            self.bytes += content.digest.size;
+        }
+        self.writer.push(entry).map_or(Ok(()), |page| self.keep(page, end, false))
+    }
+
+    fn end(&mut self, end: usize) -> Result<()> {
+        let writer = std::mem::replace(&mut self.writer, MapWriter::new(0));
+        writer.finish().map_or(Ok(()), |page| self.keep(page, end, true))
+    }
+
     fn keep(&mut self, page: PageText, end: usize, is_last: bool) -> Result<()> {
         let PageText { first, digest, entries, text } = page;
         if text.len() > MAX_PAGE_FRAME - 1024 {
-            let what = format!("a file beside {}", crate::error::show(&self.root.show(&first)));
+            let what = format!("a file beside {}", crate::error::show(&(self.show)(&first)));
             return Err(Error::Invalid { what, why: "it has more chunks or holes than a file map can say".into() });
         }
         if !self.places.known.has(&digest) && self.places.packer.claim(&digest) {

@@ -115,7 +115,8 @@ impl<'a> Packing<'a> {
         !self.known.has(digest) && self.packer.claim(digest)
     }
 
-    fn blob(&mut self, digest: Digest, bytes: &[u8]) -> Result<()> {
+    /// Pack a blob that is one chunk, if the store lacks it.
+    pub fn blob(&mut self, digest: Digest, bytes: &[u8]) -> Result<()> {
         if digest.size == 0 || !self.lacks(&digest) {
             return Ok(());
         }
@@ -165,6 +166,17 @@ pub struct File {
 }
 
 impl Reader<'_> {
+    /// A file of so many bytes comes.
+    pub fn begin_of(&mut self, size: u64) {
+        let file = &mut self.file;
+        file.size = size;
+        file.large = (size >= MAX_CHUNK as u64).then(Arc::default);
+        file.cutter.clear();
+        file.hasher = Hasher::default();
+        file.whole = None;
+        file.parts.clear();
+    }
+
     /// The file has been read and did not change meanwhile: its digest, and the pieces of a large one.
     pub fn end(&mut self) -> Result<(Digest, Option<Arc<Large>>)> {
         if let Some(large) = self.file.large.take() {
@@ -183,13 +195,7 @@ impl Reader<'_> {
 
 impl Sink for Reader<'_> {
     fn begin(&mut self, stat: &Stat) -> Result<()> {
-        let file = &mut self.file;
-        file.size = stat.size;
-        file.large = (stat.size >= MAX_CHUNK as u64).then(Arc::default);
-        file.cutter.clear();
-        file.hasher = Hasher::default();
-        file.whole = None;
-        file.parts.clear();
+        self.begin_of(stat.size);
         Ok(())
     }
 

@@ -1,6 +1,6 @@
 //! One push, from the walk to the fence index.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -8,13 +8,14 @@ use crossbeam_channel::Sender;
 
 use super::entries::Places;
 use super::fragment::{Fragment, FragmentWriter, PackName};
-use super::holdings::{Held, holdings};
+use super::holdings::{Held, blobs_of, holdings};
 use super::known::Known;
 use super::outline::outline;
 use super::pages::{Pages, pages};
 use super::read::{NONE, Work, read, work};
 use super::remembered::{self, Remembered};
 use super::send::{Packer, Sealed, Sent};
+use super::split::Splits;
 use crate::archive::frame::FrameWriter;
 use crate::archive::{Holds, deflate};
 use crate::digest::Digest;
@@ -145,40 +146,55 @@ impl Looked {
         let cut = cut_of(state.len().into());
         let remembered = if known.holds_all() { remembered::decode(memory, cut) } else { Vec::new() };
         let pages = pages(&root, &state, &places, &remembered, options.threads, job)?;
-        let summary =
-            filemap::Summary { push: Some(push.to_owned()), tree, entries: state.len().into(), bytes: pages.bytes() };
-        let (map, refs) = map(&pages, &places, &summary, content, words)?;
+        let summary = filemap::Summary {
+            push: Some(push.to_owned()),
+            tree,
+            entries: state.len().into(),
+            bytes: pages.bytes(),
+            tar: None,
+        };
+        let (map, refs) = map(&pages, &Splits::default(), &places, &summary, content, words)?;
         if let Some(index) = index {
             state.write(&index)?;
         }
         // The same pages hold the same, in the same places.
         let is_same = !remembered.is_empty() && pages.pages == remembered;
         let Held { holdings, reused } =
-            if is_same { Held::default() } else { holdings(&state, &places, &refs, &rows)? };
+            if is_same { Held::default() } else { holdings(blobs_of(&state, &rows), &places, &refs, &rows)? };
         let memory = (!is_same).then(|| remembered::encode(cut, &pages.pages));
         let mut counts = state.summary();
         (counts.files_hashed, counts.bytes_hashed) = (files_hashed, outcome.bytes);
         drop(state);
-        let sent = packer.sent();
-        let mut fragment = FragmentWriter::default();
-        packer.describe(&mut fragment);
-        pending.iter().for_each(|pending| fragment.fragment(pending));
         let filemap::Summary { entries, bytes, .. } = summary;
-        for (sha256, pieces) in outcome.large {
-            let size = pieces.iter().map(|piece| piece.size).sum();
-            let blob = Digest { sha256, size };
-            if known.blob(&blob).is_none() {
-                fragment.blob(blob, pieces);
-            }
-        }
-        let fragment = (!fragment.is_empty()).then(|| fragment.finish());
+        let (sent, fragment) = (packer.sent(), added(&packer, known, &pending, outcome.large));
         Ok(Pushed { tree, summary: counts, sent, unreadable, entries, bytes, map, fragment, holdings, reused, memory })
     }
 }
 
+/// The fragment of what a run added, whose packs have all been sealed, and of what an earlier one left.
+pub fn added(
+    packer: &Packer<'_>,
+    known: &Known,
+    pending: &[Fragment],
+    large: HashMap<[u8; 32], Vec<Digest>>,
+) -> Option<Vec<u8>> {
+    let mut fragment = FragmentWriter::default();
+    packer.describe(&mut fragment);
+    pending.iter().for_each(|pending| fragment.fragment(pending));
+    for (sha256, pieces) in large {
+        let size = pieces.iter().map(|piece| piece.size).sum();
+        let blob = Digest { sha256, size };
+        if known.blob(&blob).is_none() {
+            fragment.blob(blob, pieces);
+        }
+    }
+    (!fragment.is_empty()).then(|| fragment.finish())
+}
+
 /// The fence index over pages, unless its content is that of `before`; packs the outline and what else is left.
-fn map(
+pub fn map(
     pages: &Pages,
+    splits: &Splits,
     places: &Places<'_>,
     summary: &filemap::Summary,
     before: Option<[u8; 32]>,
@@ -188,15 +204,19 @@ fn map(
         let ChunkAt { frame, inner, .. } = places.chunk(&page.digest)?;
         Ok(PageRef { first: page.first.clone(), digest: page.digest, entries: page.entries, frame, inner })
     };
-    let refs = || pages.pages.iter().map(place).collect::<Result<Vec<_>>>();
+    let split = |digest: &Digest| -> Result<PageRef> {
+        let ChunkAt { frame, inner, .. } = places.chunk(digest)?;
+        Ok(PageRef { first: Vec::new(), digest: *digest, entries: 0, frame, inner })
+    };
+    let refs = || pages.pages.iter().map(place).chain(splits.pages.iter().map(split)).collect::<Result<Vec<_>>>();
     // A page that had to be packed is a new one.
-    if pages.all_known && before.is_some() {
+    if pages.all_known && !splits.is_new && before.is_some() {
         let refs = refs()?;
         if Some(content_of(&fence(summary, &refs)).sha256) == before {
             return Ok((None, refs));
         }
     }
-    let outline = outline(words, summary, pages.pages.iter().map(|page| page.digest));
+    let outline = outline(words, summary, pages.pages.iter().map(|page| page.digest), splits.pages.iter().copied());
     let mut frames = FrameWriter::new(MAP_LEVEL);
     frames.add(Digest::of(&outline), &outline);
     places.packer.add_held(frames.seal(), Holds::Outline)?;

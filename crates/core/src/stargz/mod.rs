@@ -30,6 +30,7 @@ pub use footer::{Dialect, Footer, Part};
 pub use map::file_map;
 pub use members::Compression;
 pub use open::{Said, TOC_NAME, TocText, read_toc};
+pub(crate) use spool::Spool;
 pub use write::{CHUNK_SIZES, Chunked, Options, Written, write};
 pub use writer::{Origin, Writer};
 

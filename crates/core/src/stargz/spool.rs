@@ -28,6 +28,18 @@ impl Spool {
         self.length
     }
 
+    /// Everything, from the beginning.
+    ///
+    /// # Errors
+    /// Of the system.
+    pub fn read(&mut self) -> io::Result<impl Read> {
+        if let Some(file) = &mut self.file {
+            file.rewind()?;
+        }
+        let file = self.file.as_ref().map(|file| file.take(u64::MAX));
+        Ok(Either(file).chain(&self.memory[..]))
+    }
+
     /// Give everything to `sink`, piece by piece.
     ///
     /// # Errors
@@ -54,6 +66,15 @@ impl Spool {
         file.write_all(&self.memory)?;
         self.memory.clear();
         Ok(())
+    }
+}
+
+/// What may be absent, and is then empty.
+struct Either<R>(Option<R>);
+
+impl<R: Read> Read for Either<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.as_mut().map_or(Ok(0), |inner| inner.read(buffer))
     }
 }
 

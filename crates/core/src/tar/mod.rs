@@ -27,7 +27,7 @@ pub use alike::is_read_alike;
 pub use block::{BLOCK, Fields, block};
 pub use content::Content;
 pub use crc::Crc;
-pub use name::{MAX_NAME, MAX_PART, MAX_PARTS, clean};
+pub use name::{MAX_NAME, MAX_PART, MAX_PARTS, clean, shown};
 pub use read::{MAX_GLOBAL, MAX_HEADERS, MAX_PAX, Reader};
 pub use room::Room;
 pub use sparse::MAX_RUNS;

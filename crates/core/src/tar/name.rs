@@ -44,7 +44,7 @@ pub fn clean(name: &[u8]) -> Result<Vec<u8>, &'static str> {
 }
 
 /// A name for a message: a long one is cut.
-pub(super) fn shown(name: &[u8]) -> String {
+pub fn shown(name: &[u8]) -> String {
     const MOST: usize = 200;
     match name {
         [] => ".".into(),

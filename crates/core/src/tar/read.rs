@@ -50,6 +50,7 @@ pub struct Reader<R> {
     has_globals: bool,
     crc: Crc,
     ended: bool,
+    begins_wrong: bool,
 }
 
 impl<R: Read> Reader<R> {
@@ -74,6 +75,7 @@ impl<R: Read> Reader<R> {
             has_globals: false,
             crc: Crc::default(),
             ended: false,
+            begins_wrong: false,
         }
     }
 
@@ -118,6 +120,7 @@ impl<R: Read> Reader<R> {
                 return Ok(None);
             };
             if !is_right(&block) {
+                self.begins_wrong = self.begins == 0;
                 return Err(self.damaged("there is no header: its checksum is wrong"));
             }
             if let Some(header) = self.heed(&block, &mut said)? {
@@ -246,6 +249,11 @@ impl<R: Read> Reader<R> {
     /// Where in the stream we are; after `next_entry` that is where the entry's content begins, if it has any.
     pub fn position(&self) -> u64 {
         self.at
+    }
+
+    /// Whether what was read first is no header: then it is no tar.
+    pub fn begins_wrong(&self) -> bool {
+        self.begins_wrong
     }
 
     /// The name of the entry as it stands in the stream.

@@ -15,7 +15,7 @@ use super::name::shown;
 use crate::error::{Error, Result};
 
 /// The most raw bytes of one line: so that no such line is longer than a page.
-const SEGMENT: usize = 192 << 10;
+pub const SEGMENT: usize = 192 << 10;
 
 /// A content as a line names it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -92,7 +92,8 @@ impl SplitWriter {
         self.flush(lines);
     }
 
-    fn flush(&mut self, lines: &mut Vec<u8>) {
+    /// End the line of raw bytes that were gathered.
+    pub fn flush(&mut self, lines: &mut Vec<u8>) {
         if !self.raw.is_empty() {
             let payload = Some(STANDARD.encode(&self.raw).into());
             self.raw.clear();

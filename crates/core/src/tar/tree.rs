@@ -25,6 +25,7 @@ pub struct TreeBuilder {
     /// Of links to names that were not there yet.
     targets: Vec<Vec<u8>>,
     count: u32,
+    repeats: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -50,6 +51,8 @@ pub struct Tree {
     pub entries: Vec<Placed>,
     /// Directories that entries lie in and no entry names, sorted.
     pub invented: Vec<Vec<u8>>,
+    /// Some name came twice.
+    pub repeats: bool,
 }
 
 /// A name that remains.
@@ -72,6 +75,7 @@ impl TreeBuilder {
             parent: Vec::new(),
             targets: Vec::new(),
             count: 0,
+            repeats: false,
         }
     }
 
@@ -98,7 +102,7 @@ impl TreeBuilder {
             },
             _ => Node::File(at),
         };
-        self.names.insert(header.name.clone(), Slot { at, node });
+        self.repeats |= self.names.insert(header.name.clone(), Slot { at, node }).is_some();
         // Entries of one directory mostly come together.
         let parent = parent_and_name(&header.name).0;
         if *parent != *self.parent {
@@ -148,7 +152,7 @@ impl TreeBuilder {
             }
             entries.push(Placed { name, entry, first: link.then(|| firsts[entry as usize]) });
         }
-        Ok(Tree { entries, invented })
+        Ok(Tree { entries, invented, repeats: self.repeats })
     }
 
     /// The directories that are missing.

@@ -58,7 +58,7 @@ impl Rows {
 impl Needs {
     /// The frames of all pages of `map`, and every chunk that its pages brought so far use.
     pub fn add(&mut self, map: &FileMap) {
-        for (number, page) in map.pages().iter().enumerate() {
+        for (number, page) in map.stored().iter().enumerate() {
             self.push(&page.frame.pack, Need::new(&page.frame, page.inner, page.digest));
             for entry in map.rows(number).unwrap_or_default() {
                 let Kind::Regular(content) = &entry.kind else { continue };

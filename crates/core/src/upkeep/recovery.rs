@@ -77,11 +77,21 @@ impl Recovery {
         Ok(())
     }
 
+    /// Take a page of split metadata: the stored bytes of its frame.
+    ///
+    /// # Errors
+    /// As `page`.
+    pub fn split(&mut self, stored: &[u8], plain: u32, inner: u32, digest: Digest) -> Result<()> {
+        frame::chunk(&frame::open(stored, plain)?, inner, &digest)?;
+        self.pages.insert(digest.sha256, Facts { digest, first: Vec::new(), entries: 0, packs: Vec::new() });
+        Ok(())
+    }
+
     pub fn has_page(&self, sha256: &[u8; 32]) -> bool {
         self.pages.contains_key(sha256)
     }
 
-    /// The fence index over pages that have been given.
+    /// The fence index over pages that have been given, those of split metadata last.
     ///
     /// # Errors
     /// `Missing` a page; `Damaged` when the pages are not those of one tree.

@@ -178,8 +178,10 @@ impl Store {
             PageRef { first: page.first, digest, entries: page.entries, frame, inner }
         };
         let refs: Vec<PageRef> = pages.into_iter().map(at).collect();
-        self.fence =
-            fence(&Summary { push: None, tree: Digest::of(b"tree"), entries: entries.len() as u64, bytes }, &refs);
+        self.fence = fence(
+            &Summary { push: None, tree: Digest::of(b"tree"), entries: entries.len() as u64, bytes, tar: None },
+            &refs,
+        );
     }
 
     pub fn file_map(&self) -> FileMap {

@@ -1,0 +1,177 @@
+//! One push of a tar, from the stream to the fence index.
+//!
+//! Invariant: what is pushed is the tree that unpacking gives, in the same chunks as a push of that, and split metadata from
+//! which, with those chunks, the very stream can be made again. The stream is read once.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::PathBuf;
+
+use crossbeam_channel::Sender;
+
+use super::entries::Places;
+use super::holdings::{Held, holdings};
+use super::pages::pages_of;
+use super::read::Outcome;
+use super::run::{Pushed, Request, added, map};
+use super::send::{Packer, Sealed};
+use super::split::Lines;
+use super::stream::{Streamed, stream};
+use crate::digest::Digest;
+use crate::error::Result;
+use crate::filemap::{self, ChunkAt, Entry, Kind, parent_and_name, unpacked};
+use crate::index;
+use crate::job::Job;
+use crate::tar::clean;
+
+/// A tar, plain or compressed by gzip or zstd, to be pushed.
+pub struct Archive {
+    what: String,
+    file: File,
+    size: Option<u64>,
+    temporary: PathBuf,
+}
+
+/// Brings chunks of this run, whose packs have all been given out: their bytes one after the other, as a file that stands at
+/// its beginning.
+pub type Fetch<'a> = dyn FnMut(Vec<ChunkAt>) -> Result<File> + 'a;
+
+/// Contents that a later entry of their name replaced.
+#[derive(Default)]
+struct Lost {
+    entries: HashSet<u32>,
+    chunks: Vec<ChunkAt>,
+}
+
+impl Archive {
+    /// The tar in `file`, which is read from where it stands; `what` names it. In the directory `temporary` is kept what memory
+    /// should not hold.
+    pub fn new(what: String, file: File, temporary: PathBuf) -> Archive {
+        let size = file.metadata().ok().filter(|meta| meta.is_file()).map(|meta| meta.len());
+        Archive { what, file, size, temporary }
+    }
+
+    /// Bytes of the file; unknown of a pipe.
+    pub fn size(&self) -> Option<u64> {
+        self.size
+    }
+
+    /// Push it, giving each pack to `out` as it is sealed. Blocks while `out` is full. `fetch` is only called when the tar
+    /// has two contents for one name.
+    ///
+    /// # Errors
+    /// `Damaged` when it is no tar, or cannot be unpacked; `Invalid`, `Io`, `Stopped` (also when `out` is closed).
+    pub fn push(
+        self,
+        request: Request<'_>,
+        out: &Sender<Sealed>,
+        fetch: &mut Fetch<'_>,
+        threads: usize,
+        job: &Job,
+    ) -> Result<Pushed> {
+        let Archive { what, file, size, temporary } = self;
+        let Request { push, known, pending, content, words, .. } = request;
+        let packer = Packer::new(push, out, job);
+        let streamed = stream(&what, &file, size, (known, &packer), Lines::new(&temporary)?, threads, job)?;
+        packer.flush()?;
+        let Streamed { mut bodies, tree, large, mut lines, tar, files, bytes } = streamed;
+        let outcome = Outcome { large, ..Outcome::default() };
+        let places = Places { known, packer: &packer, outcome: &outcome };
+        let mut holes: HashMap<u32, Vec<(u64, u64)>> = HashMap::new();
+        for (number, body) in bodies.iter_mut().enumerate() {
+            let Kind::Regular(content) = &mut body.kind else { continue };
+            content.chunks = places.chunks(&content.digest)?;
+            if !content.holes.is_empty() {
+                holes.insert(number as u32, content.holes.clone());
+            }
+        }
+        let digests: Vec<Digest> = if tree.repeats { bodies.iter().map(digest_of).collect() } else { Vec::new() };
+        let repeats = tree.repeats;
+        let (entries, digest) = unpacked(tree, bodies, job)?;
+        let lost = if repeats { lost(&entries, &digests, &mut lines, &places)? } else { Lost::default() };
+        let mut replaced: Box<dyn Read> =
+            if lost.chunks.is_empty() { Box::new(io::empty()) } else { Box::new(fetch(lost.chunks)?) };
+        let pages = pages_of(&what, &entries, &places, job)?;
+        let count = entries.len() as u64;
+        let splits = lines.pages(
+            count,
+            |entry| holes.get(&entry).cloned().unwrap_or_default(),
+            |entry| lost.entries.contains(&entry).then(|| digests[entry as usize].size),
+            &mut replaced,
+            &places,
+            job,
+        )?;
+        let summary = filemap::Summary {
+            push: Some(push.to_owned()),
+            tree: digest,
+            entries: count,
+            bytes: pages.bytes(),
+            tar: Some(tar),
+        };
+        let (map, refs) = map(&pages, &splits, &places, &summary, content, words)?;
+        let blobs = entries.iter().filter(|entry| matches!(entry.kind, Kind::Regular(_))).map(digest_of);
+        let Held { holdings, reused } = holdings(blobs, &places, &refs, &[])?;
+        let counts = index::Summary { files_hashed: files, bytes_hashed: bytes, ..counted(&entries) };
+        let (sent, bytes) = (packer.sent(), summary.bytes);
+        let fragment = added(&packer, known, &pending, outcome.large);
+        let reused: BTreeSet<_> = reused;
+        Ok(Pushed {
+            tree: digest,
+            summary: counts,
+            sent,
+            unreadable: Vec::new(),
+            entries: count,
+            bytes,
+            map,
+            fragment,
+            holdings,
+            reused,
+            memory: None,
+        })
+    }
+}
+
+fn digest_of(entry: &Entry) -> Digest {
+    if let Kind::Regular(content) = &entry.kind { content.digest } else { Digest::of(b"") }
+}
+
+/// The contents of the stream that the tree has not under the names they came with.
+fn lost(entries: &[Entry], digests: &[Digest], lines: &mut Lines, places: &Places<'_>) -> Result<Lost> {
+    let find = |path: &[u8]| {
+        let found = entries.binary_search_by(|entry| parent_and_name(&entry.path).cmp(&parent_and_name(path)));
+        found.ok().map(|at| &entries[at])
+    };
+    let mut lost = Lost::default();
+    lines.contents(|content| {
+        let named = clean(&content.name).ok().and_then(|name| find(&name));
+        let file = match named.map(|entry| &entry.kind) {
+            Some(Kind::HardLink { first }) => find(first),
+            _ => named,
+        };
+        let digest = digests[content.entry as usize];
+        if file.is_none_or(|file| digest_of(file) != digest) {
+            lost.entries.insert(content.entry);
+            lost.chunks.extend(places.chunks(&digest)?);
+        }
+        Ok(())
+    })?;
+    Ok(lost)
+}
+
+fn counted(entries: &[Entry]) -> index::Summary {
+    let mut out = index::Summary::default();
+    for entry in entries {
+        match &entry.kind {
+            Kind::Directory { .. } => out.directories += 1,
+            Kind::Regular(content) => {
+                out.files += u64::from(entry.links);
+                out.bytes += u64::from(entry.links) * content.digest.size;
+            }
+            Kind::Symlink { .. } => out.symlinks += u64::from(entry.links),
+            Kind::HardLink { .. } => {}
+            Kind::CharDevice { .. } | Kind::BlockDevice { .. } | Kind::Fifo => out.others += u64::from(entry.links),
+        }
+    }
+    out
+}

@@ -1,0 +1,189 @@
+"""A tar to be read once, from front to back: a file, stdin, or an object on a server, plain or compressed.
+
+Promise: nothing of it is kept but what is on its way; what cannot be read or decompressed is an error of `check`, never
+the end of the tar. Not here: gzip and zstd, which the core decompresses, and what a tar is.
+"""
+
+from __future__ import annotations
+
+import bz2
+import io
+import lzma
+import os
+import stat
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from sapwood.errors import CorruptError, DeniedError, InvalidInputError, NotFoundError, SapwoodError, UnavailableError
+from sapwood.store.archive import open_ranges
+
+__all__ = ["TarSource", "open_source"]
+
+_XZ = b"\xfd7zXZ\0"
+_BZ2 = b"BZh"
+_PIECE = 1 << 20
+# Of a server, a request.
+_RANGE = 8 << 20
+
+
+@dataclass
+class TarSource:
+    """An open descriptor that gives the tar, and what it is called."""
+
+    fd: int
+    name: str
+    _failed: list[BaseException] = field(default_factory=list, repr=False)
+
+    def check(self) -> None:
+        """Raise what ended the stream too early, if anything has.
+
+        Raises:
+            CorruptError: `damaged`: what xz or bzip2 made cannot be decompressed.
+            UnavailableError, DeniedError, NotFoundError, ConflictError: it cannot be read any further.
+        """
+        if self._failed:
+            raise self._failed[0]
+
+
+@contextmanager
+def open_source(what: str | os.PathLike[str]) -> Iterator[TarSource]:
+    """Open the tar at a path or URL, or `-`, stdin.
+
+    Raises:
+        NotFoundError: `path-missing`, `object-missing`.
+        InvalidInputError: `not-a-file`; `bad-store-url`, `store-kind-unknown`.
+        UnavailableError, DeniedError: it cannot be read.
+    """
+    text = os.fspath(what)
+    if "://" in text:
+        with _fed(_of_server(text), text) as source:
+            yield source
+        return
+    name = "stdin" if text == "-" else text
+    fd = os.dup(0) if text == "-" else _open(text)
+    if stat.S_ISREG(os.fstat(fd).st_mode) and not _first(fd).startswith((_XZ, _BZ2)):
+        try:
+            yield TarSource(fd, name)
+        finally:
+            os.close(fd)
+    else:
+        # The thread that reads closes it, when it does not wait for it any more.
+        file = os.fdopen(fd, "rb", buffering=0)
+        with _fed(file.read, name, file.close) as source:
+            yield source
+
+
+def _open(path: str) -> int:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise NotFoundError(f"{path} is missing", kind="path-missing") from None
+    except PermissionError as error:
+        raise DeniedError(f"{path}: {error.strerror}", kind="path-denied") from error
+    except OSError as error:
+        raise UnavailableError(f"cannot read {path}: {error.strerror}", kind="io") from error
+    if stat.S_ISDIR(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise InvalidInputError(f"{path} is a directory, not a tar", kind="not-a-file")
+    return fd
+
+
+def _first(fd: int) -> bytes:
+    return os.pread(fd, len(_XZ), os.lseek(fd, 0, os.SEEK_CUR))
+
+
+def _of_server(url: str) -> _Read:
+    """Return what reads on in an object with each call."""
+    ranges = open_ranges(url)
+    at = 0
+
+    def read(_: int) -> bytes:
+        nonlocal at
+        length = min(_RANGE, ranges.size - at)
+        if length == 0:
+            ranges.check()
+            return b""
+        [data] = ranges.read([(at, length)])
+        at += length
+        return data
+
+    return read
+
+
+_Read = Callable[[int], bytes]
+
+
+class _Raw(io.RawIOBase):
+    """What `read` gives, never less at a time than tells how it is compressed."""
+
+    def __init__(self, read: _Read) -> None:
+        self._read = read
+        self._left = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
+        data = self._left or self._read(len(buffer))
+        while 0 < len(data) < len(_XZ) and (more := self._read(len(buffer))):
+            data += more
+        now, self._left = data[: len(buffer)], data[len(buffer) :]
+        buffer[: len(now)] = now
+        return len(now)
+
+
+@contextmanager
+def _fed(read: _Read, name: str, close: Callable[[], None] = lambda: None) -> Iterator[TarSource]:
+    """Give a pipe into which a thread writes what `read` gives, decompressed where the core cannot."""
+    out, into = os.pipe2(os.O_CLOEXEC)
+    source = TarSource(out, name)
+    # A daemon: after an error nobody waits for bytes that may never come.
+    thread = threading.Thread(target=_feed, args=(read, into, source, close), daemon=True, name="sapwood-tar")
+    thread.start()
+    try:
+        yield source
+    finally:
+        os.close(out)
+
+
+def _feed(read: _Read, into: int, source: TarSource, close: Callable[[], None]) -> None:
+    try:
+        # Closed after the error is known: whoever reads to the end then finds it.
+        with open(into, "wb", buffering=0) as pipe:
+            try:
+                stored = io.BufferedReader(_Raw(read), _PIECE)
+                plain = _plain(stored, stored.peek(len(_XZ)))
+                while piece := plain.read(_PIECE):
+                    left = memoryview(piece)
+                    while left:
+                        left = left[pipe.write(left) :]
+            except BrokenPipeError:  # nobody wants it any more
+                pass
+            except BaseException as error:  # noqa: BLE001 - raised again by whoever reads
+                source._failed.append(_explained(error, source.name))
+    except OSError:  # as above, when it is closed
+        pass
+    finally:
+        close()
+
+
+def _plain(stored: io.BufferedReader[_Raw], first: bytes) -> io.BufferedIOBase:
+    if first.startswith(_XZ):
+        return lzma.LZMAFile(stored)
+    return bz2.BZ2File(stored) if first.startswith(_BZ2) else stored
+
+
+def _explained(error: BaseException, name: str) -> BaseException:
+    if isinstance(error, SapwoodError):
+        return error
+    # bz2 tells damage without a number.
+    if isinstance(error, lzma.LZMAError | EOFError) or (isinstance(error, OSError) and error.errno is None):
+        explained: SapwoodError = CorruptError(f"{name} is damaged: {error}", kind="damaged")
+    elif isinstance(error, OSError):
+        explained = UnavailableError(f"cannot read {name}: {error.strerror}", kind="io")
+    else:
+        return error
+    explained.__cause__ = error
+    return explained
