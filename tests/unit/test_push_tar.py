@@ -249,7 +249,10 @@ WRONG: dict[str, tuple[bytes, str]] = {
     "a name that leads outside": (a_tar(("../a", b"x")), "../a"),
     "a link to nothing": (a_tar(("a", "gone")), "gone"),
     "an entry below a file": (a_tar(("a", b"x"), ("a/b", b"y")), "a/b"),
-    "damage in the middle": (b"other".join(a_tar(("a", b"x"), ("b", b"y")).rsplit(b"ustar", 1)), "at byte 1024 of the tar"),
+    "damage in the middle": (
+        b"other".join(a_tar(("a", b"x"), ("b", b"y")).rsplit(b"ustar", 1)),
+        "at byte 1024 of the tar",
+    ),
 }
 
 

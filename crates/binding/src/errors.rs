@@ -36,6 +36,11 @@ fn describe(error: &Error) -> (&'static str, &'static str, Option<&'static str>)
         Error::Mismatch { .. } => ("CorruptError", "chunk-corrupt", None),
         Error::NewerFormat { .. } => ("FormatError", "format-newer", Some("upgrade sapwood")),
         Error::Invalid { .. } => ("InvalidInputError", "invalid", None),
+        Error::NoCheckpoint { .. } => (
+            "InvalidInputError",
+            "archive-not-seekable",
+            Some("make an archive of it that can be entered anywhere: sapwood convert TAR OUT.tar.gz"),
+        ),
         Error::NotADirectory { .. } => ("InvalidInputError", "not-a-directory", None),
         Error::Missing { .. } => ("NotFoundError", "missing", None),
         Error::Stopped => ("StoppedError", "stopped", None),

@@ -12,6 +12,7 @@ mod index;
 mod mount;
 mod pull;
 mod push;
+mod seek;
 mod stargz;
 mod tree;
 mod upkeep;
@@ -32,6 +33,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     mount::register(module)?;
     pull::register(module)?;
     push::register(module)?;
+    seek::register(module)?;
     stargz::register(module)?;
     tree::register(module)?;
     upkeep::register(module)?;
@@ -49,6 +51,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
         "mount",
         "pull",
         "push",
+        "seek",
         "stargz",
         "tree",
         "upkeep",

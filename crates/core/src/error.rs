@@ -48,6 +48,8 @@ pub enum Error {
     WatchLimit { path: PathBuf, name: &'static str, limit: String },
     /// A directory of which not every change would be told.
     Unwatchable { path: PathBuf, why: String },
+    /// A stream that cannot be entered anywhere near a place in it.
+    NoCheckpoint { what: String, why: String },
     /// The kernel or a helper program will not mount or unmount.
     Mount { place: PathBuf, why: String },
 }
@@ -111,7 +113,7 @@ impl fmt::Display for Error {
             Error::NewerFormat { what, version } => {
                 write!(f, "{what} has format {version}; this sapwood reads up to 1")
             }
-            Error::Invalid { what, why } => write!(f, "{what}: {why}"),
+            Error::Invalid { what, why } | Error::NoCheckpoint { what, why } => write!(f, "{what}: {why}"),
             Error::NotADirectory { path } => write!(f, "{} is not a directory", show(path)),
             Error::Missing { what } => write!(f, "{what} is missing"),
             Error::Stopped => write!(f, "stopped"),

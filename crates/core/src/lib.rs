@@ -24,6 +24,8 @@ pub mod stargz;
 
 pub mod convert;
 
+pub mod seek;
+
 pub mod pull;
 pub mod push;
 

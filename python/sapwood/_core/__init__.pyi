@@ -10,6 +10,7 @@ from . import index as index
 from . import mount as mount
 from . import pull as pull
 from . import push as push
+from . import seek as seek
 from . import stargz as stargz
 from . import tree as tree
 from . import upkeep as upkeep
@@ -26,6 +27,7 @@ __all__ = [
     "mount",
     "pull",
     "push",
+    "seek",
     "stargz",
     "tree",
     "upkeep",

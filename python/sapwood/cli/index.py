@@ -1,4 +1,7 @@
-"""`sapwood index`: the state of a directory itself, for the curious and the careful."""
+"""`sapwood index`: that of an archive, made; that of a directory, its state, for the curious and the careful.
+
+A first word that is neither `verify` nor `show` is an archive: docs/decisions/0016.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ if TYPE_CHECKING:
     from sapwood.tree.index import Index
 
 _DAMAGED = 5
+_ACTIONS = ("verify", "show")
 _KINDS = {
     "reg": "regular file",
     "dir": "directory",
@@ -150,11 +154,60 @@ def _verdict(record: dict[str, Any]) -> str:
     )
 
 
+def _configure_archive(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("archive", metavar="ARCHIVE", help="a tar, plain or by gzip or zstd")
+    parser.add_argument("--output", metavar="FILE", help="the index (default: ARCHIVE.sapwood); s3://…, gs://…, az://…")
+    add_json(parser)
+
+
+def _index(arguments: argparse.Namespace) -> int:
+    from sapwood.cli.progress import progress
+    from sapwood.seekindex import index_archive
+
+    with progress("reading") as callback:
+        made = index_archive(arguments.archive, arguments.output, progress=callback)
+    if arguments.json:
+        show.document(
+            {
+                "tree": made.tree,
+                "map": made.map,
+                "entries": made.entries,
+                "bytes": made.bytes,
+                "checkpoints": made.checkpoints,
+                "size": made.size,
+                "seconds": round(made.seconds, 6),
+            }
+        )
+        return 0
+    show.talk(f"archive: {show.counted(made.entries, 'entry')}, {show.exact(made.bytes)} in files")
+    show.talk(f"index:   {show.exact(made.size)}, in {show.seconds(made.seconds)}")
+    show.line(made.tree)
+    return 0
+
+
+class _Index(Command):
+    """Two commands of one name: the archive's has no word before it."""
+
+    __slots__ = ()
+
+    def parser(self, name: str, summary: str) -> argparse.ArgumentParser:
+        parser = super().parser(name, summary)
+        parser.usage = "sapwood index ARCHIVE [--output FILE] [--json]\n       sapwood index ACTION …"
+        return parser
+
+    def main(self, name: str, summary: str, arguments: list[str]) -> int:
+        word = next((word for word in arguments if not word.startswith("-")), None)
+        if word is None or word in _ACTIONS:
+            return super().main(name, summary, arguments)
+        return Command(_configure_archive, _index, self.examples).main(name, summary, arguments)
+
+
 COMMANDS = {
-    "index": Command(
+    "index": _Index(
         _configure,
         _run,
         """
+        sapwood index bundle.tar.gz           lets ls, cat, mount … read single files of it, by bundle.tar.gz.sapwood
         sapwood index verify .                checks the state that is kept of this directory
         sapwood index show src/main.c         what is recorded of one file, and whether it still holds
         """,

@@ -18,7 +18,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     "Trees on this machine": {
         "hash": ("hash", "print the tree digest of a directory"),
         "status": ("hash", "list what changed in a directory since its last hash or push"),
-        "index": ("index", "check the state kept of a directory, or explain one record of it"),
+        "index": ("index", "make an archive readable in parts; or check the state kept of a directory"),
         "watch": ("watch", "be told of changes, so that hash and status look only at them"),
     },
     "Trees on their way": {

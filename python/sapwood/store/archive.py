@@ -11,14 +11,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from sapwood import places
 from sapwood.archive import FileMap, Footer, open_toc
 from sapwood.digests import MapDigest, PackName, TreeDigest
-from sapwood.errors import ConflictError, CorruptError, FormatError, InvalidInputError
+from sapwood.errors import ConflictError, CorruptError, DeniedError, FormatError, InvalidInputError, NotFoundError
 from sapwood.store import faults
+from sapwood.store.beside import ENDING, Led, Ranges, read_index
 from sapwood.store.objects import open_objects
 from sapwood.store.requests import Requests
 from sapwood.store.tocs import KeptToc
@@ -43,33 +44,10 @@ class ArchiveTree:
     map: MapDigest
 
 
-class _Ranges(Protocol):
-    """An archive's bytes."""
-
-    @property
-    def url(self) -> str: ...
-    @property
-    def size(self) -> int: ...
-    @property
-    def tail(self) -> bytes:
-        """Its last 64 KiB, or all."""
-        ...
-
-    @property
-    def version(self) -> str:
-        """What changes when it does; empty of what is as quickly read as kept, or when nobody says."""
-        ...
-
-    @property
-    def requests(self) -> Requests: ...
-    def read(self, ranges: list[tuple[int, int]]) -> list[bytes]: ...
-    def check(self) -> None: ...
-
-
 class Archive:
     """An open archive: its file map, and the bytes of its frames. Safe to use from several threads."""
 
-    def __init__(self, ranges: _Ranges, file_map: FileMap, kept: KeptToc | None) -> None:
+    def __init__(self, ranges: Ranges, file_map: FileMap, kept: KeptToc | None) -> None:
         self._ranges = ranges
         self._kept = kept
         self.file_map = file_map
@@ -108,29 +86,66 @@ def names_archive(text: str) -> bool:
     return "#" not in text and text.endswith(_ENDINGS) and not text.startswith("oci://")
 
 
-def open_archive(url: str, *, cache_dir: Path | None = None) -> tuple[Archive, ArchiveTree]:
+def open_archive(url: str, *, index: str | None = None, cache_dir: Path | None = None) -> tuple[Archive, ArchiveTree]:
     """Open the archive at a path or URL; a long TOC of a server's is kept in the cache, by default the user's.
+
+    One whose TOC is missing, or cannot be used, is read by its seek index: `index`, a path or URL, else that beside it.
 
     Raises:
         InvalidInputError: `archive-without-toc`, `archive-chunk-too-large`; `bad-store-url`, `store-kind-unknown`.
         NotFoundError: `object-missing`.
-        CorruptError: `archive-corrupt`: footer or TOC, an entry is named; `archive-toc-too-large`.
+        ConflictError: `archive-changed`: the index is that of another archive.
+        CorruptError: `archive-corrupt`: footer or TOC, an entry is named; `archive-toc-too-large`; `index-corrupt`.
         FormatError: `format-newer`.
         UnavailableError, DeniedError: it cannot be read.
     """
     ranges = open_ranges(url)
+    if index is not None:
+        return _by_index(ranges, open_ranges(index))
+    try:
+        return _by_toc(url, ranges, cache_dir)
+    except (CorruptError, FormatError, InvalidInputError):
+        beside = _beside(url)
+        if beside is None:
+            raise
+    return _by_index(ranges, beside)
+
+
+def _by_toc(url: str, ranges: Ranges, cache_dir: Path | None) -> tuple[Archive, ArchiveTree]:
     with _said_of(url):
         footer = Footer.read(ranges.tail, ranges.size)
     if footer is None or footer.toc is None:
         raise InvalidInputError(
-            f"{url}: it has no TOC{'' if footer is None else ' of its own'}, so nothing in it can be found",
+            f"{url}: it has no TOC{'' if footer is None else ' of its own'} and no index beside it, so nothing in it "
+            "can be found",
             kind="archive-without-toc",
-            hint="unpack it and push that: sapwood push DIR STORE_URL#REF",
+            hint=_remedy(url),
             address=url,
         )
     with _said_of(url):
         file_map, digest, kept = _open_toc(ranges, footer, footer.toc, cache_dir)
     return Archive(ranges, file_map, kept), ArchiveTree(TreeDigest(file_map.tree), MapDigest(digest))
+
+
+def _by_index(ranges: Ranges, beside: Ranges) -> tuple[Archive, ArchiveTree]:
+    index = read_index(ranges, beside)
+    tree = ArchiveTree(TreeDigest(index.file_map.tree), MapDigest(index.digest))
+    return Archive(Led(ranges, beside, index), index.file_map, None), tree
+
+
+def _beside(url: str) -> Ranges | None:
+    """Return the index beside an archive, if there is one. A bucket that may not be listed denies what is not there."""
+    try:
+        return open_ranges(url + ENDING)
+    except (NotFoundError, DeniedError):
+        return None
+
+
+def _remedy(url: str) -> str:
+    """Say how to come by an index."""
+    if _is_remote(url):
+        return f"fetch it, `sapwood index` that, and put the index beside it: {url}{ENDING}"
+    return f"read it once, to keep an index beside it: sapwood index {url}"
 
 
 @contextmanager
@@ -140,12 +155,13 @@ def _said_of(url: str) -> Iterator[None]:
         yield
     except (CorruptError, FormatError, InvalidInputError) as error:
         kind = "archive-corrupt" if error.kind == "damaged" else error.kind
-        hint = error.hint or (_AGAIN if isinstance(error, CorruptError) else None)
+        again = _remedy(url) if "no digest" in str(error) else _AGAIN
+        hint = error.hint or (again if isinstance(error, CorruptError) else None)
         raise type(error)(f"{url}: {error}", kind=kind, hint=hint, address=url) from error
 
 
 def _open_toc(
-    ranges: _Ranges, footer: Footer, at: tuple[int, int], cache_dir: Path | None
+    ranges: Ranges, footer: Footer, at: tuple[int, int], cache_dir: Path | None
 ) -> tuple[FileMap, str, KeptToc | None]:
     """Return the file map, the TOC's digest, and where the TOC is kept."""
     offset, length = at
@@ -170,7 +186,7 @@ def _open_toc(
     return *opened, kept
 
 
-def open_ranges(url: str) -> _Ranges:
+def open_ranges(url: str) -> Ranges:
     """Open what lies at a path or URL to be read by range; errors as `open_archive`."""
     return _Remote(url) if _is_remote(url) else _File(_path(url))
 

@@ -8,7 +8,7 @@ use flate2::bufread::MultiGzDecoder;
 use zstd::bulk::{Compressor, Decompressor};
 use zstd::zstd_safe::{self, CParameter, Strategy};
 
-use super::{MAX_FRAME, MAX_PAGE_FRAME};
+use super::{MAX_FRAME, MAX_PAGE_FRAME, lead};
 use crate::digest::{Digest, hex, parse_hex};
 use crate::error::{Error, Result};
 use crate::tar::{self, BLOCK, Fields};
@@ -112,6 +112,8 @@ pub enum Form {
     Pack,
     /// Each begins a gzip member or a zstd frame; what follows its plain length, in it or behind it, is not looked at.
     Archive,
+    /// Each is a lead, which says where in a stream it begins, and the bytes of an archive that has a seek index.
+    Led,
 }
 
 impl Form {
@@ -123,6 +125,7 @@ impl Form {
         match self {
             Form::Pack => open_into(compressed, plain, out),
             Form::Archive => begin_into(compressed, plain, out),
+            Form::Led => lead::open_into(compressed, plain, out),
         }
     }
 
@@ -138,7 +141,7 @@ impl Form {
 }
 
 /// Decompress the first `plain` bytes of what begins with a gzip member or a zstd frame.
-fn begin_into(compressed: &[u8], plain: u32, out: &mut Vec<u8>) -> Result<()> {
+pub(super) fn begin_into(compressed: &[u8], plain: u32, out: &mut Vec<u8>) -> Result<()> {
     let damaged = |found: String| Error::damaged("frame", found);
     if plain as usize > MAX_PAGE_FRAME {
         return Err(damaged(format!("it would decompress to {plain} bytes")));

@@ -4,6 +4,8 @@
 //! Not here: which chunks to store (`push`), where bytes come from. Bytes: docs/format.md, "Archives and packs".
 
 pub mod frame;
+pub mod inflate;
+pub mod lead;
 mod pack;
 mod prove;
 mod redirect;

@@ -11,6 +11,7 @@ use super::entry::{ChunkAt, Content, Entry, FrameAt, Kind, parent_and_name};
 use super::frames::Row as FrameRow;
 use super::map::{PageRef, Summary};
 use super::text::{parse_time, unescape};
+use crate::archive::frame::Form;
 use crate::archive::{MAX_FRAME, MAX_PAGE_FRAME};
 use crate::chunk::MAX_CHUNK;
 use crate::digest::{Digest, parse_hex};
@@ -201,11 +202,14 @@ fn version(what: &str, format: u64) -> Result<()> {
     }
 }
 
-fn frames(what: &str, packs: Vec<Hex>, rows: Vec<FrameRow>) -> Result<Vec<FrameAt>> {
+fn frames(what: &str, packs: Vec<Hex>, rows: Vec<FrameRow>, form: Form) -> Result<Vec<FrameAt>> {
     let packs: Vec<Arc<[u8; 32]>> = packs.into_iter().map(|pack| Arc::new(pack.0)).collect();
     let frame = |(pack, offset, length, plain): FrameRow| {
         let pack = packs.get(pack as usize)?.clone();
-        let fits = offset <= LAST && plain as usize <= MAX_FRAME && length as usize <= 2 * MAX_FRAME;
+        let fits = match form {
+            Form::Pack => offset <= LAST && plain as usize <= MAX_FRAME && length as usize <= 2 * MAX_FRAME,
+            Form::Archive | Form::Led => plain as usize <= MAX_PAGE_FRAME,
+        };
         fits.then_some(FrameAt { pack, offset, length, plain })
     };
     rows.into_iter().map(|row| frame(row).ok_or_else(|| Error::damaged(what, "a frame that cannot be"))).collect()
@@ -285,14 +289,14 @@ fn head_format(what: &str, line: &[u8]) -> Result<u64> {
 }
 
 /// The text of page number `page`, which `at` describes; `next` is the first path of the page after it.
-pub fn page(text: &[u8], page: usize, at: &PageRef, next: Option<&[u8]>) -> Result<Vec<Entry>> {
+pub fn page(text: &[u8], page: usize, at: &PageRef, next: Option<&[u8]>, form: Form) -> Result<Vec<Entry>> {
     let what = format!("page {page} of the file map");
     let mut lines = lines(&what, text)?.enumerate();
     let (_, first) = lines.next().ok_or_else(|| Error::damaged(what.as_str(), "it is empty"))?;
     version(&what, head_format(&what, first)?)?;
     let head: PageHead = parse(&what, 0, first)?;
     debug_assert_eq!(head.format, 1);
-    let frames = frames(&what, head.packs, head.frames)?;
+    let frames = frames(&what, head.packs, head.frames, form)?;
     let mut entries: Vec<Entry> = Vec::with_capacity(at.entries.min(1 << 14) as usize);
     for (number, line) in lines {
         let row: Row = parse(&what, number, line)?;
@@ -414,6 +418,14 @@ fn holes(holes: Vec<(u64, u64)>, size: u64) -> std::result::Result<Vec<(u64, u64
 /// # Errors
 /// `Damaged`, `NewerFormat`.
 pub fn page_alone(text: &[u8], digest: Digest) -> Result<(Vec<Entry>, Vec<[u8; 32]>)> {
+    page_of_form(text, digest, Form::Pack)
+}
+
+/// The same, of frames of that form.
+///
+/// # Errors
+/// The same.
+pub fn page_of_form(text: &[u8], digest: Digest, form: Form) -> Result<(Vec<Entry>, Vec<[u8; 32]>)> {
     let what = "a page";
     let mut lines = lines(what, text)?;
     let head = lines.next().ok_or_else(|| Error::damaged(what, "it is empty"))?;
@@ -427,5 +439,5 @@ pub fn page_alone(text: &[u8], digest: Digest) -> Result<(Vec<Entry>, Vec<[u8; 3
         frame: FrameAt { pack: Arc::new([0; 32]), offset: 0, length: 0, plain: 0 },
         inner: 0,
     };
-    Ok((page(text, 0, &at, None)?, head.packs.into_iter().map(|pack| pack.0).collect()))
+    Ok((page(text, 0, &at, None, form)?, head.packs.into_iter().map(|pack| pack.0).collect()))
 }

@@ -145,7 +145,7 @@ impl FileMap {
             return Ok(Vec::new());
         }
         let next = self.pages().get(page + 1).map(|next| next.first.as_slice());
-        decode::page(text, page, at, next)
+        decode::page(text, page, at, next, self.form)
     }
 
     /// The entries of a page, in order.

@@ -103,7 +103,7 @@ fn plain(path: Vec<u8>, kind: Kind, mode: u32) -> Entry {
 }
 
 /// Give each directory its digest, the deepest first: in file-map order what lies in a directory comes behind it.
-fn hash_directories(entries: &mut [Entry]) -> Digest {
+pub fn hash_directories(entries: &mut [Entry]) -> Digest {
     let mut digests: Vec<Option<Digest>> = vec![None; entries.len()];
     let find =
         |path: &[u8]| entries.binary_search_by(|entry| parent_and_name(&entry.path).cmp(&parent_and_name(path))).ok();

@@ -1,0 +1,86 @@
+//! Seek indexes: what it takes to read single files of an archive that was not made for it.
+//!
+//! Invariant: an index says of which archive it is, and has a digest of every chunk, so that it gives the bytes that were there
+//! when it was made, or an error. Memory is that of the file map, whatever the archive. Not here: where both lie, and that
+//! the archive is still the one. Bytes: docs/archive.md, "Seek index".
+
+mod build;
+mod content;
+mod open;
+mod stream;
+mod text;
+
+pub use build::{Built, build};
+pub use open::{Found, SeekIndex};
+
+use std::sync::Arc;
+
+use crate::archive::lead::Entry;
+use crate::digest::Digest;
+
+/// How much of an archive's beginning and end is hashed to know it by.
+pub const ENDS: u64 = 64 << 10;
+/// Plain bytes between two checkpoints, where blocks allow it.
+const SPACING: u64 = 1 << 20;
+/// The most that may lie between them.
+const GAP: u64 = 64 << 20;
+/// The index's own footer: a skippable frame.
+const FOOTER: usize = 80;
+const MAGIC: &[u8; 8] = b"SAPWSEEK";
+const SKIPPABLE: [u8; 4] = [0x50, 0x2a, 0x4d, 0x18];
+
+/// What kind of stream the tar is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stream {
+    Tar,
+    Gzip,
+    Zstd,
+}
+
+impl Stream {
+    const ALL: [(Stream, &'static str); 3] = [(Stream::Tar, "tar"), (Stream::Gzip, "gzip"), (Stream::Zstd, "zstd")];
+
+    fn name(self) -> &'static str {
+        Stream::ALL.iter().find(|(stream, _)| *stream == self).expect("all are there").1
+    }
+}
+
+/// A place where the stream can be entered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Checkpoint {
+    /// The byte of the archive, and the bit of it, where a block begins; a member or frame begins at bit 0.
+    at: u64,
+    bit: u8,
+    /// Where that is in the plain stream.
+    plain: u64,
+    /// Where in the index the plain bytes before it are, compressed; of no length where a member or frame begins.
+    window: (u64, u32),
+}
+
+impl Checkpoint {
+    fn entry(&self) -> Entry {
+        if self.window.1 == 0 { Entry::Member } else { Entry::Block { bit: self.bit } }
+    }
+}
+
+/// What an archive is known by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Identity {
+    size: u64,
+    /// SHA-256 of its first and its last 64 KiB.
+    first: [u8; 32],
+    last: [u8; 32],
+}
+
+impl Identity {
+    /// What stands for the archive in its file map.
+    fn pack(&self) -> Arc<[u8; 32]> {
+        let mut bytes = self.size.to_le_bytes().to_vec();
+        bytes.extend_from_slice(&self.first);
+        bytes.extend_from_slice(&self.last);
+        Arc::new(Digest::of(&bytes).sha256)
+    }
+}
+
+#[cfg(test)]
+mod tests;

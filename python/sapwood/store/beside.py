@@ -1,0 +1,102 @@
+"""An archive that is read by the seek index beside it.
+
+Promise: the index is whole and of this very archive, or that is an error; each frame comes with its lead, which the
+core needs to enter the archive there. Not here: where both lie (`archive`), what an index says (the core).
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from sapwood.archive.seek import ENDING, Found, SeekIndex
+from sapwood.errors import ConflictError, CorruptError, FormatError
+from sapwood.store.requests import Requests
+
+__all__ = ["ENDING", "Led", "Ranges", "read_index"]
+
+_FIRST = 64 * 1024
+
+
+class Ranges(Protocol):
+    """The bytes of an archive or of its index."""
+
+    @property
+    def url(self) -> str: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def tail(self) -> bytes:
+        """Its last 64 KiB, or all."""
+        ...
+
+    @property
+    def version(self) -> str:
+        """What changes when it does; empty of what is as quickly read as kept, or when nobody says."""
+        ...
+
+    @property
+    def requests(self) -> Requests: ...
+    def read(self, ranges: list[tuple[int, int]]) -> list[bytes]: ...
+    def check(self) -> None: ...
+
+
+def read_index(archive: Ranges, beside: Ranges) -> SeekIndex:
+    """Read the index `beside` of `archive`.
+
+    Raises:
+        ConflictError: `archive-changed`: it is that of another archive.
+        CorruptError: `index-corrupt`.
+        FormatError: `format-newer`.
+        NotFoundError, UnavailableError, DeniedError: as `Ranges.read`.
+    """
+    again = f"make it again: sapwood index {archive.url}"
+    try:
+        found = Found.read(beside.tail, beside.size)
+        offset, length = found.text
+        before = beside.size - len(beside.tail)
+        [missing] = beside.read([(offset, before - offset)]) if offset < before else [b""]
+        stored = missing + beside.tail[max(0, offset - before) :][: length - len(missing)]
+        index = SeekIndex.open(found, stored)
+    except (CorruptError, FormatError) as error:
+        kind = "index-corrupt" if isinstance(error, CorruptError) else error.kind
+        raise type(error)(f"{beside.url}: {error}", kind=kind, hint=error.hint or again, address=beside.url) from error
+    [first] = [archive.tail] if archive.size <= _FIRST else archive.read([(0, _FIRST)])
+    if not index.is_of(archive.size, first, archive.tail):
+        raise ConflictError(
+            f"{beside.url} is the index of another archive than {archive.url} is now",
+            kind="archive-changed",
+            hint=again,
+            address=archive.url,
+        )
+    return index
+
+
+class Led:
+    """The bytes of an archive, each range with its lead before it."""
+
+    def __init__(self, archive: Ranges, beside: Ranges, index: SeekIndex) -> None:
+        self._archive = archive
+        self._beside = beside
+        self._index = index
+        self.url = archive.url
+        self.size = archive.size
+        self.tail = archive.tail
+        self.version = archive.version
+        self.requests = archive.requests
+
+    def read(self, ranges: list[tuple[int, int]]) -> list[bytes]:
+        leads = [self._index.lead(offset) for offset, _ in ranges]
+        windows = _read(self._beside, [(offset, length) for _, offset, length in leads])
+        bodies = _read(self._archive, ranges)
+        return [head + window + body for (head, _, _), window, body in zip(leads, windows, bodies, strict=True)]
+
+    def check(self) -> None:
+        self._archive.check()
+        self._beside.check()
+
+
+def _read(source: Ranges, ranges: list[tuple[int, int]]) -> list[bytes]:
+    """Read ranges, of which those of no length need no request."""
+    wanted = [each for each in ranges if each[1]]
+    read = iter(source.read(wanted) if wanted else ())
+    return [next(read) if length else b"" for _, length in ranges]
