@@ -88,6 +88,7 @@ def test_what_is_made_of_a_tar_is_what_other_programs_find_in_it(
     made: list[str | Path] = [tar if word == "OUT" else word for word in write]
     # What a format cannot say they leave out, and some fail at the end.
     subprocess.run(made if "OUT" in write else [*made, tar, "."], cwd=tree, capture_output=True, check=False)
+    _assert_given_back(sapwood, tar, tmp_path / "again.tar")
     (tmp_path / "theirs").mkdir()
     subprocess.run([*read, "-xf", tar], cwd=tmp_path / "theirs", capture_output=True, check=False)
     ours = _converted(programs, sapwood, tar, archive, tmp_path / "ours")
@@ -139,6 +140,7 @@ def test_what_is_rare_in_tars_is_what_gnu_tar_makes_of_it(programs: Programs, sa
     tar, archive = tmp_path / "a.tar", tmp_path / "a.tar.gz"
     with tar.open("wb") as out:
         _rare(out)
+    _assert_given_back(sapwood, tar, tmp_path / "again.tar")
     found = {}
     ours = _converted(programs, sapwood, tar, archive, tmp_path / "ours")
     for name, read in (("theirs", tar), ("through us", archive)):
@@ -153,6 +155,15 @@ def test_what_is_rare_in_tars_is_what_gnu_tar_makes_of_it(programs: Programs, sa
     assert len(ours) == 19
     assert found["through us"] == ours
     assert found["theirs"] == ours
+
+
+def _assert_given_back(sapwood: Sapwood, tar: Path, again: Path) -> None:
+    """A store gives back the tar that was pushed; of a compressed one the plain tar."""
+    sapwood.good("push", tar, "a-tar")
+    sapwood.good("tar", "a-tar", "--output", again)
+    # Whatever it is compressed by.
+    plain = subprocess.run(["bsdcat", tar], capture_output=True, check=True).stdout
+    assert again.read_bytes() == plain
 
 
 def _converted(programs: Programs, sapwood: Sapwood, tar: Path, archive: Path, out: Path) -> dict[bytes, Facts]:
