@@ -224,3 +224,19 @@ def test_an_interrupted_upload_of_an_archive_leaves_no_object(run: Sapwood, tree
     objects = open_objects(s3_place.url)[0]
     assert objects.exists("first.tar.gz")
     assert objects.exists("second.tar.gz") == (ended.code == 0)
+
+
+@pytest.mark.parametrize("moment", MOMENTS[::3])
+def test_an_interrupted_index_of_an_archive_leaves_what_was_there(
+    run: Sapwood, tree: Path, tmp_path: Path, moment: float
+) -> None:
+    archive = tmp_path / "tree.tar.gz"
+    subprocess.run(["tar", "-C", tree, "-I", "gzip -1", "-cf", archive, "."], check=True)
+    index = ("index", archive, "--output")
+    once = seconds(run, *index, tmp_path / "first")
+    (tmp_path / "out").write_text("before")
+    ended = interrupted(run, once * moment, *index, tmp_path / "out")
+    check(ended)
+    before = b"before" if ended.code else (tmp_path / "first").read_bytes()
+    assert (tmp_path / "out").read_bytes() == before
+    assert not list(tmp_path.glob(".*"))

@@ -357,6 +357,26 @@ def test_the_index_goes_where_it_is_told_and_what_is_no_archive_is_refused(run: 
         assert refused.value.kind == "not-a-file"
 
 
+def test_an_index_that_lies_elsewhere_is_named(run: Sapwood, tmp_path: Path) -> None:
+    (tmp_path / "a.tar.gz").write_bytes(quick(a_tar({"a": b"hello\n"})))
+    run.good("index", "a.tar.gz", "--output", "elsewhere")
+    by = ("--seek-index", "elsewhere")
+    assert run.good("ls", *by, "a.tar.gz").out == "a\n"
+    assert run.good("cat", "a.tar.gz", "a", *by).out == "hello\n"
+    run.good("pull", *by, "a.tar.gz", "pulled")
+    assert run.good("diff", *by, "pulled", "a.tar.gz").out == "" == run.good("diff", *by, "a.tar.gz", "pulled").out
+    assert run.good("run", *by, "a.tar.gz", "--", "cat", "{}/a").out == "hello\n"
+    (tmp_path / "mount").mkdir()
+    run.good("mount", *by, "a.tar.gz", "mount")
+    assert (tmp_path / "mount" / "a").read_text() == "hello\n"
+    run.good("umount", "mount")
+    assert run("ls", *by, "pulled").code == 2
+    with pytest.raises(InvalidInputError, match="no archive") as refused:
+        open_tree(str(tmp_path / "pulled"), seek_index=str(tmp_path / "elsewhere"))
+    assert refused.value.kind == "bad-usage"
+    assert run("ls", "a.tar.gz").code == 2
+
+
 def test_an_archive_called_as_an_action_is_written_with_its_directory(run: Sapwood, tmp_path: Path) -> None:
     (tmp_path / "show").write_bytes(a_tar({"a": b"a"}))
     run.good("index", "./show")

@@ -51,6 +51,13 @@ def add_prefetch(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_seek_index(parser: argparse.ArgumentParser) -> None:
+    """Let people say by what an archive without TOC is read."""
+    parser.add_argument(
+        "--seek-index", metavar="FILE", help="the seek index of an archive, a path or URL (default: ARCHIVE.sapwood)"
+    )
+
+
 def add_json(parser: argparse._ActionsContainer) -> None:
     """Let the command report to machines: one JSON document on stdout."""
     parser.add_argument("--json", action="store_true", help="report as one JSON document on stdout")

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from sapwood.cli import show
-from sapwood.cli.command import Command, add_json, add_prefetch
+from sapwood.cli.command import Command, add_json, add_prefetch, add_seek_index
 from sapwood.cli.signals import leave_by_finally, stay
 
 
@@ -23,11 +23,17 @@ def absolute(address: str) -> str:
     return str(Address(url, parsed.ref, parsed.pin))
 
 
+def absolute_index(path: str | None) -> str | None:
+    """Return the path or URL of a seek index so that it means the same from every working directory."""
+    return path if path is None or "://" in path else os.path.abspath(path)
+
+
 def _configure_mount(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("address", metavar="ADDRESS", help="which tree")
     parser.add_argument("dir", metavar="DIR", type=Path, help="where: an empty directory")
     parser.add_argument("--foreground", action="store_true", help="serve until unmounted or Ctrl-C, talking on stderr")
     add_prefetch(parser)
+    add_seek_index(parser)
     add_json(parser)
 
 
@@ -40,7 +46,14 @@ def _mount(arguments: argparse.Namespace) -> int:
         return _serve(address, place, arguments)
     leave_by_finally()
     # Once the mount is ready it stays, and nothing may make the code of this command say otherwise.
-    started = process.start(address, place, cache_dir=places.cache_dir(), prefetch=arguments.prefetch, ready=stay)
+    started = process.start(
+        address,
+        place,
+        cache_dir=places.cache_dir(),
+        prefetch=arguments.prefetch,
+        seek_index=absolute_index(arguments.seek_index),
+        ready=stay,
+    )
     if arguments.json:
         show.document(
             {"path": show.text(bytes(place)), "address": address, "pid": started.pid, "log": str(started.log)}
@@ -61,7 +74,14 @@ def _serve(address: str, place: Path, arguments: argparse.Namespace) -> int:
         else:
             show.line(bytes(place))
 
-    signo = serve(address, place, cache_dir=places.cache_dir(), ready=ready, prefetch=arguments.prefetch)
+    signo = serve(
+        address,
+        place,
+        cache_dir=places.cache_dir(),
+        ready=ready,
+        prefetch=arguments.prefetch,
+        seek_index=arguments.seek_index,
+    )
     return 128 + signo if signo else 0
 
 

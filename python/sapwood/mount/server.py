@@ -46,12 +46,13 @@ def serve(
     cache_dir: Path,
     ready: Callable[[], None],
     prefetch: bool = True,
+    seek_index: str | None = None,
     stats: str | None = None,
 ) -> int | None:
     """Mount `address` at `place`, call `ready`, and serve until it is unmounted, or a signal says to end.
 
-    Pages of the file map are always fetched in the background, with `prefetch` all contents too. `stats` is a file
-    that gets the server's counts as JSON when it ends.
+    Pages of the file map are always fetched in the background, with `prefetch` all contents too. An archive is read by
+    `seek_index`, a path or URL, if that is given. `stats` is a file that gets the server's counts as JSON when it ends.
 
     Return the number of the signal that ended it, None when it was unmounted.
 
@@ -60,7 +61,7 @@ def serve(
         UnavailableError: `mount-failed`.
         SapwoodError: as `open_address` and `load_map`.
     """
-    store, snapshot = open_address(address, cache_dir=cache_dir)
+    store, snapshot = open_address(address, seek_index=seek_index, cache_dir=cache_dir)
     for what, where in [("cache", str(cache_dir)), ("store", store.url)]:
         if _is_below(where, place):
             raise InvalidInputError(

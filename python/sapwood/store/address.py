@@ -83,14 +83,24 @@ class Address:
         return store, ref, store.read_snapshot(ref.snapshot)
 
 
-def open_address(text: str, *, cache_dir: Path | None = None) -> tuple[Store | Archive, Snapshot | ArchiveTree]:
+def open_address(
+    text: str, *, seek_index: str | None = None, cache_dir: Path | None = None
+) -> tuple[Store | Archive, Snapshot | ArchiveTree]:
     """Return where the tree that an address names is read from, and what is known of it: a snapshot, or an archive.
 
+    An archive is read by `seek_index`, a path or URL, if that is given.
+
     Raises:
-        SapwoodError: as `Address.parse`, `Address.open` and `open_archive`.
+        SapwoodError: as `Address.parse`, `Address.open` and `open_archive`; `bad-usage`: a seek index of no archive.
     """
     if names_archive(text):
-        return open_archive(text, cache_dir=cache_dir)
+        return open_archive(text, index=seek_index, cache_dir=cache_dir)
+    if seek_index is not None:
+        raise InvalidInputError(
+            f"{text} is no archive, and {seek_index} is the seek index of one",
+            kind="bad-usage",
+            hint="leave --seek-index out",
+        )
     store, _, snapshot = Address.parse(text).open(cache_dir=cache_dir)
     return store, snapshot
 
