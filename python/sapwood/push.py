@@ -113,7 +113,7 @@ def push_archive(store: Store, tar: TarSource, ref: str, *, progress: OnProgress
     """
 
     def look() -> Push:
-        return Push.of_archive(tar.fd, tar.name, tempfile.gettempdir())
+        return Push.of_archive(tar.fd, tar.name, stored=tar.stored, temporary=tempfile.gettempdir())
 
     name = tar.name if tar.name == "stdin" or "://" in tar.name else os.path.abspath(tar.name)
     try:

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 
 from sapwood.errors import CorruptError, DeniedError, InvalidInputError, NotFoundError, SapwoodError, UnavailableError
 from sapwood.store.archive import open_ranges
+from sapwood.store.beside import Ranges
 
 __all__ = ["TarSource", "open_source"]
 
@@ -30,10 +31,11 @@ _RANGE = 8 << 20
 
 @dataclass
 class TarSource:
-    """An open descriptor that gives the tar, and what it is called."""
+    """An open descriptor that gives the tar, what it is called, and the bytes it takes where it lies, if known."""
 
     fd: int
     name: str
+    stored: int | None
     _failed: list[BaseException] = field(default_factory=list, repr=False)
 
     def check(self) -> None:
@@ -58,20 +60,23 @@ def open_source(what: str | os.PathLike[str]) -> Iterator[TarSource]:
     """
     text = os.fspath(what)
     if "://" in text:
-        with _fed(_of_server(text), text) as source:
+        ranges = open_ranges(text)
+        with _fed(_of_server(ranges), text, ranges.size) as source:
             yield source
         return
     name = "stdin" if text == "-" else text
     fd = os.dup(0) if text == "-" else _open(text)
-    if stat.S_ISREG(os.fstat(fd).st_mode) and not _first(fd).startswith((_XZ, _BZ2)):
+    seen = os.fstat(fd)
+    stored = seen.st_size if stat.S_ISREG(seen.st_mode) else None
+    if stored is not None and not _first(fd).startswith((_XZ, _BZ2)):
         try:
-            yield TarSource(fd, name)
+            yield TarSource(fd, name, stored)
         finally:
             os.close(fd)
     else:
         # The thread that reads closes it, when it does not wait for it any more.
         file = os.fdopen(fd, "rb", buffering=0)
-        with _fed(file.read, name, file.close) as source:
+        with _fed(file.read, name, stored, file.close) as source:
             yield source
 
 
@@ -94,9 +99,8 @@ def _first(fd: int) -> bytes:
     return os.pread(fd, len(_XZ), os.lseek(fd, 0, os.SEEK_CUR))
 
 
-def _of_server(url: str) -> _Read:
+def _of_server(ranges: Ranges) -> _Read:
     """Return what reads on in an object with each call."""
-    ranges = open_ranges(url)
     at = 0
 
     def read(_: int) -> bytes:
@@ -135,10 +139,10 @@ class _Raw(io.RawIOBase):
 
 
 @contextmanager
-def _fed(read: _Read, name: str, close: Callable[[], None] = lambda: None) -> Iterator[TarSource]:
+def _fed(read: _Read, name: str, stored: int | None, close: Callable[[], None] = lambda: None) -> Iterator[TarSource]:
     """Give a pipe into which a thread writes what `read` gives, decompressed where the core cannot."""
     out, into = os.pipe2(os.O_CLOEXEC)
-    source = TarSource(out, name)
+    source = TarSource(out, name, stored)
     # A daemon: after an error nobody waits for bytes that may never come.
     thread = threading.Thread(target=_feed, args=(read, into, source, close), daemon=True, name="sapwood-tar")
     thread.start()

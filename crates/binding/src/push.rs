@@ -84,7 +84,7 @@ impl Source {
         match self {
             Source::Directory(looked) => looked.lacking(known),
             // What of it is known nobody knows before it is read; of a pipe not even how much there is.
-            Source::Archive(archive) => Ok(archive.size().unwrap_or(1)),
+            Source::Archive(archive) => Ok(archive.stored().unwrap_or(1)),
         }
     }
 }
@@ -132,10 +132,18 @@ impl Push {
         })
     }
 
-    /// Of the tar in the file `tar`, called `name`; `temporary` is a directory for what memory should not hold.
+    /// Of the tar in the file `tar`, called `name`, which takes `stored` bytes where it lies; `temporary` is a directory for what
+    /// memory should not hold.
     #[staticmethod]
-    fn of_archive(py: Python<'_>, tar: RawFd, name: PathBuf, temporary: PathBuf) -> PyResult<Push> {
-        let archive = own(tar, &name).map(|file| Archive::new(show(&name), file, temporary));
+    #[pyo3(signature = (tar, name, *, stored, temporary))]
+    fn of_archive(
+        py: Python<'_>,
+        tar: RawFd,
+        name: PathBuf,
+        stored: Option<u64>,
+        temporary: PathBuf,
+    ) -> PyResult<Push> {
+        let archive = own(tar, &name).map(|file| Archive::new(show(&name), file, stored, temporary));
         let source = Box::new(Source::Archive(direct(py, archive)?));
         Ok(Push { job: Arc::new(Job::default()), stage: Mutex::new(Stage::Looked(source)) })
     }

@@ -33,10 +33,11 @@ class Push:
             InvalidInputError: `not-a-directory`.
         """
     @staticmethod
-    def of_archive(tar: int, name: str | PathLike[str], temporary: str | PathLike[str]) -> Push:
+    def of_archive(tar: int, name: str | PathLike[str], *, stored: int | None, temporary: str | PathLike[str]) -> Push:
         """Push the tar that the descriptor `tar` gives, called `name`; it is read from where it stands.
 
-        It may be compressed by gzip or zstd. In `temporary` is kept what memory should not hold.
+        It may be compressed by gzip or zstd. `stored` are the bytes it takes where it lies, if that is known. In
+        `temporary` is kept what memory should not hold.
         """
     def lacking(self, holdings: bytes | None) -> int:
         """Return the bytes of the files that `holdings` does not explain; before `begin`.

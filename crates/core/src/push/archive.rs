@@ -29,7 +29,10 @@ use crate::tar::clean;
 pub struct Archive {
     what: String,
     file: File,
+    /// Of the file, if it is one.
     size: Option<u64>,
+    /// As it was stored, if that is known.
+    stored: Option<u64>,
     temporary: PathBuf,
 }
 
@@ -45,16 +48,16 @@ struct Lost {
 }
 
 impl Archive {
-    /// The tar in `file`, which is read from where it stands; `what` names it. In the directory `temporary` is kept what memory
-    /// should not hold.
-    pub fn new(what: String, file: File, temporary: PathBuf) -> Archive {
+    /// The tar in `file`, which is read from where it stands; `what` names it, `stored` are the bytes it takes where it lies.
+    /// In the directory `temporary` is kept what memory should not hold.
+    pub fn new(what: String, file: File, stored: Option<u64>, temporary: PathBuf) -> Archive {
         let size = file.metadata().ok().filter(|meta| meta.is_file()).map(|meta| meta.len());
-        Archive { what, file, size, temporary }
+        Archive { what, file, size, stored: stored.or(size), temporary }
     }
 
-    /// Bytes of the file; unknown of a pipe.
-    pub fn size(&self) -> Option<u64> {
-        self.size
+    /// Bytes it takes where it lies; unknown of a pipe.
+    pub fn stored(&self) -> Option<u64> {
+        self.stored
     }
 
     /// Push it, giving each pack to `out` as it is sealed. Blocks while `out` is full. `fetch` is only called when the tar
@@ -70,10 +73,10 @@ impl Archive {
         threads: usize,
         job: &Job,
     ) -> Result<Pushed> {
-        let Archive { what, file, size, temporary } = self;
+        let Archive { what, file, size, stored, temporary } = self;
         let Request { push, known, pending, content, words, .. } = request;
         let packer = Packer::new(push, out, job);
-        let streamed = stream(&what, &file, size, (known, &packer), Lines::new(&temporary)?, threads, job)?;
+        let streamed = stream(&what, &file, (size, stored), (known, &packer), Lines::new(&temporary)?, threads, job)?;
         packer.flush()?;
         let Streamed { mut bodies, tree, large, mut lines, tar, files, bytes } = streamed;
         let outcome = Outcome { large, ..Outcome::default() };

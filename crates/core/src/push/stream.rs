@@ -24,7 +24,7 @@ use crate::digest::{Digest, Hasher};
 use crate::error::{Error, Result};
 use crate::filemap::{Content, Entry, Kind, described};
 use crate::job::Job;
-use crate::tar::{self, TreeBuilder};
+use crate::tar::{self, Room, TreeBuilder};
 
 /// More than this many at a time would need more memory than a push may take.
 const WORKERS: usize = 8;
@@ -111,14 +111,15 @@ impl Run {
     }
 }
 
-/// Read the tar in `file`, which `what` names, from where it stands to its end. `size` is that of the file, if it is one.
+/// Read the tar in `file`, which `what` names, from where it stands to its end. `size` is that of the file, if it is one, and
+/// `stored` what the tar takes where it lies.
 ///
 /// # Errors
 /// `Damaged` when it is no tar, or cannot be unpacked; `Io`, `Stopped`.
 pub fn stream(
     what: &str,
     file: &File,
-    size: Option<u64>,
+    (size, stored): (Option<u64>, Option<u64>),
     (known, packer): (&Known, &Packer<'_>),
     lines: Lines,
     threads: usize,
@@ -126,7 +127,7 @@ pub fn stream(
 ) -> Result<Streamed> {
     let threads = threads.clamp(1, WORKERS);
     job.bytes_total.store(size.unwrap_or(0), Relaxed);
-    let bytes = size.unwrap_or(u64::MAX);
+    let bytes = stored.unwrap_or(u64::MAX);
     let digests = Digests::default();
     let (pieces, waiting) = Pieces::new(threads);
     let (runs, to_pack) = bounded::<Run>(threads);
@@ -142,7 +143,7 @@ pub fn stream(
         let reader =
             Reader { packing: Packing::new(known, packer, bytes), pieces, file: super::pieces::File::default() };
         let mut reading = Reading { reader, runs, run: Run::default(), digests: &digests, large: Vec::new() };
-        let read = reading.all(what, file, lines, job);
+        let read = reading.all(what, file, stored, lines, job);
         // What is left, and the end of the others' work.
         let Reading { reader, runs, run, large, .. } = reading;
         let Reader { mut packing, pieces, .. } = reader;
@@ -210,16 +211,23 @@ struct Reading<'a> {
 }
 
 impl Reading<'_> {
-    fn all(&mut self, what: &str, file: &File, mut lines: Lines, job: &Job) -> Result<Streamed> {
+    fn all(&mut self, what: &str, file: &File, stored: Option<u64>, mut lines: Lines, job: &Job) -> Result<Streamed> {
         let mut hasher = Hasher::default();
         let plain = input::plain(Stored { file, job }, None).map_err(Error::io("read", what))?;
         let mut reader = tar::Reader::keeping_raw(what, Hashed { inner: plain, hasher: &mut hasher });
         let mut builder = TreeBuilder::new(what);
         let mut bodies: Vec<Entry> = Vec::new();
         let mut buffer = vec![0; 256 << 10];
-        let (mut files, mut bytes) = (0, 0);
+        let (mut files, mut bytes, mut room) = (0, 0, Room::of(0));
         while let Some(header) = next(&mut reader, what)? {
             job.step(0)?;
+            room.widen(stored.unwrap_or_else(|| job.bytes_done.load(Relaxed)));
+            if !room.take(weight(&header)) {
+                return Err(Error::damaged(
+                    what,
+                    "it has more entries, or larger files, than are read of a tar of as many bytes",
+                ));
+            }
             builder.push(&header)?;
             lines.raw(&reader.take_raw())?;
             let number = bodies.len() as u32;
@@ -307,6 +315,19 @@ fn next<R: Read>(reader: &mut tar::Reader<R>, what: &str) -> Result<Option<tar::
         }
         next => next,
     }
+}
+
+/// About how many bytes are kept of an entry, in all that is made of it.
+fn weight(header: &tar::Header) -> usize {
+    const EACH: usize = 384;
+    let (link, holes) = match &header.kind {
+        tar::Kind::HardLink { first } => (first.len(), 0),
+        tar::Kind::Symlink { target } => (target.len(), 0),
+        tar::Kind::Regular { size, holes } => (96 * (size / MAX_CHUNK as u64) as usize, holes.len()),
+        _ => (0, 0),
+    };
+    let xattrs: usize = header.xattrs.iter().map(|(name, value)| 96 + name.len() + value.len()).sum();
+    EACH + 3 * header.name.len() + 2 * link + xattrs + 48 * holes
 }
 
 fn kind_of(header: &tar::Header, digest: Digest) -> Kind {

@@ -11,13 +11,22 @@ pub const ROOM_A_BYTE: u64 = 32;
 /// What is left of it.
 #[derive(Debug)]
 pub struct Room {
+    total: u64,
     left: u64,
 }
 
 impl Room {
     /// For entries that came out of so many compressed bytes.
     pub fn of(compressed: u64) -> Room {
-        Room { left: compressed.saturating_mul(ROOM_A_BYTE).max(LEAST_ROOM) }
+        let total = compressed.saturating_mul(ROOM_A_BYTE).max(LEAST_ROOM);
+        Room { total, left: total }
+    }
+
+    /// Now it is so many compressed bytes in all.
+    pub fn widen(&mut self, compressed: u64) {
+        let total = Room::of(compressed).total.max(self.total);
+        self.left += total - self.total;
+        self.total = total;
     }
 
     /// Take so many bytes of it; false when there are not as many.
