@@ -103,17 +103,19 @@ def is_directory(what: str) -> bool:
     return "#" not in what and os.path.isdir(what)
 
 
-def open_tree(what: str, options: Options | None = None, *, seek_index: str | None = None) -> Tree:
+def open_tree(
+    what: str, options: Options | None = None, *, seek_index: str | None = None, toc: str | None = None
+) -> Tree:
     """Return the tree of a directory, looked at with `options` and hashed now, or of an address, as `open_address`.
 
     Raises:
         NotFoundError, CorruptError, FormatError, InvalidInputError: as `open_address` and `Index.tree`.
     """
-    if is_directory(what) and seek_index is None:
+    if is_directory(what) and seek_index is None and toc is None:
         from sapwood.tree.index import Index
 
         return Index(what, options=options).tree()
-    return tree_of(*open_address(what, seek_index=seek_index))
+    return tree_of(*open_address(what, seek_index=seek_index, toc=toc))
 
 
 def tree_of(store: Store | Archive, snapshot: Snapshot | ArchiveTree) -> Tree:

@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-__all__ = ["KINDS", "make", "sha256"]
+__all__ = ["KINDS", "make", "make_external", "sha256"]
 
 KINDS = ("estargz", "estargz-shared", "crfs", "zstd", "zstd-short")
 _TYPES = {
@@ -40,12 +40,24 @@ def make(root: Path, out: Path, kind: str = "estargz", *, chunk: int = 100_000) 
     return _Writer(kind, chunk).write(root, out)
 
 
+def make_external(root: Path, out: Path, toc: Path) -> Path:
+    """Write the tree as eStargz whose TOC is the file `toc`, as estargz's package externaltoc does."""
+    writer = _Writer("estargz", 100_000)
+    writer.write(root, out)
+    footer = b"SG" + struct.pack("<H", 17) + b"STARGZEXTERNALTOC"
+    toc.write_bytes(writer.toc)
+    out.write_bytes(bytes(writer.out[: writer.payload]) + _footer(footer))
+    return out
+
+
 class _Writer:
     def __init__(self, kind: str, chunk: int) -> None:
         self.kind = kind
         self.chunk = chunk
         self.out = bytearray()
         self.pending = bytearray()
+        # Of gzip archives: the TOC's member, and where the data ends.
+        self.toc, self.payload = b"", 0
         self.entries = list[dict[str, Any]]()
 
     @property
@@ -134,11 +146,16 @@ class _Writer:
         offset = len(self.out)
         info = tarfile.TarInfo("stargz.index.json")
         info.size = len(toc)
-        self.out += self.compress(info.tobuf(tarfile.USTAR_FORMAT) + toc + bytes(-len(toc) % 512) + _END)
+        self.toc = self.compress(info.tobuf(tarfile.USTAR_FORMAT) + toc + bytes(-len(toc) % 512) + _END)
+        self.payload = offset
+        self.out += self.toc
         said = b"%016xSTARGZ" % offset
-        extra = said if self.kind == "crfs" else b"SG" + struct.pack("<H", len(said)) + said
-        head = b"\x1f\x8b\x08\x04" + bytes(5) + b"\xff" + struct.pack("<H", len(extra)) + extra
-        self.out += head + b"\x01\x00\x00\xff\xff" + struct.pack("<II", zlib.crc32(b""), 0)
+        self.out += _footer(said if self.kind == "crfs" else b"SG" + struct.pack("<H", len(said)) + said)
+
+
+def _footer(extra: bytes) -> bytes:
+    head = b"\x1f\x8b\x08\x04" + bytes(5) + b"\xff" + struct.pack("<H", len(extra)) + extra
+    return head + b"\x01\x00\x00\xff\xff" + struct.pack("<II", zlib.crc32(b""), 0)
 
 
 def _skippable(payload: bytes) -> bytes:

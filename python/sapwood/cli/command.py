@@ -58,6 +58,15 @@ def add_seek_index(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_toc(parser: argparse._ActionsContainer) -> None:
+    """Let people say where an archive has its TOC."""
+    parser.add_argument(
+        "--toc",
+        metavar="FILE_OR_URL",
+        help="the TOC of an archive that has it elsewhere: eStargz with an external one",
+    )
+
+
 def add_json(parser: argparse._ActionsContainer) -> None:
     """Let the command report to machines: one JSON document on stdout."""
     parser.add_argument("--json", action="store_true", help="report as one JSON document on stdout")

@@ -10,7 +10,7 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from sapwood.cli import show
-from sapwood.cli.command import Command, add_json, add_seek_index
+from sapwood.cli.command import Command, add_json, add_seek_index, add_toc
 from sapwood.cli.hash import add_options, options_of
 
 if TYPE_CHECKING:
@@ -38,13 +38,14 @@ def _configure_ls(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-R", "--recursive", action="store_true", help="everything below, each with its whole path")
     add_options(parser)
     add_seek_index(parser)
+    add_toc(parser)
     add_json(parser)
 
 
 def _ls(arguments: argparse.Namespace) -> int:
     from sapwood.open import open_tree
 
-    tree = open_tree(arguments.tree, options_of(arguments), seek_index=arguments.seek_index)
+    tree = open_tree(arguments.tree, options_of(arguments), seek_index=arguments.seek_index, toc=arguments.toc)
     entries = _asked(tree, os.fsencode(arguments.path).strip(b"/"), recursive=arguments.recursive)
     if arguments.json:
         show.document([_record(path, item) for path, item in entries])
@@ -101,12 +102,13 @@ def _configure_cat(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("tree", metavar="TREE", help=_TREE)
     parser.add_argument("paths", metavar="PATH", nargs="+", help="a file in it")
     add_seek_index(parser)
+    add_toc(parser)
 
 
 def _cat(arguments: argparse.Namespace) -> int:
     from sapwood.open import open_tree
 
-    tree = open_tree(arguments.tree, seek_index=arguments.seek_index)
+    tree = open_tree(arguments.tree, seek_index=arguments.seek_index, toc=arguments.toc)
     for path in arguments.paths:
         for piece in tree.read_blob(os.fsencode(path)):
             sys.stdout.buffer.write(piece)
@@ -122,6 +124,7 @@ def _configure_diff(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seek-index", metavar="FILE", help="that of A, if A is an archive, else that of B (default: ARCHIVE.sapwood)"
     )
+    add_toc(parser)
     form = parser.add_mutually_exclusive_group()
     form.add_argument("-u", "--unified", action="store_true", help="as text that `patch -p1` and `git apply` take")
     form.add_argument("-z", dest="nul", action="store_true", help="end each line with a NUL, names as they are")
@@ -132,9 +135,10 @@ def _diff(arguments: argparse.Namespace) -> int:
     from sapwood.open import open_tree
     from sapwood.store.archive import names_archive
 
-    options, of_a = options_of(arguments), arguments.seek_index if names_archive(arguments.a) else None
-    a = open_tree(arguments.a, options, seek_index=of_a)
-    b = open_tree(arguments.b, options, seek_index=None if of_a else arguments.seek_index)
+    options, said = options_of(arguments), {"seek_index": arguments.seek_index, "toc": arguments.toc}
+    is_of_a = names_archive(arguments.a)
+    a = open_tree(arguments.a, options, **(said if is_of_a else {}))
+    b = open_tree(arguments.b, options, **({} if is_of_a else said))
     if arguments.paths:
         a, b = _only(a, b, [os.fsencode(path).strip(b"/") for path in arguments.paths])
     if arguments.unified:
@@ -201,6 +205,7 @@ COMMANDS = {
         """
         sapwood cat main README.md            fetches and proves that file only
         sapwood cat bundle.tar.gz README.md   of an archive, too
+        sapwood cat --toc layer.toc layer.tar.gz etc/os-release
         """,
     ),
     "diff": Command(

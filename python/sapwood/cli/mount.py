@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from sapwood.cli import show
-from sapwood.cli.command import Command, add_json, add_prefetch, add_seek_index
+from sapwood.cli.command import Command, add_json, add_prefetch, add_seek_index, add_toc
 from sapwood.cli.signals import leave_by_finally, stay
 
 
@@ -23,8 +23,8 @@ def absolute(address: str) -> str:
     return str(Address(url, parsed.ref, parsed.pin))
 
 
-def absolute_index(path: str | None) -> str | None:
-    """Return the path or URL of a seek index so that it means the same from every working directory."""
+def absolute_path(path: str | None) -> str | None:
+    """Return the path or URL of what belongs to an archive so that it means the same from every working directory."""
     return path if path is None or "://" in path else os.path.abspath(path)
 
 
@@ -34,12 +34,14 @@ def _configure_mount(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--foreground", action="store_true", help="serve until unmounted or Ctrl-C, talking on stderr")
     add_prefetch(parser)
     add_seek_index(parser)
+    add_toc(parser)
     add_json(parser)
 
 
 def _mount(arguments: argparse.Namespace) -> int:
     from sapwood import places
     from sapwood.mount import process
+    from sapwood.store.archive import without_query
 
     address, place = absolute(arguments.address), arguments.dir.absolute()
     if arguments.foreground:
@@ -51,9 +53,11 @@ def _mount(arguments: argparse.Namespace) -> int:
         place,
         cache_dir=places.cache_dir(),
         prefetch=arguments.prefetch,
-        seek_index=absolute_index(arguments.seek_index),
+        seek_index=absolute_path(arguments.seek_index),
+        toc=absolute_path(arguments.toc),
         ready=stay,
     )
+    address = without_query(address)
     if arguments.json:
         show.document(
             {"path": show.text(bytes(place)), "address": address, "pid": started.pid, "log": str(started.log)}
@@ -67,10 +71,11 @@ def _mount(arguments: argparse.Namespace) -> int:
 def _serve(address: str, place: Path, arguments: argparse.Namespace) -> int:
     from sapwood import places
     from sapwood.mount import serve
+    from sapwood.store.archive import without_query
 
     def ready(*_: object) -> None:
         if arguments.json:
-            show.document({"path": show.text(bytes(place)), "address": address})
+            show.document({"path": show.text(bytes(place)), "address": without_query(address)})
         else:
             show.line(bytes(place))
 
@@ -81,6 +86,7 @@ def _serve(address: str, place: Path, arguments: argparse.Namespace) -> int:
         ready=ready,
         prefetch=arguments.prefetch,
         seek_index=arguments.seek_index,
+        toc=arguments.toc,
     )
     return 128 + signo if signo else 0
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from sapwood.cli import show
-from sapwood.cli.command import Command, add_json, add_seek_index
+from sapwood.cli.command import Command, add_json, add_seek_index, add_toc
 from sapwood.cli.hash import add_index, add_options, add_skip_unreadable, options_of
 from sapwood.cli.progress import progress
 from sapwood.cli.signals import leave_by_finally
@@ -110,6 +110,7 @@ def _configure_pull(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--delete", action="store_true", help="remove from DIR what the tree has not")
     add_index(parser)
     add_seek_index(parser)
+    add_toc(parser)
     add_json(parser)
 
 
@@ -117,7 +118,7 @@ def _pull(arguments: argparse.Namespace) -> int:
     leave_by_finally()
     from sapwood.store.address import open_address
 
-    store, snapshot = open_address(arguments.address, seek_index=arguments.seek_index)
+    store, snapshot = open_address(arguments.address, seek_index=arguments.seek_index, toc=arguments.toc)
 
     from sapwood.pull import pull
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from sapwood.cli import show
-from sapwood.cli.command import Command, add_prefetch, add_seek_index
+from sapwood.cli.command import Command, add_prefetch, add_seek_index, add_toc
 from sapwood.cli.signals import leave_by_finally
 
 _PASSED_ON = {
@@ -32,6 +32,7 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("address", metavar="ADDRESS", help="which tree")
     add_prefetch(parser)
     add_seek_index(parser)
+    add_toc(parser)
     parser.add_argument(
         "--stats", type=Path, metavar="FILE", help="write what was fetched and read to FILE, as JSON, at the end"
     )
@@ -51,7 +52,7 @@ def _run(arguments: argparse.Namespace) -> int:
         raise InvalidInputError("run: no command", kind="bad-usage", hint=f"sapwood run {arguments.address} -- ls {{}}")
 
     from sapwood import places
-    from sapwood.cli.mount import absolute, absolute_index
+    from sapwood.cli.mount import absolute, absolute_path
     from sapwood.mount import process
 
     address = absolute(arguments.address)
@@ -65,7 +66,8 @@ def _run(arguments: argparse.Namespace) -> int:
             cache_dir=places.cache_dir(),
             tied=True,
             prefetch=arguments.prefetch,
-            seek_index=absolute_index(arguments.seek_index),
+            seek_index=absolute_path(arguments.seek_index),
+            toc=absolute_path(arguments.toc),
             stats=_absolute(arguments.stats),
         )
         try:

@@ -20,7 +20,7 @@ from sapwood.errors import InvalidInputError, SapwoodError, UnavailableError
 from sapwood.fetch import load_map, read_frames
 from sapwood.mount import table
 from sapwood.store.address import open_address
-from sapwood.store.archive import Archive
+from sapwood.store.archive import Archive, without_query
 from sapwood.store.keys import pack_key
 from sapwood.store.store import Store
 
@@ -47,12 +47,14 @@ def serve(
     ready: Callable[[], None],
     prefetch: bool = True,
     seek_index: str | None = None,
+    toc: str | None = None,
     stats: str | None = None,
 ) -> int | None:
     """Mount `address` at `place`, call `ready`, and serve until it is unmounted, or a signal says to end.
 
     Pages of the file map are always fetched in the background, with `prefetch` all contents too. An archive is read by
-    `seek_index`, a path or URL, if that is given. `stats` is a file that gets the server's counts as JSON when it ends.
+    `seek_index`, a path or URL, if that is given, and has its TOC at `toc`, if it is elsewhere. `stats` is a file that
+    gets the server's counts as JSON when it ends.
 
     Return the number of the signal that ended it, None when it was unmounted.
 
@@ -61,7 +63,7 @@ def serve(
         UnavailableError: `mount-failed`.
         SapwoodError: as `open_address` and `load_map`.
     """
-    store, snapshot = open_address(address, seek_index=seek_index, cache_dir=cache_dir)
+    store, snapshot = open_address(address, seek_index=seek_index, toc=toc, cache_dir=cache_dir)
     for what, where in [("cache", str(cache_dir)), ("store", store.url)]:
         if _is_below(where, place):
             raise InvalidInputError(
@@ -81,7 +83,7 @@ def serve(
         signal.signal(signo, end)
     server = Server(file_map, cache_dir, place, idle_bytes=_IDLE_BYTES, busy_bytes=_BUSY_BYTES, quiet_s=_QUIET_S)
     try:
-        table.record(cache_dir, place, address)
+        table.record(cache_dir, place, without_query(address))
         damaged = set[Frame]()
         for lowest in _FETCHERS:
             # Daemons: a request that is under way when the mount ends is nobody's business any more.

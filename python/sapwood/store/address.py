@@ -15,7 +15,7 @@ from pathlib import Path
 from sapwood import places
 from sapwood.digests import SnapshotDigest, parse_digest
 from sapwood.errors import InvalidInputError
-from sapwood.store.archive import Archive, ArchiveTree, names_archive, open_archive
+from sapwood.store.archive import Archive, ArchiveTree, names_archive, open_archive, without_query
 from sapwood.store.keys import IDENTITY
 from sapwood.store.ref import Ref, check_ref_name
 from sapwood.store.snapshot import Snapshot
@@ -84,22 +84,29 @@ class Address:
 
 
 def open_address(
-    text: str, *, seek_index: str | None = None, cache_dir: Path | None = None
+    text: str, *, seek_index: str | None = None, toc: str | None = None, cache_dir: Path | None = None
 ) -> tuple[Store | Archive, Snapshot | ArchiveTree]:
     """Return where the tree that an address names is read from, and what is known of it: a snapshot, or an archive.
 
-    An archive is read by `seek_index`, a path or URL, if that is given.
+    An archive is read by `seek_index`, a path or URL, if that is given; `toc` is where it has its TOC, if elsewhere.
 
     Raises:
-        SapwoodError: as `Address.parse`, `Address.open` and `open_archive`; `bad-usage`: a seek index of no archive.
+        SapwoodError: as `Address.parse`, `Address.open` and `open_archive`; `bad-usage`: a seek index or a TOC
+            of no archive.
     """
     if names_archive(text):
-        return open_archive(text, index=seek_index, cache_dir=cache_dir)
+        return open_archive(text, index=seek_index, toc=toc, cache_dir=cache_dir)
     if seek_index is not None:
         raise InvalidInputError(
             f"{text} is no archive, and {seek_index} is the seek index of one",
             kind="bad-usage",
             hint="leave --seek-index out",
+        )
+    if toc is not None:
+        raise InvalidInputError(
+            f"{text} is no archive, and {without_query(toc)} is the TOC of one",
+            kind="bad-usage",
+            hint="leave --toc out",
         )
     store, _, snapshot = Address.parse(text).open(cache_dir=cache_dir)
     return store, snapshot

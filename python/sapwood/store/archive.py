@@ -7,6 +7,7 @@ A file that changes under its readers is an error, never other bytes. Not here: 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,13 +28,18 @@ from sapwood.store.tocs import KeptToc
 if TYPE_CHECKING:
     from sapwood.store.remote import RemoteObjects
 
-__all__ = ["Archive", "ArchiveTree", "names_archive", "open_archive", "open_ranges"]
+__all__ = ["Archive", "ArchiveTree", "names_archive", "open_archive", "open_ranges", "without_query"]
 
 _ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.zst", ".tzst")
 _TAIL = 64 * 1024
 # Compressed; it is taken into memory.
 _MOST_OF_A_TOC = 1 << 30
 _AGAIN = "get the archive again; if it is no better, its tar may be: sapwood convert ARCHIVE NEW.tar.gz"
+# What of a URL says who may read until when: Amazon's, Google's, CloudFront's, Azure's.
+_SIGNATURE = re.compile(
+    r"(x-amz-|x-goog-|(signature|expires|awsaccesskeyid|googleaccessid|policy|key-pair-id|s[a-z]|sk[a-z]+|sig|spr|sip)=|$)",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)
@@ -83,16 +89,26 @@ class Archive:
 
 def names_archive(text: str) -> bool:
     """Say whether `text`, where it may be an address, names an archive."""
-    return "#" not in text and text.endswith(_ENDINGS) and not text.startswith("oci://")
+    return "#" not in text and _split(text)[0].endswith(_ENDINGS) and not text.startswith("oci://")
 
 
-def open_archive(url: str, *, index: str | None = None, cache_dir: Path | None = None) -> tuple[Archive, ArchiveTree]:
+def without_query(text: str) -> str:
+    """Return an address as messages show it: what stands behind the `?` of a web server's URL may be a secret."""
+    place, query = _split(text)
+    return f"{place}?…" if query else text
+
+
+def open_archive(
+    url: str, *, toc: str | None = None, index: str | None = None, cache_dir: Path | None = None
+) -> tuple[Archive, ArchiveTree]:
     """Open the archive at a path or URL; a long TOC of a server's is kept in the cache, by default the user's.
 
-    One whose TOC is missing, or cannot be used, is read by its seek index: `index`, a path or URL, else that beside it.
+    `toc` is the path or URL of the TOC of an archive that has it elsewhere. One whose TOC is missing, or cannot be
+    used, is read by its seek index: `index`, a path or URL, else that beside it.
 
     Raises:
-        InvalidInputError: `archive-without-toc`, `archive-chunk-too-large`; `bad-store-url`, `store-kind-unknown`.
+        InvalidInputError: `archive-without-toc`, `archive-chunk-too-large`, `toc-elsewhere`; `bad-store-url`,
+            `store-kind-unknown`.
         NotFoundError: `object-missing`.
         ConflictError: `archive-changed`: the index is that of another archive.
         CorruptError: `archive-corrupt`: footer or TOC, an entry is named; `archive-toc-too-large`; `index-corrupt`.
@@ -103,27 +119,38 @@ def open_archive(url: str, *, index: str | None = None, cache_dir: Path | None =
     if index is not None:
         return _by_index(ranges, open_ranges(index))
     try:
-        return _by_toc(url, ranges, cache_dir)
+        return _by_toc(without_query(url), ranges, toc, cache_dir)
     except (CorruptError, FormatError, InvalidInputError):
-        beside = _beside(url)
+        beside = _beside(url) if toc is None else None
         if beside is None:
             raise
     return _by_index(ranges, beside)
 
 
-def _by_toc(url: str, ranges: Ranges, cache_dir: Path | None) -> tuple[Archive, ArchiveTree]:
-    with _said_of(url):
+def _by_toc(shown: str, ranges: Ranges, toc: str | None, cache_dir: Path | None) -> tuple[Archive, ArchiveTree]:
+    with _said_of(shown):
         footer = Footer.read(ranges.tail, ranges.size)
-    if footer is None or footer.toc is None:
+    if footer is None:
         raise InvalidInputError(
-            f"{url}: it has no TOC{'' if footer is None else ' of its own'} and no index beside it, so nothing in it "
-            "can be found",
+            f"{shown}: it has no TOC and no index beside it, so nothing in it can be found",
             kind="archive-without-toc",
-            hint=_remedy(url),
-            address=url,
+            hint=_remedy(shown),
+            address=shown,
         )
-    with _said_of(url):
-        file_map, digest, kept = _open_toc(ranges, footer, footer.toc, cache_dir)
+    if footer.toc is None and toc is None:
+        raise InvalidInputError(
+            f"{shown}: it has its TOC elsewhere, and where was not said",
+            kind="toc-elsewhere",
+            hint="name the TOC: --toc FILE_OR_URL",
+            address=shown,
+        )
+    if footer.toc is not None and toc is not None:
+        raise InvalidInputError(
+            f"{shown}: it has a TOC of its own, and reads by no other", kind="toc-elsewhere", hint="leave out --toc"
+        )
+    beside = open_ranges(toc) if toc is not None else ranges
+    with _said_of(beside.url):
+        file_map, digest, kept = _open_toc(beside, footer, footer.toc or (0, beside.size), cache_dir)
     return Archive(ranges, file_map, kept), ArchiveTree(TreeDigest(file_map.tree), MapDigest(digest))
 
 
@@ -135,6 +162,8 @@ def _by_index(ranges: Ranges, beside: Ranges) -> tuple[Archive, ArchiveTree]:
 
 def _beside(url: str) -> Ranges | None:
     """Return the index beside an archive, if there is one. A bucket that may not be listed denies what is not there."""
+    if _split(url)[1]:
+        return None  # whatever is signed is one object
     try:
         return open_ranges(url + ENDING)
     except (NotFoundError, DeniedError):
@@ -174,12 +203,13 @@ def _open_toc(
         return *open_toc(footer, ranges.tail[in_tail : in_tail + length]), None
     kept = None
     if ranges.version:
-        known = f"{ranges.url}\0{ranges.version}\0{ranges.size}"
+        known = f"{ranges.place}\0{ranges.version}\0{ranges.size}"
         kept = KeptToc(cache_dir or places.cache_dir(), known, ranges.tail)
         if (stored := kept.read(length)) is not None:
             return *open_toc(footer, stored), kept
-    [missing] = ranges.read([(offset, min(length, -in_tail))])
-    stored = missing + ranges.tail[: length - len(missing)]
+    before = min(length, -in_tail)
+    # One copy: it may be most of the memory that opening takes.
+    stored = b"".join((*ranges.read([(offset, before)]), ranges.tail[: length - before]))
     opened = open_toc(footer, stored)
     if kept:
         kept.keep(stored)
@@ -188,23 +218,28 @@ def _open_toc(
 
 def open_ranges(url: str) -> Ranges:
     """Open what lies at a path or URL to be read by range; errors as `open_archive`."""
-    return _Remote(url) if _is_remote(url) else _File(_path(url))
+    if _is_remote(url):
+        return _Remote(url)
+    return _File(os.path.abspath(unquote(urlsplit(url).path, errors="surrogateescape") if "://" in url else url))
 
 
 def _is_remote(url: str) -> bool:
     return "://" in url and not url.startswith("file://")
 
 
-def _path(url: str) -> str:
-    path = unquote(urlsplit(url).path, errors="surrogateescape") if url.startswith("file://") else url
-    return os.path.abspath(path)
+def _split(text: str) -> tuple[str, str]:
+    """Return what stands before and behind the `?` of a web server's URL."""
+    if not text.startswith(("http://", "https://")):
+        return text, ""
+    place, _, query = text.partition("?")
+    return place, query
 
 
 class _File:
     """A file: what is replaced meanwhile goes on to be read as it was; what is written to is noticed."""
 
     def __init__(self, path: str) -> None:
-        self.url = path
+        self.url = self.place = path
         self.version = ""
         self.requests = Requests()
         try:
@@ -247,9 +282,12 @@ class _Remote:
     """An object on a server."""
 
     def __init__(self, url: str) -> None:
-        self.url = url
-        folder, _, self._key = url.rpartition("/")
-        self._objects: RemoteObjects = open_objects(folder)[0]  # type: ignore[assignment] # all that have a URL are
+        self.url = without_query(url)
+        place, query = _split(url)
+        folder, _, self._key = place.rpartition("/")
+        fields = [field for field in query.split("&") if not _SIGNATURE.match(field)]
+        self.place = "?".join([place, *fields])
+        self._objects = _objects(folder, url)
         self.requests = self._objects.requests
         self.tail, self.size, self.version = self._objects.tail(self._key, _TAIL)
 
@@ -261,8 +299,19 @@ class _Remote:
             raise
 
     def check(self) -> None:
-        if self._objects.stat(self._key) != (self.size, self.version):
+        # What is signed for GET is refused to HEAD.
+        _, size, version = self._objects.tail(self._key, 1)
+        if (size, version) != (self.size, self.version):
             raise _changed(self.url)
+
+
+def _objects(folder: str, url: str) -> RemoteObjects:
+    objects: RemoteObjects = open_objects(folder)[0]  # type: ignore[assignment] # all that have a URL are
+    if not url.startswith(("http://", "https://")):
+        return objects
+    from sapwood.store.http import HttpObjects
+
+    return HttpObjects(objects.url, url)
 
 
 def _changed(url: str) -> ConflictError:

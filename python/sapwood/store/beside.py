@@ -21,7 +21,15 @@ class Ranges(Protocol):
     """The bytes of an archive or of its index."""
 
     @property
-    def url(self) -> str: ...
+    def url(self) -> str:
+        """Where it is, as messages show it."""
+        ...
+
+    @property
+    def place(self) -> str:
+        """Where it is, the same whenever it is asked for."""
+        ...
+
     @property
     def size(self) -> int: ...
     @property
@@ -78,7 +86,7 @@ class Led:
         self._archive = archive
         self._beside = beside
         self._index = index
-        self.url = archive.url
+        self.url, self.place = archive.url, archive.place
         self.size = archive.size
         self.tail = archive.tail
         self.version = archive.version

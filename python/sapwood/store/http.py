@@ -22,14 +22,20 @@ __all__ = ["HttpObjects"]
 class HttpObjects(RemoteObjects):
     """Objects below an `http://` or `https://` URL; see `base.ReadObjects` for each method's promise."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, only: str | None = None) -> None:
+        """`only` is the whole URL of the only object that will be asked for: sent as it is, and never shown."""
+
         def connect(_: float | None) -> HTTPStore:
             from obstore.store import HTTPStore
 
             options = attempts.client_options(allow_http=url.startswith("http://"))
-            return HTTPStore(url, client_options=options, retry_config=attempts.ONCE)
+            return HTTPStore(only or url, client_options=options, retry_config=attempts.ONCE)
 
         super().__init__(url, connect)
+        self._only = only
+
+    def path(self, key: str) -> str:
+        return "" if self._only else key
 
     def renew(self) -> bool:
         return False  # there are no credentials

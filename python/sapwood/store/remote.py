@@ -83,7 +83,7 @@ class RemoteObjects:
 
         def attempt() -> tuple[int, str]:
             with self.asking("head", key):
-                meta = interruptible(lambda: obstore.head(self.client(), key), attempts.QUIET_S)
+                meta = interruptible(lambda: obstore.head(self.client(), self.path(key)), attempts.QUIET_S)
             return meta["size"], self.version_of(meta)
 
         return self._persist(attempt)
@@ -106,7 +106,8 @@ class RemoteObjects:
 
         with self.asking("get", key):
             reply: GetResult = interruptible(
-                lambda: obstore.get(self.client(), key, options={"range": {"suffix": length}}), attempts.QUIET_S
+                lambda: obstore.get(self.client(), self.path(key), options={"range": {"suffix": length}}),
+                attempts.QUIET_S,
             )
             size = reply.meta["size"]
             span = (max(0, size - length), size)
@@ -116,6 +117,10 @@ class RemoteObjects:
         if len(data) != span[1] - span[0]:
             raise faults.truncated(self.url, key, len(data), span[1] - span[0])
         return data, size, self.version_of(reply.meta)
+
+    def path(self, key: str) -> str:
+        """Return how the client calls an object."""
+        return key
 
     def version_of(self, meta: ObjectMeta) -> str:
         """Return what changes when the object does, empty when the server does not say."""
@@ -152,7 +157,7 @@ class RemoteObjects:
 
         def attempt() -> tuple[bytes, str]:
             with self.asking("get", key):
-                reply: GetResult = interruptible(lambda: obstore.get(self.client(), key), attempts.QUIET_S)
+                reply: GetResult = interruptible(lambda: obstore.get(self.client(), self.path(key)), attempts.QUIET_S)
                 size = reply.meta["size"]
                 if size > LARGEST_OBJECT:
                     raise faults.too_large(self.url, key, size)
@@ -169,7 +174,9 @@ class RemoteObjects:
         starts, lengths = [offset for offset, _ in wanted], [length for _, length in wanted]
 
         def fetch() -> list[bytes]:
-            fetched = obstore.get_ranges(self.client(), key, starts=starts, lengths=lengths, coalesce=_COALESCE)
+            fetched = obstore.get_ranges(
+                self.client(), self.path(key), starts=starts, lengths=lengths, coalesce=_COALESCE
+            )
             return [bytes(data) for data in fetched]
 
         try:

@@ -25,6 +25,8 @@ _STATUS = re.compile(r"status code: (\d{3})")
 _CODE = re.compile(r"<Code>(\w{1,60})</Code>")
 _OS_SAYS = re.compile(r'\b(?:message|error): "([^"\\]{1,120})"')
 _GENERIC = re.compile(r"^Generic \w+ error: ")
+# It may be a signature.
+_QUERY = re.compile(r"\?[^\s\")]+")
 _DUMP = "\n\nDebug source:"
 
 # Refusals with another status than 403: Amazon's is 400 for a session that has ended, versitygw's 404 for a key.
@@ -89,10 +91,18 @@ def explained(error: Exception, url: str, key: str) -> SapwoodError:
         return DeniedError(f"{url}: {key}: access refused ({said})", kind="store-denied", **place)
     if isinstance(error, exceptions.AlreadyExistsError | exceptions.PreconditionError) or status in (409, 412):
         return faults.changed(url, key)
-    if isinstance(error, exceptions.NotSupportedError):
+    if isinstance(error, exceptions.NotSupportedError) or "Received non-partial response" in text:
         # The only operation asked for that a server may lack without an error status is a range.
         return InvalidInputError(
             f"{url}: the server ignores byte ranges", kind="no-ranges", hint="serve it from one that has them", **place
+        )
+    if "ContentLengthInvalid" in text:
+        # As Azure's emulator has it, asked for a range from the end.
+        return InvalidInputError(
+            f"{url}: {key}: the server gives a length that is no number",
+            kind="no-ranges",
+            hint="serve it from one that replies with plain ranges",
+            **place,
         )
     if "Content-Range header not present" in text:
         said = "the server does not say which bytes it sends, or sends them as multipart/byteranges"
@@ -141,5 +151,5 @@ def _found(pattern: re.Pattern[str], text: str) -> str | None:
 
 def _first(text: str) -> str:
     """Return the last clause of what stands before the dump."""
-    said = _GENERIC.sub("", text.partition(_DUMP)[0].rpartition(" - ")[2])
+    said = _QUERY.sub("?…", _GENERIC.sub("", text.partition(_DUMP)[0].rpartition(" - ")[2]))
     return " ".join(said.split())[:200]

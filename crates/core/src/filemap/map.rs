@@ -59,6 +59,13 @@ pub fn place_of(inode: u64) -> Option<Place> {
     Some(((place >> ROW_BITS) as usize, (place & ((1 << ROW_BITS) - 1)) as usize))
 }
 
+/// Entries that are made when they are looked at, in order.
+pub trait Source: Send + Sync {
+    fn count(&self) -> usize;
+    fn path(&self, at: usize) -> &[u8];
+    fn entry(&self, at: usize) -> Entry;
+}
+
 /// Cheap to share: pages are set once and never change.
 pub struct FileMap {
     pub summary: Summary,
@@ -68,6 +75,8 @@ pub struct FileMap {
     pages: Vec<PageRef>,
     /// Of the pages of entries.
     loaded: Vec<OnceLock<Arc<[Entry]>>>,
+    /// Where pages are made that are not loaded.
+    source: Option<Box<dyn Source>>,
 }
 
 impl FileMap {
@@ -78,7 +87,7 @@ impl FileMap {
     pub fn from_fence(text: &[u8]) -> Result<FileMap> {
         let Fence { summary, pages } = decode::fence(text)?;
         let loaded = pages.iter().filter(|page| page.entries > 0).map(|_| OnceLock::new()).collect();
-        Ok(FileMap { summary, form: Form::Pack, pages, loaded })
+        Ok(FileMap { summary, form: Form::Pack, pages, loaded, source: None })
     }
 
     /// Of an archive: `entries` are all, in order; all pages are there.
@@ -97,7 +106,22 @@ impl FileMap {
         }
         pages.reverse();
         loaded.reverse();
-        FileMap { summary, form: Form::Archive, pages, loaded }
+        FileMap { summary, form: Form::Archive, pages, loaded, source: None }
+    }
+
+    /// Of an archive: all entries are there, and each page is made when it is looked at.
+    pub fn of_source(summary: Summary, source: Box<dyn Source>, pack: &Arc<[u8; 32]>) -> FileMap {
+        let page = |start: usize| PageRef {
+            first: source.path(start).to_vec(),
+            digest: Digest { sha256: **pack, size: 0 },
+            entries: (source.count() - start).min(ROWS) as u32,
+            // Never fetched.
+            frame: FrameAt { pack: pack.clone(), offset: 0, length: 0, plain: 0 },
+            inner: 0,
+        };
+        let pages: Vec<PageRef> = (0..source.count()).step_by(ROWS).map(page).collect();
+        let loaded = pages.iter().map(|_| OnceLock::new()).collect();
+        FileMap { summary, form: Form::Archive, pages, loaded, source: Some(source) }
     }
 
     /// The pages of entries.
@@ -116,7 +140,7 @@ impl FileMap {
     }
 
     pub fn is_loaded(&self, page: usize) -> bool {
-        self.loaded.get(page).is_some_and(|slot| slot.get().is_some())
+        self.loaded.get(page).is_some_and(|slot| self.source.is_some() || slot.get().is_some())
     }
 
     /// Bring the text of a page. A second time is no error and changes nothing.
@@ -150,7 +174,14 @@ impl FileMap {
 
     /// The entries of a page, in order.
     pub fn rows(&self, page: usize) -> Found<&[Entry]> {
-        self.loaded.get(page).and_then(OnceLock::get).map(|rows| &rows[..]).ok_or(Missing(page))
+        let slot = self.loaded.get(page).ok_or(Missing(page))?;
+        match &self.source {
+            Some(source) => Ok(slot.get_or_init(|| {
+                let start = page * ROWS;
+                (start..start + self.pages[page].entries as usize).map(|at| source.entry(at)).collect()
+            })),
+            None => slot.get().map(|rows| &rows[..]).ok_or(Missing(page)),
+        }
     }
 
     /// The entry at an inode; `None` when there is no such inode.

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde::de::{self, IgnoredAny, MapAccess, Visitor};
 
 use super::entry::{Kind, TocEntry};
+use super::quick;
 use super::text::Text;
 use super::words::{Bytes, Field, Key, Sha, What, When, Xattrs};
 use crate::error::{Error, Result, show};
@@ -70,9 +71,11 @@ impl<R: Read> Entries<R> {
         if self.place == Place::End {
             return Ok(None);
         }
-        let text = self.text.value()?;
         let number = self.count;
-        let entry = entry(text).map_err(|found| damaged(format!("entry {number}: {found}")))?;
+        let entry = match self.text.quick(quick::entry) {
+            Some(entry) => entry,
+            None => entry(self.text.value()?).map_err(|found| damaged(format!("entry {number}: {found}")))?,
+        };
         self.count += 1;
         if self.text.take(b']')? {
             self.after_value(Place::Behind)?;
@@ -151,7 +154,7 @@ fn said(error: &serde_json::Error) -> String {
 }
 
 /// One entry's text.
-fn entry(text: &[u8]) -> std::result::Result<TocEntry, String> {
+pub(super) fn entry(text: &[u8]) -> std::result::Result<TocEntry, String> {
     if text == b"null" {
         return Err("there is none".into());
     }

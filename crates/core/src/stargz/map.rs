@@ -8,17 +8,17 @@ use std::io::Read;
 use std::sync::Arc;
 
 use super::files::{Chunk, File, Files};
+use super::frames::{Frames, Span};
 use super::open::read_toc;
+use super::rows::{Is, Row, Rows};
 use super::{Footer, TocEntry};
 use crate::archive::MAX_PAGE_FRAME;
 use crate::digest::Digest;
 use crate::error::{Error, Result, show};
-use crate::filemap::{ChunkAt, Content, Entry, FileMap, FrameAt, Kind, Summary, described, unpacked};
+use crate::filemap::{ChunkAt, Content, Entry, FileMap, FrameAt, Kind, Source, Summary, described, unpacked};
 use crate::job::Job;
+use crate::scan::Time;
 use crate::tar::{self, Room, TreeBuilder};
-
-/// Compressed bytes that a frame may need beyond a quarter more than its plain ones.
-const SLACK: u64 = 64 << 10;
 
 /// The file map of the archive whose footer this is, and the TOC's digest; `compressed` are the `length` bytes of the TOC.
 ///
@@ -28,20 +28,33 @@ const SLACK: u64 = 64 << 10;
 pub fn file_map(footer: &Footer, compressed: impl Read + Send, length: u64, job: &Job) -> Result<(FileMap, Digest)> {
     let mut gathering = Gathering {
         payload: footer.payload,
-        builder: TreeBuilder::new("TOC"),
+        rows: Rows::default(),
         group: Vec::new(),
-        bodies: Vec::new(),
         spans: Vec::new(),
         unnamed: Arc::new([0; 32]),
         room: Room::of(length),
     };
     let toc = read_toc(footer, compressed, length, job, |entry| gathering.entry(entry))?.digest;
     gathering.end_group()?;
-    let Gathering { builder, mut bodies, spans, .. } = gathering;
-    let tree = builder.finish()?;
+    let Gathering { rows, spans, .. } = gathering;
     job.step(0)?;
     let pack = Arc::new(toc.sha256);
-    Frames::of(spans, footer.payload).place(&mut bodies, &pack);
+    let (rows, spans) = match rows.settle(spans, footer.payload) {
+        Ok(settled) => {
+            let (tree, bytes) = (settled.tree(), settled.bytes());
+            let summary = Summary { push: None, tree, entries: settled.count() as u64, bytes, tar: None };
+            return Ok((FileMap::of_source(summary, Box::new(settled.named(pack.clone())), &pack), toc));
+        }
+        Err(given_back) => *given_back,
+    };
+    let mut builder = TreeBuilder::new("TOC");
+    for header in rows.headers() {
+        builder.push(&header)?;
+    }
+    let tree = builder.finish()?;
+    job.step(0)?;
+    let mut bodies = rows.into_bodies(&pack);
+    Frames::of(spans, footer.payload).place(&mut bodies);
     let (entries, tree) = unpacked(tree, bodies, job)?;
     let size = |entry: &Entry| if let Kind::Regular(content) = &entry.kind { content.digest.size } else { 0 };
     let bytes = entries.iter().map(size).sum();
@@ -52,22 +65,13 @@ pub fn file_map(footer: &Footer, compressed: impl Read + Send, length: u64, job:
 /// Takes a TOC's entries in order.
 struct Gathering {
     payload: u64,
-    builder: TreeBuilder,
+    rows: Rows,
     /// A file and its chunks, until the next entry.
     group: Vec<TocEntry>,
-    /// What each entry says besides its name, by number; its frames are but begun.
-    bodies: Vec<Entry>,
     spans: Vec<Span>,
     /// Stands for the archive, whose name is known at the end.
     unnamed: Arc<[u8; 32]>,
     room: Room,
-}
-
-/// What is needed of the frame that begins at `offset`: so many plain bytes, and of those behind it up to that at `last`.
-struct Span {
-    offset: u64,
-    plain: u64,
-    last: u64,
 }
 
 impl Gathering {
@@ -84,12 +88,30 @@ impl Gathering {
     }
 
     fn end_group(&mut self) -> Result<()> {
+        let too_many = || Error::damaged("TOC", "it has 2^32 entries or more");
+        if let [entry] = &self.group[..]
+            && let Some((row, span)) = simple(entry, self.payload)
+        {
+            let pushed = match row.is {
+                Is::Symlink | Is::Link => self.rows.push_link(&entry.name, &entry.link, row),
+                _ => self.rows.push(&entry.name, row),
+            };
+            self.spans.extend(span);
+            self.group.clear();
+            return pushed.ok_or_else(too_many);
+        }
         let file = Files::new(self.group.drain(..).map(Ok), self.payload).next().transpose()?;
         let Some(file) = file else { return Ok(()) };
-        self.builder.push(&file.header)?;
+        let (name, kind) = (file.header.name.clone(), file.header.kind.clone());
+        if name.is_empty() && kind != tar::Kind::Directory {
+            return Err(Error::damaged("TOC", "its root is no directory"));
+        }
         let body = self.body(file)?;
-        self.bodies.push(body);
-        Ok(())
+        let pushed = match kind {
+            tar::Kind::HardLink { first } => self.rows.push_link(&name, &first, Row::new(Is::Link, 0)),
+            _ => self.rows.push_other(&name, body),
+        };
+        pushed.ok_or_else(too_many)
     }
 
     fn body(&mut self, file: File) -> Result<Entry> {
@@ -118,6 +140,38 @@ impl Gathering {
         };
         described(&file.header, kind).map_err(|found| wrong(name, found))
     }
+}
+
+/// An entry that says nothing that a row can't hold and nothing that might be wrong, and what it needs of its frame.
+fn simple(entry: &TocEntry, payload: u64) -> Option<(Row, Option<Span>)> {
+    if entry.name.is_empty() && entry.kind != super::Kind::Directory || !entry.xattrs.is_empty() {
+        return None;
+    }
+    let is = match entry.kind {
+        super::Kind::Directory => Is::Directory,
+        super::Kind::Regular => Is::File,
+        super::Kind::Symlink => Is::Symlink,
+        super::Kind::HardLink => Is::Link,
+        _ => return None,
+    };
+    let Time { sec, nsec } = entry.mtime.unwrap_or(Time { sec: 0, nsec: 0 });
+    let (uid, gid) = (u32::try_from(entry.uid).ok()?, u32::try_from(entry.gid).ok()?);
+    let mut row = Row { uid, gid, sec, nsec, ..Row::new(is, entry.mode) };
+    if is != Is::File {
+        return Some((row, None));
+    }
+    if !entry.holes.is_empty() || entry.zeros || entry.size == 0 {
+        return None;
+    }
+    let plain = entry.inner.checked_add(entry.size).filter(|&plain| plain <= MAX_PAGE_FRAME as u64)?;
+    let is_whole = entry.chunk_offset == 0 && (entry.chunk_size == 0 || entry.chunk_size == entry.size);
+    let agree = entry.digest.is_none() || entry.chunk_digest.is_none() || entry.digest == entry.chunk_digest;
+    if !is_whole || !agree || entry.offset >= payload {
+        return None;
+    }
+    row.sha256 = entry.digest.or(entry.chunk_digest)?;
+    (row.size, row.offset, row.inner) = (entry.size, entry.offset, entry.inner as u32);
+    Some((row, Some(Span { offset: entry.offset, plain, last: entry.offset })))
 }
 
 fn shown(name: &[u8]) -> String {
@@ -174,51 +228,5 @@ fn runs(file: &File) -> Result<(Vec<Run>, Digest)> {
             Ok((vec![Run { offset: *offset, last, inner: *inner, digest }], digest))
         }
         _ => Err(wrong(name, "its chunks have no digests, and it is too large to be proved whole")),
-    }
-}
-
-/// The archive's frames, by where they begin.
-struct Frames {
-    spans: Vec<Span>,
-    payload: u64,
-}
-
-impl Frames {
-    fn of(mut spans: Vec<Span>, payload: u64) -> Frames {
-        if !spans.is_sorted_by_key(|span| span.offset) {
-            spans.sort_unstable_by_key(|span| span.offset);
-        }
-        spans.dedup_by(|next, span| {
-            let is_same = next.offset == span.offset;
-            if is_same {
-                (span.plain, span.last) = (span.plain.max(next.plain), span.last.max(next.last));
-            }
-            is_same
-        });
-        Frames { spans, payload }
-    }
-
-    /// Say of each chunk how far its frame reaches, and in which pack it lies.
-    fn place(&self, bodies: &mut [Entry], pack: &Arc<[u8; 32]>) {
-        let mut at = 0;
-        for body in bodies {
-            let Kind::Regular(content) = &mut body.kind else { continue };
-            for ChunkAt { frame, .. } in &mut content.chunks {
-                // Mostly the same or the next.
-                at = match [at, at + 1].into_iter().find(|&at| self.begin(at) == frame.offset) {
-                    Some(at) => at,
-                    None => self.spans.partition_point(|span| span.offset < frame.offset),
-                };
-                let Span { plain, last, .. } = self.spans[at];
-                let next = if last == frame.offset { at + 1 } else { self.spans.partition_point(|s| s.offset <= last) };
-                let length = (self.begin(next) - frame.offset).min(plain + plain / 4 + SLACK);
-                (frame.length, frame.plain, frame.pack) = (length as u32, plain as u32, pack.clone());
-            }
-        }
-    }
-
-    /// Where a frame begins; behind the last, where the data ends.
-    fn begin(&self, at: usize) -> u64 {
-        self.spans.get(at).map_or(self.payload, |span| span.offset)
     }
 }

@@ -1,10 +1,10 @@
 //! The text of a TOC out of the compressed bytes that a footer points at.
 //!
-//! Invariant: what is decompressed is bounded by what came in and by `LONGEST`, and hashed as it goes by.
+//! Invariant: what is decompressed is bounded by what came in and by `LONGEST`; all of it is hashed as it goes by.
 
 use std::io::{self, BufReader, Read};
 
-use crossbeam_channel::{Receiver, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded};
 use flate2::bufread::GzDecoder;
 
 use super::Footer;
@@ -22,11 +22,10 @@ const RATIO: u64 = 1_100;
 /// Padding and the end of the tar, as any writer has them.
 const LONGEST_END: u64 = 64 << 10;
 
-/// A TOC's text, as a reader; its digest is known when it has been read to its end.
+/// A TOC's text, as a reader.
 pub struct TocText<'a> {
     from: Box<dyn Read + Send + 'a>,
     left: u64,
-    hasher: Hasher,
 }
 
 fn damaged(found: impl Into<String>) -> Error {
@@ -49,7 +48,7 @@ impl<'a> TocText<'a> {
                 return Err(too_large(plain));
             }
             let decoder = zstd::stream::read::Decoder::new(compressed).map_err(|e| damaged(e.to_string()))?;
-            return Ok(TocText { from: Box::new(decoder.single_frame()), left: plain, hasher: Hasher::default() });
+            return Ok(TocText { from: Box::new(decoder.single_frame()), left: plain });
         }
         let mut member = GzDecoder::new(BufReader::with_capacity(128 << 10, compressed));
         let mut header = [0; 512];
@@ -58,21 +57,20 @@ impl<'a> TocText<'a> {
         if size > bound {
             return Err(too_large(size));
         }
-        Ok(TocText { from: Box::new(member), left: size, hasher: Hasher::default() })
+        Ok(TocText { from: Box::new(member), left: size })
     }
 
-    /// The TOC's digest.
+    /// See that the text was read to its end, and that what follows bears it out.
     ///
     /// # Errors
-    /// `Damaged` unless the text was read to its end, and what follows it bears it out.
-    pub fn digest(self) -> Result<Digest> {
+    /// `Damaged` when not.
+    pub fn finish(self) -> Result<()> {
         if self.left > 0 {
             return Err(damaged("its TOC is cut"));
         }
         // A member's checksum stands at its end.
         let rest = io::copy(&mut self.from.take(LONGEST_END), &mut io::sink());
-        rest.map_err(|e| damaged(format!("its TOC cannot be read: {e}")))?;
-        Ok(self.hasher.finish())
+        rest.map(drop).map_err(|e| damaged(format!("its TOC cannot be read: {e}")))
     }
 }
 
@@ -86,7 +84,6 @@ impl Read for TocText<'_> {
         if read == 0 {
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "its text is cut"));
         }
-        self.hasher.update(&out[..read]);
         self.left -= read as u64;
         Ok(read)
     }
@@ -114,37 +111,45 @@ pub fn read_toc<R: Read + Send>(
 ) -> Result<Said> {
     let mut text = TocText::open(footer, compressed, length)?;
     let (blocks, arrived) = bounded(AHEAD);
+    let (used, again) = bounded::<Vec<u8>>(AHEAD + 2);
     std::thread::scope(|scope| {
         let inflating = scope.spawn(move || {
+            let mut hasher = Hasher::default();
             loop {
-                let mut block = vec![0; BLOCK];
+                let mut block = again.try_recv().unwrap_or_else(|_| vec![0; BLOCK]);
                 let read = text.read(&mut block);
                 let last = !matches!(read, Ok(1..));
+                if let Ok(read) = read {
+                    hasher.update(&block[..read]);
+                }
                 // Whoever reads is gone when it has failed.
                 if blocks.send(read.map(|read| (block, read))).is_err() || last {
-                    return text;
+                    return (text, hasher);
                 }
             }
         });
-        let mut entries = Entries::new(Arriving { arrived, block: Vec::new(), at: 0, end: 0 });
+        let mut entries = Entries::new(Arriving { arrived, used, block: Vec::new(), at: 0, end: 0 });
         for entry in entries.by_ref() {
             each(entry?)?;
             job.step(0)?;
         }
         let tar_split = entries.tar_split();
         drop(entries.finish()?);
-        let text = inflating.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        Ok(Said { digest: text.digest()?, tar_split })
+        let (text, hasher) = inflating.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        text.finish()?;
+        Ok(Said { digest: hasher.finish(), tar_split })
     })
 }
 
 /// Blocks on their way from one thread to the other.
-const AHEAD: usize = 4;
+const AHEAD: usize = 8;
 const BLOCK: usize = 256 << 10;
 
 /// Bytes that another thread makes.
 struct Arriving {
     arrived: Receiver<io::Result<(Vec<u8>, usize)>>,
+    /// Blocks to be filled again.
+    used: Sender<Vec<u8>>,
     block: Vec<u8>,
     at: usize,
     end: usize,
@@ -153,11 +158,14 @@ struct Arriving {
 impl Read for Arriving {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         if self.at == self.end {
-            match self.arrived.recv() {
-                Ok(block) => (self.block, self.end) = block?,
-                Err(_) => return Ok(0),
+            let Ok(arrived) = self.arrived.recv() else { return Ok(0) };
+            let (block, end) = arrived?;
+            let used = std::mem::replace(&mut self.block, block);
+            (self.at, self.end) = (0, end);
+            if !used.is_empty() {
+                // Who fills them may have enough, or be gone.
+                let _ = self.used.try_send(used);
             }
-            self.at = 0;
         }
         let count = out.len().min(self.end - self.at);
         out[..count].copy_from_slice(&self.block[self.at..self.at + count]);

@@ -8,6 +8,7 @@ use crate::scan::Time;
 
 mod files;
 mod map;
+mod quick;
 mod write;
 
 const SHA: &str = "98ea6e4f216f2fb4b69fff9b3a44842c38686ca685f3f55dc48c5d3fb1107be4";

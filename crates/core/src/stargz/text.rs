@@ -89,6 +89,13 @@ impl<R: Read> Text<R> {
         Ok(&self.buffer[at..at + length])
     }
 
+    /// Use up what `read` makes of what is in sight, so many bytes; nothing when it gives up.
+    pub fn quick<T>(&mut self, read: impl FnOnce(&[u8]) -> Option<(T, usize)>) -> Option<T> {
+        let (value, length) = read(&self.buffer[self.start..self.end])?;
+        self.start += length;
+        Some(value)
+    }
+
     /// Use up everything.
     pub fn drain(&mut self) -> Result<()> {
         self.start = self.end;

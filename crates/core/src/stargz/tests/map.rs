@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use super::write::{corpus, options, written};
 use super::*;
 use crate::archive::frame;
@@ -147,4 +149,56 @@ fn a_file_behind_the_first_4_gib_is_found_and_its_frame_ends_before_the_next() {
         .map(|frame| (frame.offset, frame.length, frame.plain))
         .collect();
     assert_eq!(frames, [(100, 65_539, 3), (50, 50, 3), (5 << 30, 77, 3)]);
+}
+
+/// What is said of everything but what is called `z…`; `None` when it is refused.
+fn all_but_z(text: &str) -> Option<(Digest, u64, Vec<filemap::Entry>)> {
+    let map = map_of(text).ok()?;
+    let is_other = |entry: &&filemap::Entry| !entry.path.starts_with(b"z");
+    let mut entries: Vec<filemap::Entry> = map.rows(0).unwrap().iter().filter(is_other).cloned().collect();
+    for entry in &mut entries {
+        if let filemap::Kind::Regular(content) = &mut entry.kind {
+            // Two TOCs are two packs.
+            content.chunks.iter_mut().for_each(|chunk| chunk.frame.pack = Arc::new([0; 32]));
+        }
+    }
+    Some((map.summary.tree, map.summary.bytes, entries))
+}
+
+#[test]
+fn trees_settle_as_rows_as_they_do_entry_by_entry() {
+    let mut state = 1u64;
+    let mut draw = |count: u64| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) % count
+    };
+    let (mut trees, mut with_links) = (0, 0);
+    for _ in 0..3000 {
+        let entries = 2 + draw(7);
+        let mut texts = Vec::new();
+        for _ in 0..entries {
+            let mut name = || ["a", "b", "a/c", "a/c/d", "b/e", "f", "g/h/i", "j"][draw(8) as usize];
+            let (name, other) = (name(), name());
+            let attributes = if draw(4) == 0 { r#","xattrs":{"user.x":"eA=="}"# } else { "" };
+            texts.push(match draw(6) {
+                0 | 1 => format!(r#"{{"name":"{name}/","type":"dir","mode":{}{attributes}}}"#, draw(512)),
+                2 => format!(r#"{{"name":"{name}","type":"symlink","linkName":"../x"{attributes}}}"#),
+                3 => format!(r#"{{"name":"{name}","type":"hardlink","linkName":"{other}"{attributes}}}"#),
+                4 => format!(r#"{{"name":"{name}","type":"reg"{attributes}}}"#),
+                _ => {
+                    let sized = format!("\"size\":3,\"mode\":{}{attributes}", draw(512));
+                    file(name).replace("\"size\":3", &sized).replace("100", &(100 + draw(3)).to_string())
+                }
+            });
+        }
+        let text = texts.join(",");
+        // A name that comes twice, beside a hard link, takes the other way.
+        let z = r#"{"name":"z","type":"fifo"}"#;
+        let link = r#"{"name":"z-link","type":"hardlink","linkName":"z"}"#;
+        let found = all_but_z(&format!("{text},{z}"));
+        assert_eq!(found, all_but_z(&format!("{text},{z},{z},{link}")), "{text}");
+        trees += usize::from(found.is_some());
+        with_links += usize::from(found.is_some_and(|found| found.2.iter().any(|entry| entry.links > 1)));
+    }
+    assert!(trees > 500 && with_links > 50, "{trees} {with_links}");
 }
