@@ -195,6 +195,7 @@ def test_every_command_says_the_same_of_an_archive_that_lies(run: Sapwood, tmp_p
         ["pull", path, tmp_path / "new"],
         ["mount", path, place],
         ["pack", path, tmp_path / "out.tar.gz"],
+        ["verify", path],
     ):
         said = run(*words)
         assert said.code == 5, said
