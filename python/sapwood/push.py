@@ -107,7 +107,7 @@ def push_archive(store: Store, tar: TarSource, ref: str, *, progress: OnProgress
     kept in nameless files meanwhile.
 
     Raises:
-        CorruptError: `damaged`: it is no tar, or cannot be unpacked, and the entry is named.
+        CorruptError: `archive-corrupt`: it is no tar, or cannot be unpacked, and the entry is named.
         NotFoundError, UnavailableError, DeniedError: the tar cannot be read.
         SapwoodError: as `push`.
     """
@@ -118,10 +118,12 @@ def push_archive(store: Store, tar: TarSource, ref: str, *, progress: OnProgress
     name = tar.name if tar.name == "stdin" or "://" in tar.name else os.path.abspath(tar.name)
     try:
         pushed = _push(store, name, check_ref_name(ref), look, lambda: None, progress, tar.check)
-    except CorruptError:
+    except CorruptError as error:
         # It ends too early for the core because reading it has failed.
         tar.check()
-        raise
+        if error.kind != "damaged" or not str(error).startswith(f"{tar.name} is damaged"):
+            raise
+        raise CorruptError(str(error), kind="archive-corrupt", hint="get the tar again") from error
     return pushed
 
 

@@ -16,13 +16,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from sapwood.errors import CorruptError, DeniedError, InvalidInputError, NotFoundError, SapwoodError, UnavailableError
+from sapwood.archive.xz import MAGIC, XzReader, explained
+from sapwood.errors import DeniedError, InvalidInputError, NotFoundError, SapwoodError, UnavailableError
 from sapwood.store.archive import open_ranges
 from sapwood.store.beside import Ranges
 
 __all__ = ["TarSource", "open_source"]
 
-_XZ = b"\xfd7zXZ\0"
 _BZ2 = b"BZh"
 _PIECE = 1 << 20
 # Of a server, a request.
@@ -42,7 +42,8 @@ class TarSource:
         """Raise what ended the stream too early, if anything has.
 
         Raises:
-            CorruptError: `damaged`: what xz or bzip2 made cannot be decompressed.
+            InvalidInputError: `archive-window-too-large`.
+            CorruptError: `archive-corrupt`: what xz or bzip2 made cannot be decompressed.
             UnavailableError, DeniedError, NotFoundError, ConflictError: it cannot be read any further.
         """
         if self._failed:
@@ -68,7 +69,7 @@ def open_source(what: str | os.PathLike[str]) -> Iterator[TarSource]:
     fd = os.dup(0) if text == "-" else _open(text)
     seen = os.fstat(fd)
     stored = seen.st_size if stat.S_ISREG(seen.st_mode) else None
-    if stored is not None and not _first(fd).startswith((_XZ, _BZ2)):
+    if stored is not None and not _first(fd).startswith((MAGIC, _BZ2)):
         try:
             yield TarSource(fd, name, stored)
         finally:
@@ -96,7 +97,7 @@ def _open(path: str) -> int:
 
 
 def _first(fd: int) -> bytes:
-    return os.pread(fd, len(_XZ), os.lseek(fd, 0, os.SEEK_CUR))
+    return os.pread(fd, len(MAGIC), os.lseek(fd, 0, os.SEEK_CUR))
 
 
 def _of_server(ranges: Ranges) -> _Read:
@@ -131,7 +132,7 @@ class _Raw(io.RawIOBase):
 
     def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
         data = self._left or self._read(len(buffer))
-        while 0 < len(data) < len(_XZ) and (more := self._read(len(buffer))):
+        while 0 < len(data) < len(MAGIC) and (more := self._read(len(buffer))):
             data += more
         now, self._left = data[: len(buffer)], data[len(buffer) :]
         buffer[: len(now)] = now
@@ -158,7 +159,7 @@ def _feed(read: _Read, into: int, source: TarSource, close: Callable[[], None]) 
         with open(into, "wb", buffering=0) as pipe:
             try:
                 stored = io.BufferedReader(_Raw(read), _PIECE)
-                plain = _plain(stored, stored.peek(len(_XZ)))
+                plain = _plain(stored, stored.peek(len(MAGIC)))
                 while piece := plain.read(_PIECE):
                     left = memoryview(piece)
                     while left:
@@ -173,9 +174,9 @@ def _feed(read: _Read, into: int, source: TarSource, close: Callable[[], None]) 
         close()
 
 
-def _plain(stored: io.BufferedReader[_Raw], first: bytes) -> io.BufferedIOBase:
-    if first.startswith(_XZ):
-        return lzma.LZMAFile(stored)
+def _plain(stored: io.BufferedReader[_Raw], first: bytes) -> io.BufferedIOBase | XzReader:
+    if first.startswith(MAGIC):
+        return XzReader(stored)
     return bz2.BZ2File(stored) if first.startswith(_BZ2) else stored
 
 
@@ -184,10 +185,10 @@ def _explained(error: BaseException, name: str) -> BaseException:
         return error
     # bz2 tells damage without a number.
     if isinstance(error, lzma.LZMAError | EOFError) or (isinstance(error, OSError) and error.errno is None):
-        explained: SapwoodError = CorruptError(f"{name} is damaged: {error}", kind="damaged")
+        told: SapwoodError = explained(error, name)
     elif isinstance(error, OSError):
-        explained = UnavailableError(f"cannot read {name}: {error.strerror}", kind="io")
+        told = UnavailableError(f"cannot read {name}: {error.strerror}", kind="io")
     else:
         return error
-    explained.__cause__ = error
-    return explained
+    told.__cause__ = error
+    return told

@@ -154,11 +154,22 @@ def test_a_tar_of_names_without_end_is_refused_and_leaves_nothing(run: Sapwood, 
     out = [packer.compress(pax((b"path", b"%d/%b" % (number, long))) + header(b"a")) for number in range(15_000)]
     path = tmp_path / "x.tar.gz"
     path.write_bytes(b"".join([*out, packer.flush()]))
-    done = run_bounded(run, "convert", str(path), "out.tar.gz")
-    assert done.said.code == 5, done
-    assert "more entries than are read of a tar of as many compressed bytes" in done.said.err
-    assert done.peak_mb < MOST_MB
+    for words in (["convert", str(path), "out.tar.gz"], ["push", str(path), "main"]):
+        done = run_bounded(run, *words)
+        assert done.said.code == 5, done
+        assert "it has more entries" in done.said.err
+        assert "hint: get the tar again" in done.said.err
+        assert done.peak_mb < MOST_MB
     assert not (tmp_path / "out.tar.gz").exists()
+
+
+def test_attributes_of_a_global_header_are_not_kept_for_entries_without_end(run: Sapwood, tmp_path: Path) -> None:
+    said = pax((b"SCHILY.xattr.user.a", b"v" * 60_000), kind=b"g")
+    (tmp_path / "x.tar").write_bytes(said + b"".join(header(b"%d" % number) for number in range(30_000)))
+    done = run_bounded(run, "push", "x.tar", "main")
+    assert done.said.code == 5, done
+    assert "it has more entries" in done.said.err
+    assert done.peak_mb < MOST_MB
 
 
 def test_an_xz_that_asks_for_gigabytes_of_memory_is_refused_with_a_remedy(run: Sapwood, tmp_path: Path) -> None:
@@ -172,7 +183,7 @@ def test_an_xz_that_asks_for_gigabytes_of_memory_is_refused_with_a_remedy(run: S
     done = run_bounded(run, "convert", str(path), "out.tar.gz")
     assert (done.said.code, done.said.out) == (2, "")
     assert "takes more than 128 MiB of memory" in done.said.err
-    assert "hint: decompress it yourself: xz -dc" in done.said.err
+    assert "hint: decompress it yourself, and give that: xz -dc" in done.said.err
     assert done.peak_mb < 100
     with pytest.raises(InvalidInputError) as refused:
         convert(str(path), str(tmp_path / "out.tar.gz"))

@@ -297,7 +297,7 @@ TARS: dict[str, tuple[bytes, str]] = {
     "a pax size of exabytes": (tar_of(pax((b"size", b"%d" % LONG)), header(b"a")), "ends within its content"),
     "a pax header of exabytes": (tar_of(header(b"x", b"x", LONG), header(b"a")), "more bytes than are allowed"),
     "a long name of exabytes": (tar_of(header(b"L", b"L", LONG), header(b"a")), "more bytes than are allowed"),
-    "a sum that is wrong": (tar_of(bytearray(b"x") + header(b"a")[1:]), "its checksum is wrong"),
+    "a sum that is wrong": (tar_of(header(b"a"), b"x" + header(b"a")[1:]), "its checksum is wrong"),
     "a header cut": (header(b"a")[:300], "the stream ends within a header"),
     "holes of exabytes that overlap": (
         tar_of(
@@ -321,6 +321,11 @@ def test_a_tar_that_lies_is_refused_by_name_and_leaves_nothing(run: Sapwood, tmp
         assert found in message
         assert hint == "hint: get the tar again"
         assert not (tmp_path / "out.tar.gz").exists()
+    said = run("push", tmp_path / "x.tar.gz", "main")
+    assert said.code == 5, said
+    assert found in said.err
+    assert "hint: get the tar again" in said.err
+    assert run("refs").out == ""
     with pytest.raises(CorruptError) as refused:
         convert(str(tmp_path / "x.tar"), str(tmp_path / "out.tar.gz"))
     assert refused.value.kind == "archive-corrupt"

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import IO, Any
 
 from sapwood._core import archive as core
+from sapwood.archive.xz import MAGIC, XzReader, explained
 from sapwood.destination import writing
 from sapwood.errors import CorruptError, InvalidInputError, NotFoundError, UnavailableError
 from sapwood.progress import OnProgress, counter
@@ -25,11 +26,8 @@ from sapwood.tree.options import Options
 
 __all__ = ["Choices", "Written", "convert", "open_tar", "pack_directory", "spool"]
 
-_XZ = b"\xfd7zXZ\0"
 _BZ2 = b"BZh"
 _PIECE = 1 << 20
-# What xz -9 writes takes half of it.
-_XZ_MEMORY = 128 << 20
 
 
 class Choices:
@@ -111,7 +109,7 @@ def convert(
             tar.fileno(), name, output, path, choices=choices, temporary=temporary, progress=counter(progress)
         )
     except CorruptError as error:
-        raise _damaged(str(error)) from error
+        raise CorruptError(str(error), kind="archive-corrupt", hint="get the tar again") from error
     return _written(made, started)
 
 
@@ -166,9 +164,9 @@ def open_tar(source: str | os.PathLike[str], temporary: str | os.PathLike[str]) 
     try:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             file = _spooled(file, temporary)
-        first = os.pread(file.fileno(), len(_XZ), 0)
-        if first == _XZ:
-            file = _inflated(_Xz(file), file, source, temporary)
+        first = os.pread(file.fileno(), len(MAGIC), 0)
+        if first == MAGIC:
+            file = _inflated(XzReader(file), file, source, temporary)
         elif first.startswith(_BZ2):
             file = _inflated(bz2.BZ2File(file), file, source, temporary)
     except BaseException:
@@ -203,7 +201,7 @@ def _spooled(file: IO[bytes], temporary: str | os.PathLike[str]) -> IO[bytes]:
 
 
 def _inflated(
-    plain: _Xz | bz2.BZ2File,
+    plain: XzReader | bz2.BZ2File,
     file: IO[bytes],
     source: str | os.PathLike[str],
     temporary: str | os.PathLike[str],
@@ -212,22 +210,12 @@ def _inflated(
         try:
             return _copied(plain, temporary)
         except (lzma.LZMAError, EOFError) as error:
-            if "Memory usage limit" in str(error):
-                raise InvalidInputError(
-                    f"{_called(source)}: to decompress it takes more than {_XZ_MEMORY >> 20} MiB of memory",
-                    kind="archive-window-too-large",
-                    hint="decompress it yourself: xz -dc TAR.xz | sapwood convert - OUT.tar.gz",
-                ) from error
-            raise _damaged(f"{_called(source)} is damaged: {error}") from error
+            raise explained(error, _called(source)) from error
         except OSError as error:
             if error.errno is not None:
                 raise
             # bz2 says so without a number.
-            raise _damaged(f"{_called(source)} is damaged: {error}") from error
-
-
-def _damaged(found: str) -> CorruptError:
-    return CorruptError(found, kind="archive-corrupt", hint="get the tar again")
+            raise explained(error, _called(source)) from error
 
 
 @contextmanager
@@ -237,42 +225,7 @@ def spool(temporary: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
         yield file
 
 
-class _Xz:
-    """Streams of xz end to end, read in bounded memory, which `lzma.LZMAFile` does not know."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
-        self._data = b""
-        self._decoder: lzma.LZMADecompressor | None = None
-
-    def read(self, size: int) -> bytes:
-        """Return at most `size` bytes, none at the end."""
-        while True:
-            if self._decoder is None:
-                # Between streams there may be zeros.
-                while not self._data.strip(b"\0"):
-                    self._data = self._file.read(size)
-                    if not self._data:
-                        return b""
-                self._data = self._data.lstrip(b"\0")
-                self._decoder = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_XZ_MEMORY)
-            if self._decoder.needs_input and not self._data:
-                self._data = self._file.read(size)
-                if not self._data:
-                    raise EOFError("it ends within a stream")
-            piece = self._decoder.decompress(self._data, size)
-            self._data = b""
-            if self._decoder.eof:
-                self._data, self._decoder = self._decoder.unused_data, None
-            if piece:
-                return piece
-
-    def close(self) -> None:
-        """Give back the memory."""
-        self._decoder = None
-
-
-def _copied(file: IO[bytes] | _Xz | bz2.BZ2File, temporary: str | os.PathLike[str]) -> IO[bytes]:
+def _copied(file: IO[bytes] | XzReader | bz2.BZ2File, temporary: str | os.PathLike[str]) -> IO[bytes]:
     spool = tempfile.TemporaryFile(buffering=0, dir=temporary)  # noqa: SIM115 - the caller closes it
     try:
         while piece := file.read(_PIECE):
