@@ -1,6 +1,6 @@
 //! Names that archives have for themselves, and the files that are to be at the front.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::error::Result;
 use crate::scan::{Time, parent_and_name};
@@ -28,39 +28,38 @@ impl Front {
     /// `wanted` are clean names; `names` those of all entries in their order, `first` of a hard link the number of its file.
     pub fn of<'a>(
         wanted: &[Vec<u8>],
-        names: impl ExactSizeIterator<Item = &'a [u8]>,
+        names: impl ExactSizeIterator<Item = &'a [u8]> + Clone,
         first: impl Fn(usize) -> Option<usize>,
     ) -> Front {
         if wanted.is_empty() {
             return Front { chosen: Vec::new(), absent: Vec::new() };
         }
         let mut chosen = vec![false; names.len()];
-        let at: HashMap<&[u8], usize> = names.enumerate().map(|(number, name)| (name, number)).collect();
-        let mut absent = Vec::new();
-        let mut take = |name: &[u8]| {
-            let mut above = name;
-            loop {
-                if let Some(&number) = at.get(above) {
-                    chosen[number] = true;
-                }
-                if above.is_empty() {
-                    break;
-                }
-                above = parent_and_name(above).0;
+        let mut places: HashMap<&[u8], Option<usize>> = wanted.iter().map(|name| (&name[..], None)).collect();
+        let mut firsts = HashSet::new();
+        for (number, name) in names.clone().enumerate() {
+            if let Some(place) = places.get_mut(name) {
+                *place = Some(number);
+                chosen[number] = true;
+                firsts.extend(first(number));
             }
-        };
-        let named: HashMap<usize, &[u8]> = at.iter().map(|(&name, &number)| (number, name)).collect();
-        for name in wanted {
-            match at.get(&name[..]) {
-                None => absent.push(name.clone()),
-                Some(&number) => {
-                    take(name);
-                    if let Some(first) = first(number) {
-                        take(named[&first]);
-                    }
+        }
+        // Files whose other names are wanted, and directories: by their numbers and their names.
+        let mut above = HashSet::new();
+        for (number, name) in names.clone().enumerate() {
+            chosen[number] |= firsts.contains(&number);
+            let mut rest = if chosen[number] { name } else { b"" };
+            while !rest.is_empty() {
+                rest = parent_and_name(rest).0;
+                if !above.insert(rest) {
+                    break;
                 }
             }
         }
+        for (number, name) in names.enumerate() {
+            chosen[number] |= above.contains(name);
+        }
+        let absent = wanted.iter().filter(|name| places[&name[..]].is_none()).cloned().collect();
         Front { chosen, absent }
     }
 

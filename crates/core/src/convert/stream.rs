@@ -11,7 +11,7 @@ use super::{Made, Out, input};
 use crate::error::{Error, Result};
 use crate::job::Job;
 use crate::stargz::{self, Bounds, Compression, Copies, Options, Origin, Writer, archive_kind};
-use crate::tar::{Header, Kind, Reader, Room, Tree, TreeBuilder, is_read_alike};
+use crate::tar::{Header, Kind, Placed, Reader, Room, Tree, TreeBuilder, is_read_alike};
 
 /// Read the tar in `input`, which can be read twice, and write the archive to `out`. `what` names the input in messages,
 /// `front` the files that are to be first.
@@ -48,11 +48,11 @@ fn convert_unwatched(
     job.files_total.store(tree.entries.len() as u64, Relaxed);
     let names = tree.entries.iter().map(|placed| &placed.name[..]);
     let front = Front::of(front, names, |number| tree.entries[number].first.map(|first| first as usize));
-    let mut links = Links::of(&tree);
+    let (plan, mut links) = Plan::of(tree);
     let written = stargz::write(options, copies.as_ref(), job, &mut |bytes| out.give(bytes, job), |writer| {
         let mut part = |writer: &mut Writer<'_>, is_front| {
             let entries = Entries::open(what, input, None, job)?;
-            pass(entries, &tree, &mut links, copying, writer, |number| front.is_in(number, is_front))
+            pass(entries, &plan, &mut links, copying, writer, |number| front.is_in(number, is_front))
         };
         if !front.is_empty() {
             part(writer, true)?;
@@ -131,6 +131,31 @@ impl<'a> Entries<'a> {
     }
 }
 
+/// What is to be written, in order.
+struct Plan {
+    /// Number of the entry in the stream; of a hard link the number here of its file.
+    steps: Vec<(u32, Option<u32>)>,
+    /// Where they are not those of their entries, and of hard links and their files: by number here.
+    names: HashMap<u32, Vec<u8>>,
+}
+
+impl Plan {
+    /// Most names are let go of: their entries tell them again.
+    fn of(tree: Tree) -> (Plan, Links) {
+        let links = Links::of(&tree);
+        let mut names = HashMap::new();
+        let step = |(number, placed): (usize, Placed)| {
+            let number = number as u32;
+            if !placed.is_own || placed.first.is_some() || links.files.contains(&number) {
+                names.insert(number, placed.name);
+            }
+            (placed.entry, placed.first)
+        };
+        let steps = tree.entries.into_iter().enumerate().map(step).collect();
+        (Plan { steps, names }, links)
+    }
+}
+
 /// What files with several names hand on to their other names.
 struct Links {
     /// Numbers of such files.
@@ -147,28 +172,32 @@ impl Links {
 /// Write the entries that are chosen by number.
 fn pass(
     mut entries: Entries<'_>,
-    tree: &Tree,
+    plan: &Plan,
     links: &mut Links,
     copying: bool,
     writer: &mut Writer<'_>,
     chosen: impl Fn(usize) -> bool,
 ) -> Result<()> {
-    for (number, placed) in tree.entries.iter().enumerate().filter(|(number, _)| chosen(*number)) {
-        if let Some(first) = placed.first {
+    for (number, &(entry, first)) in plan.steps.iter().enumerate().filter(|(number, _)| chosen(*number)) {
+        let number = number as u32;
+        if let Some(first) = first {
             let file = links.headers.get(&first).ok_or_else(|| entries.changed())?;
-            let kind = Kind::HardLink { first: tree.entries[first as usize].name.clone() };
-            let link = Header { name: placed.name.clone(), kind, xattrs: Vec::new(), ..file.clone() };
+            let kind = Kind::HardLink { first: plan.names[&first].clone() };
+            let link = Header { name: plan.names[&number].clone(), kind, xattrs: Vec::new(), ..file.clone() };
             writer.entry(&link, &mut std::io::empty())?;
             continue;
         }
-        let mut header = entries.to(placed.entry)?;
+        let mut header = entries.to(entry)?;
+        let name = plan.names.get(&number);
         let headers = if copying { entries.reader.take_raw() } else { Vec::new() };
-        let stays = header.name == placed.name
+        let stays = name.is_none_or(|name| *name == header.name)
             && !entries.reader.has_globals()
             && is_read_alike(&headers, &header, entries.reader.raw_name());
         let content = entries.reader.position();
         let origin = copying.then_some(Origin { headers: stays.then_some(&headers), content });
-        header.name.clone_from(&placed.name);
+        if let Some(name) = name {
+            header.name.clone_from(name);
+        }
         if matches!(header.kind, Kind::HardLink { .. }) {
             return Err(entries.changed());
         }
@@ -176,7 +205,6 @@ fn pass(
         if let Err(error) = writer.entry_of(&header, &mut content, origin) {
             return Err(content.blame(error));
         }
-        let number = number as u32;
         if links.files.contains(&number) {
             links.headers.insert(number, Header { kind: Kind::Fifo, xattrs: Vec::new(), ..header });
         }

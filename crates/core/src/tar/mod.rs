@@ -13,6 +13,7 @@ mod entry;
 mod hasher;
 mod map;
 mod name;
+mod names;
 mod number;
 mod pax;
 mod read;

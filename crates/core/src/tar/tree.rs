@@ -3,10 +3,11 @@
 //! Invariant: each name once, each below directories only, each hard link to a file that is there; what cannot be made so is
 //! refused by name. Memory follows what was read. Not here: names that lead outside, which `clean` refuses.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use super::hasher::Seeded;
 use super::name::shown;
+use super::names::Names;
 use super::{Header, Kind};
 use crate::error::{Error, Result};
 use crate::scan::parent_and_name;
@@ -18,7 +19,7 @@ const KEPT_WITH: usize = 256;
 /// Takes entries in the order of the stream.
 pub struct TreeBuilder {
     what: String,
-    names: HashMap<Vec<u8>, Slot, Seeded>,
+    names: Names<Slot>,
     /// Directories that entries lie in, and the one of the last entry.
     parents: HashSet<Vec<u8>, Seeded>,
     parent: Vec<u8>,
@@ -63,6 +64,8 @@ pub struct Placed {
     pub entry: u32,
     /// Of a hard link: where among the entries the first name is.
     pub first: Option<u32>,
+    /// Whether that entry had this name.
+    pub is_own: bool,
 }
 
 impl TreeBuilder {
@@ -70,7 +73,7 @@ impl TreeBuilder {
     pub fn new(what: impl Into<String>) -> TreeBuilder {
         TreeBuilder {
             what: what.into(),
-            names: HashMap::default(),
+            names: Names::default(),
             parents: HashSet::default(),
             parent: Vec::new(),
             targets: Vec::new(),
@@ -102,7 +105,7 @@ impl TreeBuilder {
             },
             _ => Node::File(at),
         };
-        self.repeats |= self.names.insert(header.name.clone(), Slot { at, node }).is_some();
+        self.repeats |= self.names.insert(&header.name, Slot { at, node });
         // Entries of one directory mostly come together.
         let parent = parent_and_name(&header.name).0;
         if *parent != *self.parent {
@@ -123,35 +126,33 @@ impl TreeBuilder {
         // Which name has the content: the one that came with it, else the first.
         let rank = |at: u32, entry: u32| if at == entry { 0 } else { at + 1 };
         let mut best = vec![u32::MAX; self.count as usize];
-        for slot in self.names.values() {
+        for (_, slot) in self.names.iter() {
             if let Node::File(entry) = slot.node {
                 let best = &mut best[entry as usize];
                 *best = (*best).min(rank(slot.at, entry));
             }
         }
-        // Each entry gave one name at most: so they are nearly in order before they are sorted.
-        let mut named: Vec<Option<(Vec<u8>, Node)>> = vec![None; self.count as usize];
-        for (name, slot) in std::mem::take(&mut self.names) {
-            named[slot.at as usize] = Some((name, slot.node));
-        }
-        // Where it stands, whether it is a link, whose content it has.
-        type Row = (u32, bool, u32, Vec<u8>);
-        let row = |(at, named): (usize, Option<(Vec<u8>, Node)>)| -> Option<Row> {
-            let (at, (name, node)) = (at as u32, named?);
-            let Node::File(entry) = node else { return Some((at, false, at, name)) };
-            let link = best[entry as usize] != rank(at, entry);
-            Some((if link { at.max(entry) } else { entry }, link, entry, name))
+        // Whose content it has, and whether it is a link.
+        let meaning = |slot: Slot| {
+            let Node::File(entry) = slot.node else { return (slot.at, false) };
+            (entry, best[entry as usize] != rank(slot.at, entry))
         };
-        let mut rows: Vec<Row> = named.into_iter().enumerate().filter_map(row).collect();
-        rows.sort_by_key(|row| (row.0, row.1));
-        let mut firsts = best;
-        let mut entries = Vec::with_capacity(rows.len());
-        for (at, (_, link, entry, name)) in rows.into_iter().enumerate() {
-            if !link {
+        let mut rows = std::mem::take(&mut self.names).into_rows();
+        // Where it stands: mostly they do already.
+        rows.sort_by_key(|&(_, slot)| {
+            let (entry, is_link) = meaning(slot);
+            (if is_link { slot.at.max(entry) } else { entry }, is_link, slot.at)
+        });
+        let mut firsts = vec![0; best.len()];
+        // In the memory of the rows.
+        let place = |(at, (name, slot)): (usize, (Vec<u8>, Slot))| {
+            let (entry, is_link) = meaning(slot);
+            if !is_link {
                 firsts[entry as usize] = at as u32;
             }
-            entries.push(Placed { name, entry, first: link.then(|| firsts[entry as usize]) });
-        }
+            Placed { name, entry, first: is_link.then(|| firsts[entry as usize]), is_own: slot.at == entry }
+        };
+        let entries = rows.into_iter().enumerate().map(place).collect();
         Ok(Tree { entries, invented, repeats: self.repeats })
     }
 
@@ -185,7 +186,7 @@ impl TreeBuilder {
     fn follow_links(&mut self) -> Result<()> {
         let links: Vec<Vec<u8>> = (self.names.iter())
             .filter(|(_, slot)| matches!(slot.node, Node::Link(_)))
-            .map(|(name, _)| name.clone())
+            .map(|(name, _)| name.to_vec())
             .collect();
         // Each link of a chain is followed once: those before it get what it gets.
         let mut chain: Vec<&[u8]> = Vec::new();
