@@ -6,9 +6,9 @@ use std::cell::RefCell;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Cursor, Read, Seek};
 
-use flate2::bufread::GzDecoder;
 use zstd::zstd_safe::{DCtx, InBuffer, OutBuffer, get_error_name};
 
+use super::gzip::Members;
 use crate::job::Job;
 use crate::stargz::Bounds;
 
@@ -47,14 +47,17 @@ pub fn plain<'a>(mut stored: impl Read + 'a, bounds: Option<&'a RefCell<Bounds>>
         }
     }
     let whole = Cursor::new(first).take(got as u64).chain(stored);
+    let is_zstd = first == ZSTD || first[1..] == *SKIPPABLE && first[0] & 0xf0 == 0x50;
+    if !is_zstd && !first.starts_with(GZIP) {
+        // Whoever reads a tar has a buffer.
+        return Ok(Box::new(whole));
+    }
     let buffered = Counted { inner: BufReader::with_capacity(BUFFER, whole), passed: 0 };
     let places = Places { bounds, plain: 0 };
-    Ok(if first.starts_with(GZIP) {
-        Box::new(Sound(Members { member: Some(GzDecoder::new(buffered)), places }))
-    } else if first == ZSTD || first[1..] == *SKIPPABLE && first[0] & 0xf0 == 0x50 {
+    Ok(if is_zstd {
         Box::new(Sound(Frames { input: buffered, context: DCtx::create(), within: false, places }))
     } else {
-        Box::new(buffered)
+        Box::new(Sound(Gzip { members: Members::new(buffered), places }))
     })
 }
 
@@ -110,36 +113,25 @@ impl Places<'_> {
     }
 }
 
-/// Gzip members end to end, and zeros after them, with which tapes are filled.
-struct Members<'a, R: BufRead> {
-    member: Option<GzDecoder<Counted<R>>>,
+/// Gzip members.
+struct Gzip<'a, R> {
+    members: Members<Counted<R>>,
     places: Places<'a>,
 }
 
-impl<R: BufRead> Read for Members<'_, R> {
+impl<R: BufRead> Read for Gzip<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        while let Some(member) = &mut self.member {
-            let got = member.read(buffer)?;
+        loop {
+            let (got, ended) = self.members.next(buffer)?;
             self.places.plain += got as u64;
-            if got > 0 || buffer.is_empty() {
+            if ended {
+                self.places.end(self.members.input());
+            }
+            // An empty member is not the end.
+            if got > 0 || !ended {
                 return Ok(got);
             }
-            let mut rest = self.member.take().expect("it was there").into_inner();
-            self.places.end(&rest);
-            if !rest.fill_buf()?.is_empty() && rest.fill_buf()?[0] != 0 {
-                self.member = Some(GzDecoder::new(rest));
-                continue;
-            }
-            let mut zeros = [0; 4096];
-            loop {
-                match rest.read(&mut zeros)? {
-                    0 => return Ok(0),
-                    got if zeros[..got].iter().all(|&byte| byte == 0) => {}
-                    _ => return Err(io::Error::new(io::ErrorKind::InvalidData, "what follows the gzip data is none")),
-                }
-            }
         }
-        Ok(0)
     }
 }
 

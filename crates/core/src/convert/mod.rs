@@ -6,6 +6,7 @@
 
 mod directory;
 mod front;
+mod gzip;
 pub mod input;
 mod out;
 mod stream;

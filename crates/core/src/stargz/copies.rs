@@ -10,6 +10,7 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
 use super::footer::{self, Footer};
+use super::toc::GZIP_HEAD;
 use super::write::CHUNK_SIZES;
 use crate::error::{Error, Result};
 
@@ -178,7 +179,7 @@ impl<'a> Copier<'a> {
         Copier { file, with, stored: Vec::new(), plain: Vec::new() }
     }
 
-    /// What lies there, if it decompresses to `plain`.
+    /// What lies there, if it decompresses to `plain`: of gzip under the header that all members have.
     pub fn copy(&mut self, at: &Range<u64>, plain: &[u8]) -> Option<&[u8]> {
         let length = at.end - at.start;
         if length > 2 * plain.len() as u64 + SLACK {
@@ -196,6 +197,13 @@ impl<'a> Copier<'a> {
             With::Gzip(decompressor) => decompressor.gzip_decompress(&self.stored, out).ok()?,
             With::Zstd(decompressor) => decompressor.decompress_to_buffer(&self.stored, out).ok()?,
         };
-        (got == plain.len() && *out == *plain).then_some(&self.stored[..])
+        if got != plain.len() || *out != *plain {
+            return None;
+        }
+        if let With::Gzip(_) = self.with {
+            // Whoever made it, it says no time and no system.
+            self.stored[..GZIP_HEAD.len()].copy_from_slice(&GZIP_HEAD);
+        }
+        Some(&self.stored)
     }
 }
