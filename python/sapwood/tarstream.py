@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
-from sapwood._core.filemap import Entry, FileMap, Frame, read_chunk, tar_header
+from sapwood._core.filemap import Entry, FileMap, Frame, read_chunk, sparse_parts, tar_header
 from sapwood.errors import CorruptError
 from sapwood.fetch import Pages, fetch_all, load_map, located
 from sapwood.progress import OnProgress, Progress
@@ -48,13 +48,13 @@ class Told:
 def write_stream(
     store: Store | Archive, tree: Snapshot | ArchiveTree, out: IO[bytes], *, progress: OnProgress | None = None
 ) -> None:
-    """Write the tar stream of a tree to `out`.
+    """Write the tar stream of a tree to `out`, for `archive.write.convert`: holes are said as GNU tar says them.
 
     Raises:
         CorruptError, NotFoundError: something in the store is damaged or missing; it is named.
         UnavailableError, DeniedError: the store does not answer, or refuses to.
     """
-    _write_entries(store, load_map(store, tree, pages=True), out, progress)
+    _write_entries(store, load_map(store, tree, pages=True), out, progress, holes=True)
 
 
 def write_tar(
@@ -71,7 +71,7 @@ def write_tar(
     file_map = load_map(store, tree, pages=True)
     proved = _Proved(out)
     if file_map.tar is None:
-        _write_entries(store, file_map, proved, progress)
+        _write_entries(store, file_map, proved, progress, holes=False)
         return Told(proved.digest, proved.size, exact=False)
     _write_splits(store, file_map, proved, progress)
     if (proved.digest, proved.size) != file_map.tar:
@@ -116,7 +116,12 @@ class _Proved:
 
 
 def _write_entries(
-    store: Store | Archive, file_map: FileMap, out: IO[bytes] | _Proved, progress: OnProgress | None
+    store: Store | Archive,
+    file_map: FileMap,
+    out: IO[bytes] | _Proved,
+    progress: OnProgress | None,
+    *,
+    holes: bool,
 ) -> None:
     files = 0
 
@@ -127,6 +132,9 @@ def _write_entries(
     batches = _Batches(store, file_map.read_chunks, out, report)
     for entry, first, before in _entries(file_map):
         files += 1
+        if holes and before is None and (parts := sparse_parts(entry, first)):
+            batches.parts(parts)
+            continue
         batches.bytes(tar_header(entry, first, before))
         if first.kind == "reg" and before is None:
             for chunk in first.chunks:
@@ -158,11 +166,7 @@ def _write_splits(store: Store | Archive, file_map: FileMap, out: _Proved, progr
         for number in numbers:
             with located(store.url):
                 parts = file_map.tar_parts(number - first, stored[frames[number]])
-            for part in parts:
-                if isinstance(part, bytes):
-                    batches.bytes(part)
-                else:
-                    batches.chunk(*part)
+            batches.parts(parts)
     batches.flush()
 
 
@@ -206,6 +210,13 @@ class _Batches:
         """Add a chunk, or these ranges of it."""
         self._parts.append((chunk, ranges))
         self._grow(chunk[3])
+
+    def parts(self, parts: Iterable[bytes | tuple[_Chunk, list[_Range]]]) -> None:
+        for part in parts:
+            if isinstance(part, bytes):
+                self.bytes(part)
+            else:
+                self.chunk(*part)
 
     def _grow(self, size: int) -> None:
         self._size += size

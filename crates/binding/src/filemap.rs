@@ -164,18 +164,22 @@ impl FileMap {
             let plain = frame::open(&stored, at.frame.plain)?;
             filemap::parts(&self.0, frame::chunk(&plain, at.inner, &at.digest)?)
         });
-        let part = |part| match part {
-            Part::Raw(bytes) => TarPart::Raw(PyBytes::new(py, &bytes)),
-            Part::Chunk(ChunkAt { digest, frame, inner }, ranges) => {
-                TarPart::Chunk((Frame(frame), inner, digest_text(&digest), digest.size), ranges)
-            }
-        };
-        Ok(direct(py, parts)?.into_iter().map(part).collect())
+        Ok(told(py, direct(py, parts)?))
     }
 
     fn __repr__(&self) -> String {
         format!("<FileMap {} of {} entries>", self.0.summary.tree.short(), self.0.summary.entries)
     }
+}
+
+fn told(py: Python<'_>, parts: Vec<Part>) -> Vec<TarPart<'_>> {
+    let part = |part| match part {
+        Part::Raw(bytes) => TarPart::Raw(PyBytes::new(py, &bytes)),
+        Part::Chunk(ChunkAt { digest, frame, inner }, ranges) => {
+            TarPart::Chunk((Frame(frame), inner, digest_text(&digest), digest.size), ranges)
+        }
+    };
+    parts.into_iter().map(part).collect()
 }
 
 /// The chunk at `inner` of a frame, decompressed and proved.
@@ -209,12 +213,19 @@ fn tar_header<'py>(
     Ok(PyBytes::new(py, &direct(py, header)?))
 }
 
+/// A file with holes in a tar that leaves them out: header, ranges of chunks, zeros behind them. Nothing of other entries.
+#[pyfunction]
+fn sparse_parts<'py>(py: Python<'py>, entry: &Entry, first: &Entry) -> PyResult<Vec<TarPart<'py>>> {
+    Ok(told(py, direct(py, filemap::sparse(&entry.0, &first.0))?))
+}
+
 pub fn register(parent: &Bound<'_, PyModule>) -> PyResult<()> {
     let module = PyModule::new(parent.py(), "filemap")?;
     module.add_class::<FileMap>()?;
     module.add_class::<Frame>()?;
     module.add_class::<Entry>()?;
     module.add_function(wrap_pyfunction!(read_chunk, &module)?)?;
+    module.add_function(wrap_pyfunction!(sparse_parts, &module)?)?;
     module.add_function(wrap_pyfunction!(tar_header, &module)?)?;
     parent.add_submodule(&module)
 }

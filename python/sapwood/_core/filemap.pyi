@@ -151,6 +151,13 @@ def read_chunk(frame: Frame, stored: bytes, inner: int, digest: str, size: int) 
         CorruptError: `damaged`, `chunk-corrupt`.
     """
 
+def sparse_parts(entry: Entry, first: Entry) -> list[bytes | tuple[tuple[Frame, int, str, int], list[tuple[int, int]]]]:
+    """Return a file with holes as parts of a tar that leaves them out, as `FileMap.tar_parts`; none of other entries.
+
+    Raises:
+        InvalidInputError: `invalid`: no tar can say it.
+    """
+
 def tar_header(entry: Entry, first: Entry, before: bytes | None = None) -> bytes:
     """Return the tar header of an entry in the form that is written; `first` is the entry of its first name.
 

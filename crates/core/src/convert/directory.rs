@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use super::front::{Front, is_reserved, landmark};
 use super::{Made, Out};
 use crate::error::{Error, Result};
-use crate::index::{self, Scope, State};
+use crate::index::{self, Brief, Scope, State};
 use crate::job::Job;
 use crate::scan::{self, Root, Stat, is_denied, is_gone, read_stable};
 use crate::stargz::{self, Options, Writer};
@@ -36,18 +36,19 @@ pub fn pack(
     if !unreadable.is_empty() && !looking.skip_unreadable {
         return Err(Error::Unreadable { paths: unreadable });
     }
+    let files = (0..state.len()).filter(|&record| state.kind(record) == scan::Kind::File);
+    job.bytes_total.store(files.map(|record| state.stat(record).size).sum(), Relaxed);
+    let inodes = inodes(&state);
+    let state = state.into_brief();
     let order = in_order(&state);
     let names: Vec<Vec<u8>> =
         order[..if front.is_empty() { 0 } else { order.len() }].iter().map(|&record| state.path_of(record)).collect();
-    let firsts = if front.is_empty() { HashMap::new() } else { firsts(&state, &order) };
-    let front =
-        Front::of(front, names.iter().map(|name| &name[..]), |at| firsts.get(&inode_of(&state, order[at])?).copied());
+    let firsts = if front.is_empty() { HashMap::new() } else { firsts(&inodes, &order) };
+    let front = Front::of(front, names.iter().map(|name| &name[..]), |at| firsts.get(inodes.get(&order[at])?).copied());
     drop((names, firsts));
     job.files_total.store(order.len() as u64, Relaxed);
-    let files = order.iter().filter(|&&record| state.kind(record) == scan::Kind::File);
-    job.bytes_total.store(files.map(|&record| state.stat(record).size).sum(), Relaxed);
-    let mut walk =
-        Walk { root: &root, state: &state, looking, first: HashMap::new(), unreadable, left_out: Vec::new() };
+    let (first, left_out) = (HashMap::new(), Vec::new());
+    let mut walk = Walk { root: &root, state: &state, inodes: &inodes, looking, first, unreadable, left_out };
     let written = stargz::write(options, None, job, &mut |bytes| out.give(bytes, job), |writer| {
         let mut part = |writer: &mut Writer<'_>, is_front| {
             let chosen = order.iter().enumerate().filter(|(at, _)| front.is_in(*at, is_front));
@@ -65,8 +66,8 @@ pub fn pack(
 
 /// All records, each directory before what is in it, and that before what follows the directory: whoever unpacks it can finish a
 /// directory when he leaves it.
-fn in_order(state: &State) -> Vec<u32> {
-    let mut order = Vec::with_capacity(state.len() as usize);
+fn in_order(state: &Brief) -> Vec<u32> {
+    let mut order = Vec::new();
     let root = 0..1;
     let mut open = vec![root];
     while let Some(entries) = open.last_mut() {
@@ -82,24 +83,28 @@ fn in_order(state: &State) -> Vec<u32> {
     order
 }
 
-/// Of what may have several names: device and number.
-fn inode_of(state: &State, record: u32) -> Option<(u64, u64)> {
-    let may = state.has_links(record) && state.kind(record) != scan::Kind::Directory;
-    may.then(|| state.stat(record)).map(|stat| (stat.dev, stat.ino))
+/// Device and number.
+type Inode = (u64, u64);
+
+/// Of records that may have several names.
+fn inodes(state: &State) -> HashMap<u32, Inode> {
+    let several = (0..state.len()).filter(|&record| state.has_links(record));
+    several.map(|record| (record, state.stat(record))).map(|(record, stat)| (record, (stat.dev, stat.ino))).collect()
 }
 
 /// Where in the order the first name of each of these stands.
-fn firsts(state: &State, order: &[u32]) -> HashMap<(u64, u64), usize> {
-    let inodes = order.iter().enumerate().rev();
-    inodes.filter_map(|(at, &record)| Some((inode_of(state, record)?, at))).collect()
+fn firsts(inodes: &HashMap<u32, Inode>, order: &[u32]) -> HashMap<Inode, usize> {
+    let backwards = order.iter().enumerate().rev();
+    backwards.filter_map(|(at, record)| Some((*inodes.get(record)?, at))).collect()
 }
 
 struct Walk<'a> {
     root: &'a Root,
-    state: &'a State,
+    state: &'a Brief,
+    inodes: &'a HashMap<u32, Inode>,
     looking: &'a index::Options,
     /// The name that was written of what may have several.
-    first: HashMap<(u64, u64), Vec<u8>>,
+    first: HashMap<Inode, Vec<u8>>,
     unreadable: Vec<PathBuf>,
     left_out: Vec<Vec<u8>>,
 }
@@ -112,9 +117,16 @@ impl Walk<'_> {
             self.left_out.push(name);
             return Ok(());
         }
-        let stat = self.state.stat(record);
+        let path = || self.root.show(&name);
+        let stat = match self.root.stat(&name) {
+            Err(error) if is_gone(&error) => return Ok(()),
+            stat => stat.map_err(|error| Error::io("read", path())(error))?,
+        };
+        if stat.kind() != self.state.kind(record) {
+            return Err(Error::Unstable { path: path() });
+        }
         let mut header = header_of(name, &stat);
-        let inode = inode_of(self.state, record);
+        let inode = self.inodes.get(&record).copied();
         if let Some(first) = inode.and_then(|inode| self.first.get(&inode)) {
             header.kind = Kind::HardLink { first: first.clone() };
             return writer.entry(&header, &mut io::empty());

@@ -92,6 +92,33 @@ fn pour(stored: &Stored, content: &Content, out: &mut Vec<Part>) -> Result<()> {
 /// # Errors
 /// `Invalid` when no tar can say it.
 pub fn header(entry: &Entry, first: &Entry, before: Option<&[u8]>) -> Result<Vec<u8>> {
+    let mut out = Vec::new();
+    tar::push_header(&mut out, &said(entry, first, before))?;
+    Ok(out)
+}
+
+/// The first name of a file that has holes, with its content, in a stream that leaves them out; nothing of other entries.
+///
+/// # Errors
+/// `Invalid` when no tar can say it.
+pub fn sparse(entry: &Entry, first: &Entry) -> Result<Vec<Part>> {
+    let Kind::Regular(content) = &first.kind else { return Ok(Vec::new()) };
+    if content.holes.is_empty() {
+        return Ok(Vec::new());
+    }
+    let (mut header, size) = (said(entry, first, None), content.digest.size);
+    header.kind = tar::Kind::Regular { size, holes: content.holes.clone() };
+    let mut bytes = Vec::new();
+    tar::push_sparse_header(&mut bytes, &header)?;
+    let mut out = vec![Part::Raw(bytes)];
+    let (name, holes) = (entry.path.clone(), content.holes.clone());
+    let stored = Stored { name, size: size - holes.iter().map(|hole| hole.1).sum::<u64>(), crc: 0, holes };
+    pour(&stored, content, &mut out)?;
+    out.push(Part::Raw(vec![0; tar::padding(stored.size)]));
+    Ok(out)
+}
+
+fn said(entry: &Entry, first: &Entry, before: Option<&[u8]>) -> tar::Header {
     let kind = match (before, &first.kind) {
         (Some(before), _) => tar::Kind::HardLink { first: before.to_vec() },
         (None, Kind::Directory { .. }) => tar::Kind::Directory,
@@ -101,7 +128,7 @@ pub fn header(entry: &Entry, first: &Entry, before: Option<&[u8]>) -> Result<Vec
         (None, Kind::BlockDevice { major, minor }) => tar::Kind::BlockDevice { major: *major, minor: *minor },
         (None, Kind::Fifo | Kind::HardLink { .. }) => tar::Kind::Fifo,
     };
-    let header = tar::Header {
+    tar::Header {
         name: entry.path.clone(),
         kind,
         mode: first.mode,
@@ -109,8 +136,5 @@ pub fn header(entry: &Entry, first: &Entry, before: Option<&[u8]>) -> Result<Vec
         gid: first.gid.into(),
         mtime: first.mtime,
         xattrs: if before.is_some() { Vec::new() } else { first.xattrs.clone() },
-    };
-    let mut out = Vec::new();
-    tar::push_header(&mut out, &header)?;
-    Ok(out)
+    }
 }

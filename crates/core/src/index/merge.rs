@@ -18,8 +18,8 @@ use crate::error::{Error, Result};
 use crate::job::Job;
 use crate::scan::{Kind, Root, is_denied, is_gone};
 
-/// Directories that are taken over, or listed by all threads, at a time.
-const BATCH: usize = 512;
+/// Directories that are taken over, or listed by all threads, at a time: what they hold is kept twice meanwhile.
+const BATCH: usize = 128;
 
 /// Records of the old state that are given up at a time.
 const RUN: usize = if cfg!(test) { 4 } else { 1 << 16 };

@@ -7,6 +7,7 @@
 //! digests and checksums, `file` stores. Not here: system calls (`scan`). Bytes: docs/format.md, "Index".
 
 mod adopt;
+mod brief;
 mod differing;
 mod file;
 mod find;
@@ -28,6 +29,7 @@ use std::fs::File;
 use std::ops::Range;
 
 pub use adopt::{Given, adopt};
+pub use brief::Brief;
 pub use hash::{Summary, hash};
 pub use inspect::{Described, verify};
 pub use live::Live;

@@ -33,7 +33,7 @@ pub use read::{MAX_GLOBAL, MAX_HEADERS, MAX_PAX, Reader};
 pub use room::Room;
 pub use sparse::MAX_RUNS;
 pub use tree::{MAX_INVENTED, Placed, Tree, TreeBuilder};
-pub use write::{END, padding, push_header};
+pub use write::{END, padding, push_header, push_sparse_header};
 
 use crate::scan::Time;
 

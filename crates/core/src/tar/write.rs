@@ -23,6 +23,32 @@ pub fn padding(size: u64) -> usize {
 /// # Errors
 /// `Invalid` when a device has numbers from 2^21 on, which no header can say.
 pub fn push_header(out: &mut Vec<u8>, header: &Header) -> Result<()> {
+    push(out, header, header.size(), &[])
+}
+
+/// Append the header of an entry whose holes the stream leaves out, as GNU's format 0.1 says them: for streams that only we read.
+///
+/// # Errors
+/// As `push_header`.
+pub fn push_sparse_header(out: &mut Vec<u8>, header: &Header) -> Result<()> {
+    let Kind::Regular { size, holes } = &header.kind else { return push_header(out, header) };
+    let (mut map, mut at, mut stored) = (Vec::new(), 0, 0);
+    for &(hole, length) in holes.iter().chain([&(*size, 0)]) {
+        if hole > at {
+            map.push(format!("{at},{}", hole - at));
+            stored += hole - at;
+        }
+        at = hole + length;
+    }
+    if map.is_empty() {
+        map.push(format!("{size},0"));
+    }
+    let words = [("major", "0".into()), ("minor", "1".into()), ("size", size.to_string()), ("map", map.join(","))];
+    push(out, header, stored, &words.map(|(key, value)| (format!("GNU.sparse.{key}"), value)))
+}
+
+/// `stored` is how many bytes the stream has of the content; `more` records stand behind the others.
+fn push(out: &mut Vec<u8>, header: &Header, stored: u64, more: &[(String, String)]) -> Result<()> {
     let mut name = header.name.clone();
     let (mut link, mut device) = (&[][..], None);
     let flag = match &header.kind {
@@ -54,7 +80,10 @@ pub fn push_header(out: &mut Vec<u8>, header: &Header) -> Result<()> {
         return Err(Error::Invalid { what, why: "a tar cannot say the number of this device".into() });
     }
     let mut records = Vec::new();
-    push_records(&mut records, header, &name, link);
+    push_records(&mut records, header, &name, link, stored);
+    for (key, value) in more {
+        push_record(&mut records, key.as_bytes(), value.as_bytes());
+    }
     if !records.is_empty() {
         let last = parent_and_name(&header.name).1;
         let extension = [&b"PaxHeaders/"[..], if last.is_empty() { b"." } else { last }].concat();
@@ -68,7 +97,7 @@ pub fn push_header(out: &mut Vec<u8>, header: &Header) -> Result<()> {
         mode: header.mode & 0o7777,
         uid: header.uid,
         gid: header.gid,
-        size: header.size(),
+        size: stored,
         mtime: u64::try_from(header.mtime.sec).unwrap_or(0),
         flag,
         link,
@@ -78,7 +107,7 @@ pub fn push_header(out: &mut Vec<u8>, header: &Header) -> Result<()> {
 }
 
 /// The records of what the header cannot say.
-fn push_records(out: &mut Vec<u8>, header: &Header, name: &[u8], link: &[u8]) {
+fn push_records(out: &mut Vec<u8>, header: &Header, name: &[u8], link: &[u8], stored: u64) {
     let names = [(&b"path"[..], name, NAME.len()), (b"linkpath", link, LINK.len())];
     let long = || names.iter().filter(|(_, name, fits)| name.len() > *fits);
     if long().any(|(_, name, _)| std::str::from_utf8(name).is_err()) {
@@ -88,7 +117,7 @@ fn push_records(out: &mut Vec<u8>, header: &Header, name: &[u8], link: &[u8]) {
         push_record(out, key, name);
     }
     for (key, number, limit) in
-        [(&b"size"[..], header.size(), ELEVEN), (b"uid", header.uid, SEVEN), (b"gid", header.gid, SEVEN)]
+        [(&b"size"[..], stored, ELEVEN), (b"uid", header.uid, SEVEN), (b"gid", header.gid, SEVEN)]
     {
         if number >= limit {
             push_record(out, key, number.to_string().as_bytes());
