@@ -13,8 +13,10 @@ from pathlib import Path
 import pytest
 
 from sapwood.pack import Choices, convert, pack
-from tests.support.archives import HEADER, assert_rules, members_of, zlib_all
+from tests.support.archives import assert_rules, members_of, zlib_all
 from tests.support.trees import LARGE, make_hard, noise
+
+HEADER = bytes.fromhex("1f8b080000000000 00ff")
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +98,7 @@ def test_members_of_others_stay_with_their_headers_and_chunks(tmp_path: Path) ->
     written = converted(tmp_path, data)
     assert_rules(written)
     assert stored(written) == stored(data)
+    assert all(written.startswith(HEADER, begin) for begin in list(members_of(written))[:-2])
     with tarfile.open(tmp_path / "out") as tar:
         assert {info.uname for info in tar.getmembers()[:-1]} == {"somebody"}
         assert tar.extractfile(long).read() == noise(700_000)  # type: ignore[union-attr]

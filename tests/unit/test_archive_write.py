@@ -325,6 +325,40 @@ def test_stdout_takes_one_thing(tmp_path: Path) -> None:
     assert said.err.startswith("sapwood: stdout takes the archive or the report, not both")
 
 
+def test_every_choice_of_the_command_is_heeded(tmp_path: Path) -> None:
+    run = Sapwood(tmp_path)
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree" / "a").write_bytes(noise(300_000))
+    (tmp_path / "tree" / "b").write_bytes(b"b" * 300_000)
+    run.good("pack", "tree", "usual")
+    usual = (tmp_path / "usual").read_bytes()
+    (tmp_path / "list").write_text("b\n\n")
+    for words in (
+        ("--level", "1"),
+        ("--chunk-size", "65536"),
+        ("--min-chunk-size", "1000000"),
+        ("--zstd",),
+        ("--compatible-times",),
+        ("--prioritize", "list"),
+    ):
+        run.good("pack", *words, "tree", "other")
+        assert (tmp_path / "other").read_bytes() != usual, words
+    run.good("pack", "--reproducible", "tree", "other")
+    assert (tmp_path / "other").read_bytes() == usual
+    for words, said in (
+        (("--level", "13"), "level 13"),
+        (("--zstd", "--level", "0"), "level 0"),
+        (("--chunk-size", "5"), "the size of chunks"),
+        (("--chunk-size", "-5"), "chunk_size cannot be -5"),
+        (("--min-chunk-size", "99999999999"), "min_chunk_size cannot be"),
+        (("--prioritize", "missing"), "missing is missing"),
+    ):
+        refused = run("pack", *words, "tree", "refused")
+        assert refused.code in (2, 3), refused
+        assert said in refused.err
+        assert not (tmp_path / "refused").exists()
+
+
 def test_the_command_prints_the_digest_of_the_toc_and_tells_the_rest(tmp_path: Path) -> None:
     run = Sapwood(tmp_path)
     (tmp_path / "tree").mkdir()
@@ -340,10 +374,13 @@ def test_the_command_prints_the_digest_of_the_toc_and_tells_the_rest(tmp_path: P
 def test_what_an_address_names_is_packed_as_its_directory_is(hard: Path, tmp_path: Path) -> None:
     run = Sapwood(tmp_path)
     run.good("push", hard, "main")
-    # Times and all; of zstd the tar has no TOC, which alone tells of holes.
-    packed = pack(hard, str(tmp_path / "a.tar.zst"), Choices(zstd=True))
-    again = pack(f"{run.store}#main", str(tmp_path / "b.tar.zst"), Choices(zstd=True))
-    assert (again.tar, again.entries) == (packed.tar, packed.entries)
+    # Times, holes and all.
+    for zstd in (False, True):
+        packed = pack(hard, str(tmp_path / "a"), Choices(zstd=zstd))
+        again = pack(f"{run.store}#main", str(tmp_path / "b"), Choices(zstd=zstd))
+        assert (again.tar, again.entries) == (packed.tar, packed.entries)
+        assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+        assert zstd or b'"holes"' in open_stargz((tmp_path / "b").read_bytes()).toc
     said = run("pack", "missing", "c.tar.gz")
     assert said.code == 3
     assert not list(tmp_path.glob("*.sapwood-partial"))

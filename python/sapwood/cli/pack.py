@@ -39,6 +39,9 @@ def _add_choices(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--compatible-times", action="store_true", help="of gzip: whole seconds in the TOC, as other writers have them"
     )
+    parser.add_argument(
+        "--reproducible", action="store_true", help="let the same input give the same bytes: it always does"
+    )
 
 
 def _choices_of(arguments: argparse.Namespace) -> Choices:

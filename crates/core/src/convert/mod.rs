@@ -28,3 +28,6 @@ pub struct Made {
     /// What might not be read, and was to be skipped.
     pub unreadable: Vec<std::path::PathBuf>,
 }
+
+#[cfg(test)]
+mod tests;
