@@ -33,6 +33,7 @@ _PAGES = 16
 
 _Chunk = tuple[Frame, int, str, int]
 _Range = tuple[int, int]
+_Part = bytes | tuple[_Chunk, list[_Range]]
 _Read = Callable[[Frame, bytes, list[tuple[int, str, int]]], list[bytes]]
 
 
@@ -211,7 +212,7 @@ class _Batches:
         self._parts.append((chunk, ranges))
         self._grow(chunk[3])
 
-    def parts(self, parts: Iterable[bytes | tuple[_Chunk, list[_Range]]]) -> None:
+    def parts(self, parts: Iterable[_Part]) -> None:
         for part in parts:
             if isinstance(part, bytes):
                 self.bytes(part)
