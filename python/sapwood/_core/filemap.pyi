@@ -3,7 +3,7 @@
 import builtins
 from typing import final
 
-__all__ = ["Entry", "FileMap", "Frame", "read_chunk", "tar_header"]
+__all__ = ["Entry", "FileMap", "Frame", "read_chunk", "sparse_parts", "tar_header"]
 
 @final
 class Frame:
