@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sapwood.errors import ConflictError, InvalidInputError, SapwoodError
+from sapwood.errors import ConflictError, CorruptError, InvalidInputError, SapwoodError, UnavailableError
 from sapwood.open import open_tree
 from tests.support import stargz
 from tests.support.badserver import replying, send
@@ -52,7 +52,16 @@ def without_ranges_from_the_end(handler: Handler, data: bytes) -> None:
         serve(handler, data)
 
 
-@pytest.mark.parametrize("server", [without_head, wrong_length_of_head, without_ranges_from_the_end])
+def no_number_as_length_of_the_end(handler: Handler, data: bytes) -> None:
+    if handler.headers.get("Range", "").startswith("bytes=-"):
+        send(handler, 206, Content_Length="NaN")
+    else:
+        serve(handler, data)
+
+
+@pytest.mark.parametrize(
+    "server", [no_number_as_length_of_the_end, without_head, wrong_length_of_head, without_ranges_from_the_end]
+)
 def test_a_server_that_can_do_little_is_enough(data: bytes, server: Callable[[Handler, bytes], None]) -> None:
     with replying(lambda handler: server(handler, data)) as url:
         assert content(url) == b"hello\n"
@@ -102,6 +111,19 @@ def test_other_bytes_than_were_asked_for_are_never_taken(data: bytes) -> None:
 
     with replying(reply) as url, pytest.raises(SapwoodError):
         content(url)
+
+
+@pytest.mark.parametrize("wrong", [-1, 1])
+def test_a_reply_of_another_length_than_it_says_is_never_taken(data: bytes, wrong: int) -> None:
+    def reply(handler: Handler) -> None:
+        begin, end = span(handler, len(data)) or (0, len(data))
+        said = f"bytes {begin}-{end - 1}/{len(data)}"
+        handler.close_connection = True
+        send(handler, 206, data[begin:end], Content_Range=said, Content_Length=str(end - begin + wrong))
+
+    with replying(reply) as url, pytest.raises(SapwoodError) as refused:
+        content(url)
+    assert isinstance(refused.value, CorruptError | UnavailableError)
 
 
 def test_an_archive_that_is_replaced_on_its_server_is_an_error_that_says_so(data: bytes, tmp_path: Path) -> None:
