@@ -207,9 +207,11 @@ def _open_toc(
         kept = KeptToc(cache_dir or places.cache_dir(), known, ranges.tail)
         if (stored := kept.read(length)) is not None:
             return *open_toc(footer, stored), kept
-    before = min(length, -in_tail)
     # One copy: it may be most of the memory that opening takes.
-    stored = b"".join((*ranges.read([(offset, before)]), ranges.tail[: length - before]))
+    before = min(length, -in_tail) if ranges.version else length
+    [stored] = ranges.read([(offset, before)])
+    if before < length:
+        stored += ranges.tail[: length - before]
     opened = open_toc(footer, stored)
     if kept:
         kept.keep(stored)
