@@ -53,13 +53,13 @@ def sapwood(tmp_path_factory: pytest.TempPathFactory) -> Sapwood:
 @pytest.fixture(scope="session")
 def hard(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tree of everything that is hard to keep."""
-    return make_hard(tmp_path_factory.mktemp("hard") / "tree")
+    return _make(tmp_path_factory.mktemp("hard") / "tree")
 
 
 @pytest.fixture(scope="session")
 def spelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A hard tree without what Go's JSON cannot spell: names, targets and attributes that are not UTF-8."""
-    root = make_hard(tmp_path_factory.mktemp("spelled") / "tree")
+    root = _make(tmp_path_factory.mktemp("spelled") / "tree")
     for folder, names, others in os.walk(os.fsencode(root), topdown=False):
         for name in (*names, *others):
             path = os.fsdecode(folder + b"/" + name)
@@ -70,6 +70,21 @@ def spelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 if not _is_utf8(os.fsencode(attribute)):
                     os.removexattr(path, attribute, follow_symlinks=False)
     return root
+
+
+def _make(root: Path) -> Path:
+    make_hard(root)
+    if os.geteuid() != 0:
+        without_what_users_cannot_unpack(root)
+    return root
+
+
+def without_what_users_cannot_unpack(root: Path) -> None:
+    """Take away what programs forbid themselves, before they are done with it, if they are not root's."""
+    for name in ("modes/dir-0500", "modes/dir-0555"):
+        (root / name).chmod(0o700)
+        shutil.rmtree(root / name)
+    (root / "xattrs" / "read-only").unlink()
 
 
 def _is_utf8(name: bytes) -> bool:

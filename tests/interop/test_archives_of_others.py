@@ -93,6 +93,14 @@ def test_what_the_library_of_containerd_built_is_the_tree_it_was_built_of(
     _assert_same_tree(sapwood, archive, spelled, tmp_path / "out", _rounded)
 
 
+def test_an_archive_of_containerd_whose_toc_lies_elsewhere_is_the_tree_it_was_built_of(
+    programs: Programs, sapwood: Sapwood, spelled: Path, tar: Path, tmp_path: Path
+) -> None:
+    archive, toc = tmp_path / "a.tar.gz", tmp_path / "a.toc"
+    programs("estargz", "build", "-toc", toc, tar, archive)
+    _assert_same_tree(sapwood, archive, spelled, tmp_path / "out", _rounded, ("--toc", toc))
+
+
 @pytest.mark.parametrize("variant", ["in small chunks", "shared members"])
 def test_an_archive_of_containerd_is_made_one_that_everybody_reads(
     programs: Programs, sapwood: Sapwood, tar: Path, tmp_path: Path, variant: str

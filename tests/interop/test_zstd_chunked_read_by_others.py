@@ -70,7 +70,7 @@ def layer(
 def _pulled(facts: Facts) -> Facts:
     # Of directories and links the reader sets no time, and of links nothing else.
     if stat.S_ISLNK(facts.mode):
-        return replace(facts, mtime_ns=0, owner=(0, 0), xattrs=())
+        return replace(facts, mtime_ns=0, owner=(os.geteuid(), os.getegid()), xattrs=())
     return replace(facts, mtime_ns=0 if stat.S_ISDIR(facts.mode) else facts.mtime_ns, holes=())
 
 
