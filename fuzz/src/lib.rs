@@ -68,10 +68,19 @@ pub fn toc(text: &[u8]) {
     let end = payload + member.len() as u64;
     let part = Part { at: payload..end, plain: None };
     let footer = Footer { dialect: Dialect::Estargz, payload, toc: Some(part), split: None };
-    if let Ok((map, _)) = stargz::file_map(&footer, &member[..], member.len() as u64, &Job::default()) {
-        is_sound(&map, payload);
+    let map = stargz::file_map(&footer, &member[..], member.len() as u64, &Job::default()).map(|(map, _)| map);
+    if let Ok(map) = &map {
+        is_sound(map, payload);
     }
-    let Ok(entries) = Entries::new(text).collect::<Result<Vec<TocEntry>, Error>>() else { return };
+    // What comes byte by byte is read by the slower of two ways.
+    let all = |from: &mut dyn Read| Entries::new(from).collect::<Result<Vec<TocEntry>, Error>>();
+    let (mut whole, mut trickle) = (text, Trickle(text));
+    let (entries, again) = (all(&mut whole), all(&mut trickle));
+    assert_eq!(entries.as_ref().ok(), again.as_ref().ok());
+    let Ok(entries) = entries else { return };
+    if let Ok(map) = &map {
+        is_the_tree_of(map, &entries, payload);
+    }
     let sayable: Vec<TocEntry> = entries.into_iter().filter_map(sayable).collect();
     for spelling in [Spelling::Lines, Spelling::OneLine] {
         let mut spelled = Vec::new();
@@ -82,6 +91,31 @@ pub fn toc(text: &[u8]) {
             Entries::new(&spelled[..]).collect::<Result<_, _>>().expect("what was spelled can be read");
         assert_eq!(read, sayable);
     }
+}
+
+struct Trickle<'a>(&'a [u8]);
+
+impl Read for Trickle<'_> {
+    fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
+        let most = out.len().min(1);
+        self.0.read(&mut out[..most])
+    }
+}
+
+/// The names are those that remain when the entries are unpacked one after the other.
+fn is_the_tree_of(map: &FileMap, entries: &[TocEntry], payload: u64) {
+    let mut builder = TreeBuilder::new("test");
+    for file in stargz::Files::new(entries.iter().cloned().map(Ok), payload) {
+        builder.push(&file.expect("the map has it").header).expect("the map has it");
+    }
+    let tree = builder.finish().expect("the map has it");
+    let mut names: Vec<Vec<u8>> = tree.entries.into_iter().map(|placed| placed.name).chain(tree.invented).collect();
+    names.push(Vec::new());
+    names.sort();
+    names.dedup();
+    let mut found: Vec<Vec<u8>> = rows(map).map(|row| row.path.clone()).collect();
+    found.sort();
+    assert_eq!(found, names);
 }
 
 /// An entry of a TOC as a writer has it: the name of a chunk is not heeded, and links are to something.
