@@ -16,6 +16,7 @@ mod members;
 mod open;
 mod quick;
 mod rows;
+mod settle;
 mod split;
 mod spool;
 mod text;
