@@ -9,9 +9,11 @@ use std::os::unix::fs::FileExt;
 
 use sapwood_core::archive::frame::Form;
 use sapwood_core::convert::{Out, convert as of_tar};
+use sapwood_core::digest::Digest;
 use sapwood_core::error::Error;
 use sapwood_core::filemap::{self, FileMap, parent_and_name};
 use sapwood_core::job::Job;
+use sapwood_core::seek::{Found, SeekIndex};
 use sapwood_core::stargz::{
     self, Chunk, Compression, Dialect, Entries, Footer, Options, Part, Spelling, TocEntry, TocWriter, footer as footers,
 };
@@ -21,8 +23,16 @@ use sapwood_core::tar::{self as tars, BLOCK, Header, Reader, TreeBuilder};
 pub type Target = fn(&[u8]);
 
 /// Each target by its name.
-pub const TARGETS: [(&str, Target); 6] =
-    [("footer", footer), ("toc", toc), ("tar", tar), ("members", members), ("convert", convert), ("split", split)];
+pub const TARGETS: [(&str, Target); 8] = [
+    ("seek", seek),
+    ("lead", lead),
+    ("footer", footer),
+    ("toc", toc),
+    ("tar", tar),
+    ("members", members),
+    ("convert", convert),
+    ("split", split),
+];
 
 /// Contents and frames that are looked at have at most so many bytes: there is nothing to learn from more.
 const MOST: u64 = 1 << 20;
@@ -190,7 +200,8 @@ fn is_sound(map: &FileMap, payload: u64) {
             _ => {}
         }
     }
-    assert_eq!(bytes, map.summary.bytes);
+    // A seek index may say another: nobody reckons with it.
+    assert!(bytes == map.summary.bytes || map.form == Form::Led);
     assert_eq!(rows().count() as u64, map.summary.entries);
 }
 
@@ -357,6 +368,58 @@ fn held(bytes: &[u8]) -> File {
     let file = File::from(rustix::fs::memfd_create("fuzz", rustix::fs::MemfdFlags::CLOEXEC).expect("there is memory"));
     file.write_all_at(bytes, 0).expect("there is memory");
     file
+}
+
+/// The text of a seek index.
+pub fn seek(text: &[u8]) {
+    // Where windows would be.
+    const BEFORE: u64 = 4096;
+    let frame = raw_frame(text);
+    let mut footer = vec![0x50, 0x2a, 0x4d, 0x18, 72, 0, 0, 0];
+    for number in [BEFORE, frame.len() as u64, text.len() as u64] {
+        footer.extend_from_slice(&number.to_le_bytes());
+    }
+    footer.extend_from_slice(&Digest::of(text).sha256);
+    footer.extend_from_slice(&1u64.to_le_bytes());
+    footer.extend_from_slice(b"SAPWSEEK");
+    let size = BEFORE + (frame.len() + footer.len()) as u64;
+    let found = Found::read(&footer, size).expect("the footer is right");
+    let Ok((index, map)) = SeekIndex::open(&found, &frame, &Job::default()) else { return };
+    is_sound(&map, u64::MAX);
+    for row in rows(&map) {
+        let filemap::Kind::Regular(content) = &row.kind else { continue };
+        for chunk in &content.chunks {
+            let (_, rest) = index.lead(chunk.frame.offset).expect("each frame can be entered");
+            assert!(rest.start <= rest.end && rest.end <= BEFORE);
+        }
+    }
+}
+
+/// A zstd frame of bytes as they are.
+fn raw_frame(plain: &[u8]) -> Vec<u8> {
+    let mut out = vec![0x28, 0xb5, 0x2f, 0xfd, 0xa0];
+    out.extend_from_slice(&(plain.len() as u32).to_le_bytes());
+    let mut left = plain;
+    loop {
+        let (now, later) = left.split_at(left.len().min(100_000));
+        let head = u32::from(later.is_empty()) | (now.len() as u32) << 3;
+        out.extend_from_slice(&head.to_le_bytes()[..3]);
+        out.extend_from_slice(now);
+        left = later;
+        if left.is_empty() {
+            return out;
+        }
+    }
+}
+
+/// How many plain bytes are wanted of a frame, and it, with its lead.
+pub fn lead(data: &[u8]) {
+    let Some((plain, led)) = number::<2>(data) else { return };
+    if let Ok(opened) = Form::Led.open(led, plain as u32) {
+        assert_eq!(opened.len() as u64, plain);
+        let part = Form::Led.open(led, plain as u32 / 2).expect("a part of it can be read");
+        assert_eq!(&part[..], &opened[..plain as usize / 2]);
+    }
 }
 
 /// Lines of split metadata.
