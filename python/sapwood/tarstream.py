@@ -106,10 +106,13 @@ class _Proved:
         self._hash = hashlib.sha256()
         self.size = 0
 
-    def write(self, data: bytes | memoryview) -> None:
+    def write(self, data: bytes | memoryview) -> int:
         self._hash.update(data)
         self.size += len(data)
-        self._out.write(data)
+        left = memoryview(data)
+        while left:  # a pipe may take less at a time
+            left = left[self._out.write(left) :]
+        return len(data)
 
     @property
     def digest(self) -> str:
@@ -233,14 +236,15 @@ class _Batches:
         frames = _Frames({frame: list(chunks) for frame, chunks in wanted.items()}, self._read)
         if wanted:
             fetch_all(self._store, frames, self._report)
+        pieces = list[bytes | memoryview]()
         for part in self._parts:
             if isinstance(part, tuple):
                 (_, _, digest, size), ranges = part
                 data = memoryview(frames.chunks[digest, size])
-                for begin, end in [(0, size)] if ranges is None else ranges:
-                    self._out.write(data[begin:end])
+                pieces += [data[begin:end] for begin, end in ([(0, size)] if ranges is None else ranges)]
             else:
-                self._out.write(part)
+                pieces.append(part)
+        self._out.write(b"".join(pieces))
         self.done += self._size
         self._parts, self._size = [], 0
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
 import random
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -103,3 +105,44 @@ def test_an_interrupted_push_of_a_tar_leaves_the_store_whole_and_the_next_ends_t
     assert (tmp_path / "back.tar").read_bytes() == NEW
     left = [path.name for path in tmp_path.iterdir() if "partial" in path.name]
     assert left == []
+
+
+@pytest.mark.parametrize("moment", MOMENTS[::3])
+def test_an_interrupted_tar_leaves_what_was_there(tmp_path: Path, tar: Path, moment: float) -> None:
+    run = Sapwood(tmp_path)
+    run.good("push", tar, "main")
+    once = seconds(run, "tar", "main", "-o", "first")
+    (tmp_path / "out").write_text("before")
+    ended = interrupted(run, once * moment, "tar", f"{run.store}#main", "-o", tmp_path / "out")
+    check(ended)
+    assert (tmp_path / "out").read_bytes() == (b"before" if ended.code else NEW)
+    assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize("words", [("push", "{fifo}", "main"), ("tar", "{store}#main", "-o", "{fifo}")], ids=" ".join)
+def test_a_pipe_that_nobody_serves_is_left_at_once(tmp_path: Path, tar: Path, words: tuple[str, ...]) -> None:
+    run = Sapwood(tmp_path)
+    run.good("push", tar, "main")
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    held = os.open(fifo, os.O_RDWR)
+    try:
+        ended = interrupted(run, 1.0, *(word.format(fifo=fifo, store=run.store) for word in words))
+        assert ended.code == 130
+        check(ended)
+    finally:
+        os.close(held)
+    assert_whole(run.store)
+
+
+def test_a_reader_who_has_enough_ends_it_without_a_word(tmp_path: Path, tar: Path) -> None:
+    run = Sapwood(tmp_path)
+    run.good("push", tar, "main")
+    command = run.command("tar", "main")
+    with subprocess.Popen(command, env=run.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.read(512)
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode != 0

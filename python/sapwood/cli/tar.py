@@ -48,7 +48,8 @@ def _tar(arguments: argparse.Namespace) -> int:
         progress("writing") as callback,
         open_sink(arguments.output) as sink,
         writing(sink.name),
-        os.fdopen(os.dup(sink.fd), "wb", buffering=1 << 20) as out,
+        # Without a buffer, which would be written after Ctrl-C, into a pipe that nobody may be reading.
+        os.fdopen(os.dup(sink.fd), "wb", buffering=0) as out,
     ):
         told = write_tar(store, snapshot, out, progress=callback)
     if arguments.json:

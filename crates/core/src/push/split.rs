@@ -20,6 +20,8 @@ use crate::tar::split::{Pouring, SEGMENT, SplitWriter, Stored};
 
 /// A page is closed when it has this much: the longest line of raw bytes is as long again.
 const MAX_LINES: usize = 240 << 10;
+/// Of so many entries at least one closes a page that is long enough: lines are long.
+const MAX_CUT: u32 = 128;
 /// A page that has this many bytes for each entry of its cut may be closed.
 const LONG: usize = 128;
 
@@ -164,7 +166,7 @@ impl Lines {
         places: &Places<'_>,
         job: &Job,
     ) -> Result<Splits> {
-        let cut = (cut_of(entries) / 4).max(8);
+        let cut = cut_of(entries).min(MAX_CUT);
         let directory = self.directory.clone();
         let mut out = Cutting {
             places,
