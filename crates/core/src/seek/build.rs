@@ -4,12 +4,9 @@
 //! before all is known are windows, which nobody finds without what comes last.
 
 use std::cell::RefCell;
-use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -18,12 +15,12 @@ use crossbeam_channel::{Receiver, Sender};
 use super::content::{Contents, NOWHERE};
 use super::stream::{Part, stream};
 use super::text::{Head, IndexWriter};
-use super::{Checkpoint, ENDS, Identity, Stream};
+use super::{Checkpoint, ENDS, Identity, Stream, shown};
 use crate::archive::MAX_PAGE_FRAME;
 use crate::chunk::MAX_CHUNK;
 use crate::convert::Out;
 use crate::digest::Digest;
-use crate::error::{Error, Result, show};
+use crate::error::{Error, Result};
 use crate::filemap::{Content, Entry, FrameAt, Kind, described, unpacked};
 use crate::job::Job;
 use crate::stargz::{self, Footer, TOC_NAME};
@@ -214,8 +211,7 @@ fn body(header: &Header, content: Content) -> std::result::Result<Entry, &'stati
 }
 
 fn damaged(what: &str, header: &Header, found: &str) -> Error {
-    let name = Path::new(OsStr::from_bytes(&header.name[..header.name.len().min(200)]));
-    Error::damaged(what, format!("{}: {found}", show(name)))
+    Error::damaged(what, format!("{}: {found}", shown(&header.name)))
 }
 
 /// Say of each chunk in which frame it lies: one reaches from checkpoint to checkpoint, and has what its last chunk needs.

@@ -13,10 +13,14 @@ mod text;
 pub use build::{Built, build};
 pub use open::{Found, SeekIndex};
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::archive::lead::Entry;
 use crate::digest::Digest;
+use crate::error::show;
 
 /// How much of an archive's beginning and end is hashed to know it by.
 pub const ENDS: u64 = 64 << 10;
@@ -80,6 +84,11 @@ impl Identity {
         bytes.extend_from_slice(&self.last);
         Arc::new(Digest::of(&bytes).sha256)
     }
+}
+
+/// A name for a message.
+fn shown(name: &[u8]) -> String {
+    show(Path::new(OsStr::from_bytes(&name[..name.len().min(200)])))
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use serde::Deserialize;
 
-use super::{Checkpoint, ENDS, FOOTER, Identity, MAGIC, SKIPPABLE, Stream};
+use super::{Checkpoint, ENDS, FOOTER, Identity, MAGIC, SKIPPABLE, Stream, shown};
 use crate::archive::MAX_PAGE_FRAME;
 use crate::archive::frame::Form;
 use crate::archive::lead;
@@ -16,6 +16,7 @@ use crate::digest::{Digest, Hasher, parse_hex};
 use crate::error::{Error, Result};
 use crate::filemap::{Entry, FileMap, Kind, Summary, hash_directories, page_of_form, parent_and_name};
 use crate::job::Job;
+use crate::tar::MAX_NAME;
 
 /// No text has more bytes; nor more than `RATIO` times those it is compressed to: that of holes compresses best.
 const LONGEST: u64 = 4 << 30;
@@ -155,9 +156,7 @@ fn read(text: &mut Lines<impl Read>, end_of_windows: u64, job: &Job) -> Result<(
     let summary = Summary { push: None, tree, entries: head.entries, bytes: head.bytes, tar: None };
     let points = points(text, head.checkpoints, &identity, end_of_windows)?;
     let mut entries = entries(text, &points, stream, &identity, job)?;
-    if entries.len() as u64 != summary.entries {
-        return Err(damaged("it has another number of entries than it says"));
-    }
+    check(&summary, &entries)?;
     // Whoever wrote it: directories have the digests of what is in them.
     if hash_directories(&mut entries) != summary.tree {
         return Err(damaged("its entries are not those of its tree"));
@@ -222,6 +221,40 @@ fn entries(
         }
     }
     Ok(entries)
+}
+
+/// Hold what is said of all against each entry, each to its directory, and hard links to their files.
+fn check(summary: &Summary, entries: &[Entry]) -> Result<()> {
+    let find = |path: &[u8]| {
+        let found = entries.binary_search_by(|entry| parent_and_name(&entry.path).cmp(&parent_and_name(path)));
+        found.ok().map(|at| &entries[at].kind)
+    };
+    let wrong = |entry: &Entry, found: &str| Err(damaged(format!("{}: {found}", shown(&entry.path))));
+    let (mut bytes, mut parent) = (0u64, None);
+    for entry in entries {
+        let above = Some(parent_and_name(&entry.path).0);
+        // Those of one directory stand together.
+        if above != parent && !matches!(above.and_then(find), Some(Kind::Directory { .. })) {
+            return wrong(entry, "it lies in no directory");
+        }
+        parent = above;
+        match &entry.kind {
+            Kind::HardLink { first } => {
+                if matches!(find(first), None | Some(Kind::HardLink { .. } | Kind::Directory { .. })) {
+                    return wrong(entry, "it is a hard link to no file");
+                }
+            }
+            Kind::Regular(content) => bytes = bytes.saturating_add(content.digest.size),
+            _ => {}
+        }
+        if entry.path.len() > MAX_NAME {
+            return wrong(entry, "a name that is too long");
+        }
+    }
+    if (entries.len() as u64, bytes) != (summary.entries, summary.bytes) || entries.is_empty() {
+        return Err(damaged("it has others than the entries it says"));
+    }
+    Ok(())
 }
 
 /// Hashes what is read.

@@ -94,7 +94,9 @@ fn a_gzip_stream_is_entered_at_any_bit() {
     for level in [0, 1, 6, 9] {
         let archive = gzip(&plain, level);
         let index = index_of(&archive).unwrap();
-        assert!(u64::from(read_all(&archive, &index, &files)) < 4 * SPACING);
+        let most = read_all(&archive, &index, &files);
+        // The quickest level writes one block, however much comes.
+        assert!(level == 1 || u64::from(most) < 4 * SPACING, "{most} plain bytes in a frame of level {level}");
         let (seek, _) = open(&index).unwrap();
         assert!(seek.is_of(archive.len() as u64, &archive[..ENDS as usize], &archive));
         assert!(!seek.is_of(archive.len() as u64, &archive[1..], &archive));
