@@ -215,8 +215,8 @@ impl Push {
         let sealed = ticking(py, progress.as_ref(), &self.job, |tick: Duration| match packs.recv_timeout(tick) {
             Ok(sealed) => Some(Some(sealed)),
             Err(RecvTimeoutError::Disconnected) => Some(None),
-            // What it asks for it asks after the last pack.
-            Err(RecvTimeoutError::Timeout) => (!missed.asked.is_empty()).then_some(None),
+            // What it asks for it asks after the last pack, which may have come since: `asked` is looked at before `packs`.
+            Err(RecvTimeoutError::Timeout) => (!missed.asked.is_empty()).then(|| packs.try_recv().ok()),
         })?;
         sealed.map(|sealed| describe_sealed(py, sealed)).transpose()
     }
