@@ -25,10 +25,14 @@ from tests.support.hostile import (
     pax,
     repeated,
     run_bounded,
+    swollen,
     with_member,
     zstd_frame,
 )
 from tests.support.trees import noise
+
+# A bomb takes seconds of a processor, of which a busy machine gives little.
+pytestmark = pytest.mark.timeout(300)
 
 MOST_MB = 1000
 HEAD = b'{"version":1,"entries":['
@@ -84,9 +88,9 @@ def test_directories_that_no_entry_names_are_bounded(run: Sapwood, tmp_path: Pat
     assert done.peak_mb < MOST_MB
 
 
-def test_gigabytes_of_nothing_around_a_toc_cost_no_memory(run: Sapwood, tmp_path: Path) -> None:
+def test_hundreds_of_megabytes_of_nothing_around_a_toc_cost_no_memory(run: Sapwood, tmp_path: Path) -> None:
     path = tmp_path / "x.tar.gz"
-    path.write_bytes(toc_of(b" ", 1_000_000_000))
+    path.write_bytes(toc_of(b" ", 400_000_000))
     done = run_bounded(run, "ls", str(path))
     assert (done.said.code, done.said.out) == (0, "z\n")
     assert done.peak_mb < 100
@@ -139,7 +143,7 @@ def test_the_largest_chunks_there_are_take_no_more_memory_than_a_few_of_them(
 
 def test_what_a_member_has_behind_its_chunk_is_not_decompressed(run: Sapwood, tmp_path: Path) -> None:
     path = tmp_path / "x.tar.gz"
-    bomb = gzip.compress(HELLO + bytes(1 << 30), 9, mtime=0)
+    bomb = swollen(HELLO, bytes(1 << 20), 1024, b"")
     entry = {"name": "a", "type": "reg", "size": 6, "digest": digest(HELLO), "offset": 0}
     path.write_bytes(archive([entry], bomb))
     for words in (["cat", str(path), "a"], ["pull", str(path), "out"]):
@@ -200,11 +204,8 @@ def test_every_stream_of_an_xz_is_read(tmp_path: Path) -> None:
 
 
 def test_a_tar_that_decompresses_to_gigabytes_is_converted_in_little_memory(run: Sapwood, tmp_path: Path) -> None:
-    packer = zlib.compressobj(1, zlib.DEFLATED, 31)
-    zeros = bytes(1 << 20)
-    out = [packer.compress(header(b"a", size=600 << 20)), *(packer.compress(zeros) for _ in range(600))]
     path = tmp_path / "x.tar.gz"
-    path.write_bytes(b"".join([*out, packer.compress(bytes(1024)), packer.flush()]))
+    path.write_bytes(swollen(header(b"a", size=600 << 20), bytes(1 << 20), 600, bytes(1024)))
     done = run_bounded(run, "convert", "--level", "1", str(path), "out.tar.gz")
     assert done.said.code == 0
     assert done.peak_mb < 200
