@@ -76,3 +76,14 @@ def test_a_cut_archive_and_a_useless_option_are_refused(run: Sapwood, tree: Path
     ended = run("verify", archive)
     assert ended.code in (2, 5)
     assert str(archive) in ended.err
+
+
+def test_large_files_that_compress_well_are_verified_however_the_threads_run(run: Sapwood, tmp_path: Path) -> None:
+    root = tmp_path / "tree"
+    root.mkdir()
+    for name in ("a", "b"):
+        (root / name).write_bytes(b"".join(b"%09d of %s\n" % (number, name.encode()) for number in range(6_000_000)))
+    archive = tmp_path / "logs.tar.zst"
+    run.good("pack", "--zstd", root, archive)
+    assert archive.stat().st_size * 10 < 6_000_000 * 16 * 2
+    run.good("verify", archive)

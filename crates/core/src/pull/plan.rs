@@ -32,20 +32,6 @@ impl Needed {
     }
 }
 
-/// The next frames, of one pack and in order of their offsets, of at least one and at most about `bytes` bytes; empty when
-/// all were taken.
-pub fn taken(frames: &[Needed], next: &mut usize, bytes: u64) -> Vec<FrameAt> {
-    let Some(first) = frames.get(*next) else { return Vec::new() };
-    let mut total = 0;
-    let fits = |needed: &&Needed| {
-        total += u64::from(needed.frame.length);
-        needed.frame.pack == first.frame.pack && (total <= bytes || needed.frame == first.frame)
-    };
-    let taken: Vec<FrameAt> = frames[*next..].iter().take_while(fits).map(|needed| needed.frame.clone()).collect();
-    *next += taken.len();
-    taken
-}
-
 /// The entries of a map.
 pub struct Tree {
     /// In file-map order, the root first.

@@ -1,27 +1,36 @@
 //! What a pull would write, proved and written nowhere.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread::ThreadId;
 
-use super::plan::{Needed, Tree, Use, path_of, sources, taken};
+use super::plan::{Needed, Tree, Use, path_of, sources};
 use crate::archive::frame;
 use crate::digest::{Digest, Hasher};
 use crate::error::{Error, Result, show};
 use crate::filemap::{ChunkAt, Content, FileMap, FrameAt, Kind};
 
-/// What may have come before its turn of the files that are hashed whole.
+/// What may have come before its turn of the files that are hashed whole: of those whose chunks lie in no order.
 const EARLY: u64 = 64 << 20;
 
 /// A proof under way: hand `take`'s frames back by `deliver`, from any thread, then ask for what is `unlike`.
 pub struct Proof {
     tree: Tree,
     frames: Vec<Needed>,
-    next: Mutex<usize>,
+    left: Mutex<Left>,
     /// Files of several chunks, by number of the entry.
     wholes: HashMap<u32, Mutex<Whole>>,
     early: AtomicU64,
+}
+
+/// Frames, by number, that nobody has taken.
+struct Left {
+    /// Of a file of several chunks each: one thread gets them all, so that they come in order.
+    files: VecDeque<VecDeque<usize>>,
+    others: VecDeque<usize>,
+    begun: HashMap<ThreadId, VecDeque<usize>>,
 }
 
 /// How far the content of a file is hashed, and what has come before its turn, by offset.
@@ -56,12 +65,41 @@ impl Proof {
         }
         // Each file by itself, even those that claim the content of another.
         let frames = sources(&tree.entries, u64::MAX, |_| true).frames;
-        Ok(Proof { tree, frames, next: Mutex::default(), wholes, early: AtomicU64::new(0) })
+        let mut of_file: BTreeMap<u32, VecDeque<usize>> = BTreeMap::new();
+        let mut others = VecDeque::new();
+        for (number, needed) in frames.iter().enumerate() {
+            let mut uses = needed.chunks.iter().flat_map(|(_, uses)| uses);
+            match uses.find(|place| wholes.contains_key(&place.file)) {
+                Some(place) => of_file.entry(place.file).or_default().push_back(number),
+                None => others.push_back(number),
+            }
+        }
+        let left = Mutex::new(Left { files: of_file.into_values().collect(), others, begun: HashMap::new() });
+        Ok(Proof { tree, frames, left, wholes, early: AtomicU64::new(0) })
     }
 
-    /// As `Pull::take`.
+    /// The next frames for this thread, of at least one and at most about `bytes` bytes; empty when all were taken.
     pub fn take(&self, bytes: u64) -> Vec<FrameAt> {
-        taken(&self.frames, &mut self.next.lock().unwrap_or_else(PoisonError::into_inner), bytes)
+        let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+        let Left { files, others, begun } = &mut *left;
+        let mine = begun.entry(std::thread::current().id()).or_default();
+        if mine.is_empty()
+            && let Some(file) = files.pop_front()
+        {
+            *mine = file;
+        }
+        let from = if mine.is_empty() { others } else { mine };
+        let (mut taken, mut total) = (Vec::new(), 0);
+        while let Some(&number) = from.front() {
+            let frame = &self.frames[number].frame;
+            total += u64::from(frame.length);
+            if total > bytes && !taken.is_empty() {
+                break;
+            }
+            taken.push(frame.clone());
+            from.pop_front();
+        }
+        taken
     }
 
     /// Bytes of all frames that are needed, as they lie in the archive.

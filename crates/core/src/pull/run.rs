@@ -12,7 +12,7 @@ use super::compare::{Action, Compared, compare, is_partial};
 use super::kept::Keeper;
 use super::metadata::Setting;
 use super::place::{At, Near, Place};
-use super::plan::{CLONED, Needed, Sources, Tree, sources, taken};
+use super::plan::{CLONED, Needed, Sources, Tree, sources};
 use super::present::Present;
 use crate::error::{Error, Result};
 use crate::filemap::{FileMap, FrameAt, Kind};
@@ -258,9 +258,20 @@ impl Pull {
         self.directories().into_iter().rev()
     }
 
-    /// The next frames that are needed; see `plan::taken`.
+    /// The next frames that are needed, of one pack and in order of their offsets, of at least one and at most about
+    /// `bytes` bytes; empty when all were taken.
     pub fn take(&self, bytes: u64) -> Vec<FrameAt> {
-        taken(&self.frames, &mut self.next.lock().unwrap_or_else(PoisonError::into_inner), bytes)
+        let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(first) = self.frames.get(*next) else { return Vec::new() };
+        let mut total = 0;
+        let fits = |needed: &&Needed| {
+            total += u64::from(needed.frame.length);
+            needed.frame.pack == first.frame.pack && (total <= bytes || needed.frame == first.frame)
+        };
+        let taken: Vec<FrameAt> =
+            self.frames[*next..].iter().take_while(fits).map(|needed| needed.frame.clone()).collect();
+        *next += taken.len();
+        taken
     }
 
     /// Bytes of all frames that are needed, as they lie in the store.
