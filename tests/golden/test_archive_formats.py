@@ -1,0 +1,52 @@
+"""The archives, the seek index and the objects of a store in `archives/` are read, and written with the same bytes."""
+
+import io
+from pathlib import Path
+
+import pytest
+
+from sapwood import open_store
+from sapwood.digests import MapDigest, PackName, SnapshotDigest, digest_of
+from sapwood.open import open_tree
+from sapwood.store.snapshot import Snapshot
+from sapwood.tarstream import write_tar
+from tests.golden.make_archives import HERE, make, tar
+
+FILES = {
+    b"d/a": b"second\n",
+    b"d/empty": b"",
+    b"d/zeros": bytes((2 << 20) + 1),
+    b"d/" + b"long" * 30: b"long\n",
+    b"d/\xff": b"not UTF-8\n",
+    b"hard": b"second\n",
+}
+
+
+def kept() -> Snapshot:
+    stored = (HERE / "snapshot.json").read_bytes()
+    return Snapshot.decode(stored, digest_of(SnapshotDigest, stored), url="golden")
+
+
+def test_what_is_written_now_has_the_same_bytes(tmp_path: Path) -> None:
+    make(tmp_path, (HERE / "plain.tar.gz").read_bytes())
+    made, golden = ({path.name: path.read_bytes() for path in place.iterdir()} for place in (tmp_path, HERE))
+    assert made.keys() == golden.keys()
+    assert [name for name in golden if made[name] != golden[name]] == []
+
+
+@pytest.mark.parametrize("name", ["tree.tar.gz", "tree.tar.zst", "plain.tar.gz"])
+def test_every_file_is_read_of_each_archive_and_by_the_seek_index(name: str) -> None:
+    tree = open_tree(str(HERE / name))
+    assert tree.digest == kept().tree
+    assert {path: b"".join(tree.read_blob(path)) for path in FILES} == FILES
+
+
+def test_of_the_objects_of_a_store_comes_the_very_tar_that_was_pushed(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path / "store"), create=True, cache_dir=tmp_path / "cache")
+    snapshot = kept()
+    for number, pack in enumerate(snapshot.packs):
+        store.put_pack(PackName(pack), (HERE / f"pack-{number}.tar.zst").read_bytes())
+    store.put_map(MapDigest(snapshot.map), (HERE / "map.jsonl.zst").read_bytes())
+    out = io.BytesIO()
+    assert write_tar(store, snapshot, out).exact
+    assert out.getvalue() == tar()
