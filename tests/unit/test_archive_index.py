@@ -110,6 +110,17 @@ def test_every_file_of_every_kind_of_stream_is_read_back(tmp_path: Path, files: 
     assert {path: (tmp_path / "pulled" / path).read_bytes() for path in files} == files
 
 
+@pytest.mark.parametrize("size", [MIB // 2, MIB])
+@pytest.mark.parametrize("name", STREAMS)
+def test_a_stream_of_whole_blocks_is_read_back(tmp_path: Path, name: str, size: int) -> None:
+    ending, compress = STREAMS[name]
+    content = text(size - 3 * 512, 1)
+    archive = tmp_path / f"bundle{ending}"
+    archive.write_bytes(compress(a_tar({"a": content})[:size]))
+    index_archive(archive)
+    assert b"".join(open_tree(str(archive)).read_blob(b"a")) == content
+
+
 @pytest.mark.parametrize(
     "form",
     [

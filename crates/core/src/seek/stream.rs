@@ -173,7 +173,7 @@ impl Source<'_> {
             let (written, read) = (output.pos(), input.pos());
             self.at += read;
             self.wrote(written)?;
-            (is_between, is_full) = (left == 0, written == room);
+            (is_between, is_full) = (left == 0, left != 0 && written == room);
         }
     }
 

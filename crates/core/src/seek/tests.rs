@@ -117,6 +117,18 @@ fn members_and_frames_are_entered_where_they_begin_and_read_across() {
 }
 
 #[test]
+fn streams_that_end_where_blocks_do_are_read_to_their_ends() {
+    for size in [512 << 10, 1 << 20, 2 << 20] {
+        let files = [("a", text(size - 3 * BLOCK, 1))];
+        let plain = a_tar(&files);
+        assert_eq!(plain.len(), size);
+        for archive in [plain.clone(), gzip(&plain, 1), zstd::bulk::compress(&plain, 1).unwrap()] {
+            read_all(&archive, &index_of(&archive).unwrap(), &files);
+        }
+    }
+}
+
+#[test]
 fn a_stream_without_a_place_to_enter_is_refused() {
     let plain = a_tar(&[("a", vec![7; 70 << 20])]);
     let archive = zstd::bulk::compress(&plain, 1).unwrap();
