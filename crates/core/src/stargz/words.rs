@@ -144,7 +144,7 @@ fn time(text: &str) -> Option<Time> {
         return parse_time(text);
     }
     let (local, zone) = text.split_at_checked(text.len().checked_sub(6)?)?;
-    let (hours, minutes) = zone[1..].split_once(':')?;
+    let (hours, minutes) = zone.get(1..)?.split_once(':')?;
     let number = |text: &str| text.parse::<u8>().ok().filter(|_| text.len() == 2 && !text.starts_with('+'));
     let seconds = i64::from(number(hours)?) * 3600 + i64::from(number(minutes)?) * 60;
     let mut time = parse_time(&format!("{local}Z"))?;
