@@ -15,7 +15,7 @@ use crossbeam_channel::{Receiver, Sender};
 use super::content::{Contents, NOWHERE};
 use super::stream::{Part, stream};
 use super::text::{Head, IndexWriter};
-use super::{Checkpoint, ENDS, Identity, Stream, shown};
+use super::{Checkpoint, ENDS, Identity, LONGEST_FRAME, Stream, shown};
 use crate::archive::MAX_PAGE_FRAME;
 use crate::chunk::MAX_CHUNK;
 use crate::convert::Out;
@@ -231,8 +231,11 @@ fn place(what: &str, bodies: &mut [Entry], points: &[Checkpoint], stream: Stream
             let number = at(frame);
             let (point, need) = (&points[number], needed[number]);
             let end = points.get(number + 1).map_or(size, |next| next.at + u64::from(next.bit > 0));
-            let length = u32::try_from(end - point.at).ok().filter(|_| need <= MAX_PAGE_FRAME as u64);
-            let length = length.ok_or_else(|| closed(what, TOO_FAR))?;
+            if need > MAX_PAGE_FRAME as u64 {
+                return Err(closed(what, TOO_FAR));
+            }
+            // More of it is no tar: frames that are skipped.
+            let length = (end - point.at).min(LONGEST_FRAME) as u32;
             *inner = (frame.offset - point.plain) as u32;
             (frame.offset, frame.length, frame.plain) = (point.at, length, need as u32);
         }

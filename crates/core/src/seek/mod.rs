@@ -28,6 +28,8 @@ pub const ENDS: u64 = 64 << 10;
 const SPACING: u64 = 1 << 20;
 /// The most that may lie between them.
 const GAP: u64 = 64 << 20;
+/// No frame is longer, compressed, than that takes where nothing can be compressed.
+const LONGEST_FRAME: u64 = GAP + GAP / 4 + (64 << 10);
 /// The index's own footer: a skippable frame.
 const FOOTER: usize = 80;
 const MAGIC: &[u8; 8] = b"SAPWSEEK";

@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use serde::Deserialize;
 
-use super::{Checkpoint, ENDS, FOOTER, Identity, MAGIC, SKIPPABLE, Stream, shown};
+use super::{Checkpoint, ENDS, FOOTER, Identity, LONGEST_FRAME, MAGIC, SKIPPABLE, Stream, shown};
 use crate::archive::MAX_PAGE_FRAME;
 use crate::archive::frame::Form;
 use crate::archive::lead;
@@ -16,13 +16,18 @@ use crate::digest::{Digest, Hasher, parse_hex};
 use crate::error::{Error, Result};
 use crate::filemap::{Entry, FileMap, Kind, Summary, hash_directories, page_of_form, parent_and_name};
 use crate::job::Job;
-use crate::tar::MAX_NAME;
+use crate::tar::{MAX_NAME, Room};
 
 /// No text has more bytes; nor more than `RATIO` times those it is compressed to: that of holes compresses best.
 const LONGEST: u64 = 4 << 30;
 const RATIO: u64 = 10_000;
 /// Of a line that is no entry's.
 const LONGEST_LINE: u64 = 1024;
+/// Of a window, compressed.
+const LONGEST_WINDOW: u32 = 64 << 10;
+/// About how many bytes are kept of an entry, whatever it says, and of a chunk or a checkpoint.
+const EACH: usize = 320;
+const EACH_PLACE: usize = 80;
 
 /// Where the text is in an index, and what it must be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,13 +107,14 @@ impl SeekIndex {
     /// `Damaged`, `Mismatch`, `NewerFormat`, `Stopped`.
     pub fn open(found: &Found, compressed: &[u8], job: &Job) -> Result<(SeekIndex, FileMap)> {
         let decoder = zstd::stream::read::Decoder::with_buffer(compressed).map_err(|e| damaged(e.to_string()))?;
-        let proving = Proving { inner: decoder.single_frame(), hasher: Hasher::default() };
+        let proving = Proving { inner: decoder.single_frame(), hasher: Hasher::default(), job };
         let mut text = Lines { input: BufReader::new(proving.take(found.digest.size)), line: Vec::new() };
-        let read = read(&mut text, found.text.start, job);
+        let read = read(&mut text, found.text.start, &mut Room::of(compressed.len() as u64), job);
         // Damage is told as such, whatever it did to what was read; and what follows the pages counts, too.
-        std::io::copy(&mut text.input, &mut std::io::sink()).map_err(|e| damaged(e.to_string()))?;
-        let got = text.input.into_inner().into_inner().hasher.finish();
+        let rest = std::io::copy(&mut text.input, &mut std::io::sink());
         job.step(0)?;
+        rest.map_err(|e| damaged(e.to_string()))?;
+        let got = text.input.into_inner().into_inner().hasher.finish();
         if got != found.digest {
             return Err(Error::Mismatch { what: "seek index".into(), expected: found.digest, got });
         }
@@ -141,7 +147,7 @@ impl SeekIndex {
     }
 }
 
-fn read(text: &mut Lines<impl Read>, end_of_windows: u64, job: &Job) -> Result<(SeekIndex, FileMap)> {
+fn read(text: &mut Lines<impl Read>, end_of_windows: u64, room: &mut Room, job: &Job) -> Result<(SeekIndex, FileMap)> {
     let wrong = || damaged("its first line cannot be");
     let line = text.next()?.ok_or_else(|| damaged("it is empty"))?.to_vec();
     let head: Head<'_> = serde_json::from_slice(&line).map_err(|_| wrong())?;
@@ -154,8 +160,8 @@ fn read(text: &mut Lines<impl Read>, end_of_windows: u64, job: &Job) -> Result<(
     let stream = known.ok_or_else(|| damaged("it is of a kind of stream that is not known"))?.0;
     let tree = Digest { sha256: sha(head.tree)?, size: head.tree_size };
     let summary = Summary { push: None, tree, entries: head.entries, bytes: head.bytes, tar: None };
-    let points = points(text, head.checkpoints, &identity, end_of_windows)?;
-    let mut entries = entries(text, &points, stream, &identity, job)?;
+    let points = points(text, head.checkpoints, &identity, end_of_windows, room)?;
+    let mut entries = entries(text, &points, stream, &identity, room, job)?;
     check(&summary, &entries)?;
     // Whoever wrote it: directories have the digests of what is in them.
     if hash_directories(&mut entries) != summary.tree {
@@ -166,15 +172,28 @@ fn read(text: &mut Lines<impl Read>, end_of_windows: u64, job: &Job) -> Result<(
     Ok((SeekIndex { digest: tree, identity, stream, points }, map))
 }
 
-fn points(text: &mut Lines<impl Read>, count: u64, identity: &Identity, end: u64) -> Result<Vec<Checkpoint>> {
+/// Keep so many bytes more.
+fn take(room: &mut Room, bytes: usize) -> Result<()> {
+    if room.take(bytes) { Ok(()) } else { Err(damaged("its entries take more memory than is allowed for its size")) }
+}
+
+fn points(
+    text: &mut Lines<impl Read>,
+    count: u64,
+    identity: &Identity,
+    end: u64,
+    room: &mut Room,
+) -> Result<Vec<Checkpoint>> {
     let mut points: Vec<Checkpoint> = Vec::new();
     for _ in 0..count {
         let line = text.next()?.ok_or_else(|| damaged("its checkpoints are cut"))?;
+        take(room, EACH_PLACE)?;
         let read: (u64, u8, u64, u64, u32) =
             serde_json::from_slice(line).map_err(|_| damaged("a checkpoint that cannot be"))?;
         let point = Checkpoint { at: read.0, bit: read.1, plain: read.2, window: (read.3, read.4) };
         let rises = points.last().is_none_or(|last| last.at < point.at && last.plain < point.plain);
         let window = point.window.0.checked_add(point.window.1.into()).is_some_and(|to| to <= end);
+        let window = window && point.window.1 <= LONGEST_WINDOW;
         if !rises || !window || point.at >= identity.size || point.bit > 7 {
             return Err(damaged("a checkpoint that cannot be"));
         }
@@ -188,6 +207,7 @@ fn entries(
     points: &[Checkpoint],
     stream: Stream,
     identity: &Identity,
+    room: &mut Room,
     job: &Job,
 ) -> Result<Vec<Entry>> {
     let pack = identity.pack();
@@ -196,8 +216,11 @@ fn entries(
         job.step(0)?;
         let Page { page } = serde_json::from_slice(line).map_err(|_| damaged("a page that cannot be"))?;
         let body = text.take(page)?;
+        // Before they are made: a line an entry, each kept once.
+        take(room, EACH * memchr::memchr_iter(b'\n', &body).count())?;
         let (rows, _) = page_of_form(&body, Digest { sha256: [0; 32], size: page }, Form::Led)?;
         for mut entry in rows {
+            take(room, weight(&entry))?;
             let key = parent_and_name(&entry.path);
             let is_sorted = entries.last().map_or(entry.path.is_empty(), |last| parent_and_name(&last.path) < key);
             if !is_sorted {
@@ -211,6 +234,7 @@ fn entries(
                     let is_known = stream == Stream::Tar
                         || frame.offset == identity.size
                         || points.binary_search_by_key(&frame.offset, |point| point.at).is_ok();
+                    let is_inside = is_inside && u64::from(frame.length) <= LONGEST_FRAME;
                     if !is_inside || !is_known || frame.plain as usize > MAX_PAGE_FRAME {
                         return Err(damaged("a chunk that lies outside of the archive"));
                     }
@@ -221,6 +245,18 @@ fn entries(
         }
     }
     Ok(entries)
+}
+
+/// What is kept of an entry besides what each takes.
+fn weight(entry: &Entry) -> usize {
+    let xattrs: usize = entry.xattrs.iter().map(|(name, value)| 96 + name.len() + value.len()).sum();
+    let kind = match &entry.kind {
+        Kind::Regular(content) => EACH_PLACE * content.chunks.len() + 32 * content.holes.len(),
+        Kind::Symlink { target } => 2 * target.len(),
+        Kind::HardLink { first } => 2 * first.len(),
+        _ => 0,
+    };
+    2 * entry.path.len() + xattrs + kind
 }
 
 /// Hold what is said of all against each entry, each to its directory, and hard links to their files.
@@ -258,13 +294,15 @@ fn check(summary: &Summary, entries: &[Entry]) -> Result<()> {
 }
 
 /// Hashes what is read.
-struct Proving<R> {
+struct Proving<'a, R> {
     inner: R,
     hasher: Hasher,
+    job: &'a Job,
 }
 
-impl<R: Read> Read for Proving<R> {
+impl<R: Read> Read for Proving<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        self.job.step(0).map_err(std::io::Error::other)?;
         let count = self.inner.read(buffer)?;
         self.hasher.update(&buffer[..count]);
         Ok(count)

@@ -137,12 +137,18 @@ fn a_stream_without_a_place_to_enter_is_refused() {
 
 /// An index whose text says what it likes.
 fn forged(text: &str) -> Vec<u8> {
-    let mut out = zstd::bulk::compress(text.as_bytes(), 1).unwrap();
-    let length = out.len() as u64;
+    forged_behind(0, text)
+}
+
+/// The same, with room for windows before it.
+fn forged_behind(windows: usize, text: &str) -> Vec<u8> {
+    let stored = zstd::bulk::compress(text.as_bytes(), 1).unwrap();
+    let length = stored.len() as u64;
+    let mut out = [vec![0; windows], stored].concat();
     let digest = Digest::of(text.as_bytes());
     out.extend_from_slice(&SKIPPABLE);
     out.extend_from_slice(&(FOOTER as u32 - 8).to_le_bytes());
-    for number in [0, length, digest.size] {
+    for number in [windows as u64, length, digest.size] {
         out.extend_from_slice(&number.to_le_bytes());
     }
     out.extend_from_slice(&digest.sha256);
@@ -193,4 +199,37 @@ fn an_index_that_lies_is_refused() {
     for end in 0..windowless.len() {
         assert!(open(&windowless[..end]).is_err());
     }
+}
+
+/// The text of an index of a tar, with these lines as its only checkpoints.
+fn text_with(checkpoints: &[&str]) -> String {
+    let whole = index_of(&a_tar(&files())).unwrap();
+    let found = Found::read(&whole[whole.len() - FOOTER..], whole.len() as u64).unwrap();
+    let text = zstd::stream::decode_all(&whole[found.text.start as usize..found.text.end as usize]).unwrap();
+    let text = String::from_utf8(text).unwrap();
+    let (first, rest) = text.split_once('\n').unwrap();
+    let first = first.replace("\"checkpoints\":0", &format!("\"checkpoints\":{}", checkpoints.len()));
+    [&[first.as_str()], checkpoints, &[rest]].concat().join("\n")
+}
+
+#[test]
+fn an_index_asks_for_no_frame_or_window_longer_than_any_is() {
+    let windows = 200_000;
+    assert!(open(&forged_behind(windows, &text_with(&["[0,0,0,0,60000]"]))).is_ok());
+    assert!(open(&forged_behind(windows, &text_with(&["[0,0,0,0,70000]"]))).is_err());
+    let text = text_with(&[]);
+    let large = text.replacen("\"stream\":\"tar\",\"size\":", "\"stream\":\"tar\",\"size\":9", 1);
+    assert!(large != text && open(&forged(&large)).is_ok());
+    let long = large.replace("[0,512,700000,700000]", &format!("[0,512,{},700000]", LONGEST_FRAME + 1));
+    assert!(long != large && open(&forged(&long)).is_err());
+}
+
+#[test]
+fn an_index_of_few_bytes_takes_no_more_memory_than_a_toc_of_as_many() {
+    let text = text_with(&[]);
+    let (first, _) = text.split_once('\n').unwrap();
+    let lines = 1_700_000;
+    let bomb = format!("{first}\n{{\"page\":{lines}}}\n{}", "\n".repeat(lines));
+    let refused = open(&forged(&bomb)).err().unwrap().to_string();
+    assert!(refused.contains("more memory"), "{refused}");
 }
