@@ -128,13 +128,15 @@ pub fn read_toc<R: Read + Send>(
                 }
             }
         });
-        let mut entries = Entries::new(Arriving { arrived, used, block: Vec::new(), at: 0, end: 0 });
+        let mut entries = Entries::new(Arriving { arrived, used, job, block: Vec::new(), at: 0, end: 0 });
+        // What a stop cut short is not damaged.
+        let told = |error| job.step(0).err().unwrap_or(error);
         for entry in entries.by_ref() {
-            each(entry?)?;
+            each(entry.map_err(told)?)?;
             job.step(0)?;
         }
         let tar_split = entries.tar_split();
-        drop(entries.finish()?);
+        drop(entries.finish().map_err(told)?);
         let (text, hasher) = inflating.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         text.finish()?;
         Ok(Said { digest: hasher.finish(), tar_split })
@@ -146,18 +148,21 @@ const AHEAD: usize = 8;
 const BLOCK: usize = 256 << 10;
 
 /// Bytes that another thread makes.
-struct Arriving {
+struct Arriving<'a> {
     arrived: Receiver<io::Result<(Vec<u8>, usize)>>,
     /// Blocks to be filled again.
     used: Sender<Vec<u8>>,
+    job: &'a Job,
     block: Vec<u8>,
     at: usize,
     end: usize,
 }
 
-impl Read for Arriving {
+impl Read for Arriving<'_> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         if self.at == self.end {
+            // There may be nothing but blanks for long.
+            self.job.step(0).map_err(io::Error::other)?;
             let Ok(arrived) = self.arrived.recv() else { return Ok(0) };
             let (block, end) = arrived?;
             let used = std::mem::replace(&mut self.block, block);

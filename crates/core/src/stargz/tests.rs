@@ -275,6 +275,20 @@ fn who_reads_a_toc_may_stop_at_any_entry() {
 }
 
 #[test]
+fn who_reads_a_toc_may_stop_where_no_entry_is() {
+    let blanks = " ".repeat(1 << 20);
+    for text in [format!("{blanks}{{\"entries\":[]}}"), format!("{{\"entries\":[]}}{blanks}")] {
+        let whole = archive(&member(&text.into_bytes()));
+        let footer = Footer::read(&whole[whole.len() - 51..], whole.len() as u64).unwrap().unwrap();
+        let stopped = Job::default();
+        stopped.stop();
+        let toc = &whole[100..];
+        let read = read_toc(&footer, toc, toc.len() as u64 - 51, &stopped, |_| Ok(()));
+        assert!(matches!(read, Err(Error::Stopped)));
+    }
+}
+
+#[test]
 fn a_toc_is_found_and_known_by_its_digest() {
     let text = golden_text();
     let whole = archive(&member(&text));
