@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tarfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -293,3 +294,15 @@ def test_a_tree_that_holds_its_own_store_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidInputError) as refused:
         store.push(tmp_path, "main")
     assert refused.value.kind == "own-store"
+
+
+def test_an_index_that_may_not_be_read_is_named(nobodys: Path) -> None:
+    archive = nobodys / "a.tar"
+    with tarfile.open(archive, "w") as tar:
+        tar.add(nobodys / "tree" / "open", "open")
+    assert sapwood_as_nobody("index", archive).code == 0
+    assert sapwood_as_nobody("ls", archive).out == "open\n"
+    (nobodys / "a.tar.sapwood").chmod(0)
+    refused = sapwood_as_nobody("ls", archive)
+    assert (refused.code, refused.out) == (7, "")
+    assert "a.tar.sapwood" in refused.err

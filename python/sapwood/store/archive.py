@@ -104,7 +104,8 @@ def open_archive(
     """Open the archive at a path or URL; a long TOC of a server's is kept in the cache, by default the user's.
 
     `toc` is the path or URL of the TOC of an archive that has it elsewhere. One whose TOC is missing, or cannot be
-    used, is read by its seek index: `index`, a path or URL, else that beside it.
+    used, is read by its seek index: `index`, a path or URL, else that beside it. Where that cannot be used, neither,
+    the error is about the archive, with a note about the index; of a file without TOC it is about the index.
 
     Raises:
         InvalidInputError: `archive-without-toc`, `archive-chunk-too-large`, `toc-elsewhere`; `bad-store-url`,
@@ -120,11 +121,18 @@ def open_archive(
         return _by_index(ranges, open_ranges(index))
     try:
         return _by_toc(without_query(url), ranges, toc, cache_dir)
-    except (CorruptError, FormatError, InvalidInputError):
-        beside = _beside(url) if toc is None else None
-        if beside is None:
+    except (CorruptError, FormatError, InvalidInputError) as error:
+        if toc is not None:
             raise
-    return _by_index(ranges, beside)
+        try:
+            if (beside := _beside(url)) is not None:
+                return _by_index(ranges, beside)
+        except (CorruptError, InvalidInputError) as unusable:
+            # Here it is an index, for so it is called; a server may send a page for whatever it has not.
+            if error.kind == "archive-without-toc" and not _is_remote(url):
+                raise
+            error.add_note(f"nor is it read by {without_query(url)}{ENDING}: {unusable}")
+        raise
 
 
 def _by_toc(shown: str, ranges: Ranges, toc: str | None, cache_dir: Path | None) -> tuple[Archive, ArchiveTree]:
@@ -161,13 +169,17 @@ def _by_index(ranges: Ranges, beside: Ranges) -> tuple[Archive, ArchiveTree]:
 
 
 def _beside(url: str) -> Ranges | None:
-    """Return the index beside an archive, if there is one. A bucket that may not be listed denies what is not there."""
+    """Return the index beside an archive, if there is one."""
     if _split(url)[1]:
         return None  # whatever is signed is one object
     try:
         return open_ranges(url + ENDING)
-    except (NotFoundError, DeniedError):
+    except NotFoundError:
         return None
+    except DeniedError:
+        if _is_remote(url):
+            return None  # a bucket that may not be listed denies what is not there
+        raise
 
 
 def _remedy(url: str) -> str:
