@@ -43,10 +43,21 @@ class Address:
             InvalidInputError: `bad-address`, `bad-ref-name`, `bad-digest`, `not-supported` (archives, OCI images).
         """
         if text.startswith("oci://"):
-            raise _unsupported(text, "OCI images", "push the image's root file system: sapwood push DIR STORE_URL#REF")
+            raise InvalidInputError(
+                f"{text}: OCI images are not yet supported here",
+                kind="not-supported",
+                hint="push the image's root file system: sapwood push DIR STORE_URL#REF",
+                address=text,
+            )
         store_url, hash_sign, name = text.rpartition("#")
         if not hash_sign and names_archive(text):
-            raise _unsupported(text, "archives", "unpack it and push that: sapwood push DIR STORE_URL#REF")
+            shown = without_query(text)
+            raise InvalidInputError(
+                f"{shown}: an archive, where a ref of a store is meant",
+                kind="not-supported",
+                hint=f"store its tree under a ref: sapwood push {shown} STORE_URL#REF",
+                address=shown,
+            )
         if names_store(text):
             raise InvalidInputError(
                 f"{text}: names a place but no ref in it", kind="bad-address", hint=f"{text}#main", address=text
@@ -115,9 +126,3 @@ def open_address(
 def names_store(text: str) -> bool:
     """Say whether `text`, where it may be an address, names a whole store."""
     return "#" not in text and (text.startswith(("/", ".")) or "://" in text)
-
-
-def _unsupported(text: str, what: str, remedy: str) -> InvalidInputError:
-    return InvalidInputError(
-        f"{text}: {what} are not yet supported here", kind="not-supported", hint=remedy, address=text
-    )
