@@ -307,6 +307,8 @@ TARS: dict[str, tuple[bytes, str]] = {
     ),
     "many parts": (tar_of(pax((b"path", b"a/" * 2049)), header(b"a", b"5")), "more than 2,048 parts"),
 }
+# What a push says of them where that is another thing: it refuses the chunks of a size before it reads the content.
+OF_PUSHES = dict.fromkeys(("a size of exabytes", "a pax size of exabytes"), "or larger files, than are read of a tar")
 
 
 @pytest.mark.parametrize("lie", TARS)
@@ -323,7 +325,7 @@ def test_a_tar_that_lies_is_refused_by_name_and_leaves_nothing(run: Sapwood, tmp
         assert not (tmp_path / "out.tar.gz").exists()
     said = run("push", tmp_path / "x.tar.gz", "main")
     assert said.code == 5, said
-    assert found in said.err
+    assert OF_PUSHES.get(lie, found) in said.err
     assert "hint: get the tar again" in said.err
     assert run("refs").out == ""
     with pytest.raises(CorruptError) as refused:

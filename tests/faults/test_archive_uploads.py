@@ -34,7 +34,7 @@ def unfinished(place: S3Place) -> list[str]:
     request = urllib.request.Request(
         f"{place.server}/{place.bucket}?uploads", headers={"Authorization": "AWS tester:unchecked"}
     )
-    with urllib.request.urlopen(request, timeout=30) as reply:
+    with urllib.request.urlopen(request, timeout=60) as reply:
         return re.findall(r"<Key>(.*?)</Key>", reply.read().decode())
 
 
