@@ -3,6 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use rustix::fs::{CWD, Mode, OFlags};
 
@@ -117,6 +118,12 @@ impl Write for Spool {
     }
 }
 
+/// A name that no other thread has, nor another process.
+pub(super) fn unique() -> String {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    format!(".sapwood-{}-{:x}", std::process::id(), COUNT.fetch_add(1, Relaxed))
+}
+
 /// A file that vanishes with its descriptor.
 fn nameless(directory: &Path) -> io::Result<File> {
     let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
@@ -124,7 +131,7 @@ fn nameless(directory: &Path) -> io::Result<File> {
         Ok(file) => Ok(File::from(file)),
         // File systems that know no such file.
         Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::ISDIR) => {
-            let path = directory.join(format!(".sapwood-{}-{:x}", std::process::id(), &raw const flags as usize));
+            let path = directory.join(unique());
             let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path)?;
             std::fs::remove_file(&path)?;
             Ok(file)

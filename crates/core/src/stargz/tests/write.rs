@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::*;
 use crate::job::Job;
-use crate::stargz::spool::Spool;
+use crate::stargz::spool::{Spool, unique};
 use crate::tar;
 
 pub(super) fn options(compression: Compression) -> Options {
@@ -404,4 +404,12 @@ fn a_spool_gives_back_what_went_through_a_file() {
     assert_eq!(total, 40 << 20);
     let mut nowhere = Spool::new(Path::new("/does/not/exist"));
     assert!((0..40).any(|_| nowhere.write_all(&bytes).is_err()));
+}
+
+#[test]
+fn no_two_threads_give_a_file_the_same_name() {
+    let names = || std::thread::spawn(|| (0..100).map(|_| unique()).collect::<Vec<_>>());
+    let threads: Vec<_> = (0..4).map(|_| names()).collect();
+    let all: std::collections::HashSet<_> = threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect();
+    assert_eq!(all.len(), 400);
 }
