@@ -8,7 +8,7 @@ use std::io::Read;
 use std::os::unix::fs::FileExt;
 
 use sapwood_core::archive::frame::Form;
-use sapwood_core::convert::{Out, convert as of_tar};
+use sapwood_core::convert::{Out, convert as of_tar, input};
 use sapwood_core::digest::Digest;
 use sapwood_core::error::Error;
 use sapwood_core::filemap::{self, FileMap, parent_and_name};
@@ -327,7 +327,7 @@ pub fn convert(data: &[u8]) {
             compatible_times: how & 9 == 8,
             copy,
             threads: 1,
-            temporary: "/tmp".into(),
+            temporary: std::env::temp_dir(),
         };
         let (input, output) = (held(input), held(b""));
         let mut out = Out::new(output.try_clone().expect("a descriptor"), "out".into()).expect("it is a file");
@@ -338,7 +338,11 @@ pub fn convert(data: &[u8]) {
         Some((bytes, made))
     };
     let copied = how & 16 != 0;
-    let Some((bytes, made)) = archive(&summed(data), copied) else { return };
+    let summed = summed(data);
+    if !is_small(&summed) {
+        return;
+    }
+    let Some((bytes, made)) = archive(&summed, copied) else { return };
     let size = bytes.len() as u64;
     let tail = &bytes[bytes.len().saturating_sub(footers::LONGEST)..];
     let footer = Footer::read(tail, size).expect("it has a footer").expect("it has a footer");
@@ -361,6 +365,20 @@ pub fn convert(data: &[u8]) {
         let (again, _) = archive(&bytes, copy).expect("an archive is a tar");
         assert!(again == bytes, "an archive is converted to itself");
     }
+}
+
+/// Whether the contents of a tar in any compression are together no more than is looked at.
+fn is_small(stored: &[u8]) -> bool {
+    let Ok(plain) = input::plain(stored, None) else { return true };
+    let mut reader = Reader::new("in", plain);
+    let mut all = 0_u64;
+    while let Ok(Some(header)) = reader.next_entry() {
+        all = all.saturating_add(header.size());
+        if all > MOST {
+            return false;
+        }
+    }
+    true
 }
 
 /// A file in memory.

@@ -167,6 +167,16 @@ def test_a_tar_of_names_without_end_is_refused_and_leaves_nothing(run: Sapwood, 
     assert not (tmp_path / "out.tar.gz").exists()
 
 
+def test_a_name_that_is_not_taken_over_is_kept_once_however_often_it_is_said(run: Sapwood, tmp_path: Path) -> None:
+    packer = zlib.compressobj(1, zlib.DEFLATED, 31)
+    out = [packer.compress(header(b".prefetch.landmark") * 2000) for _ in range(1500)]
+    path = tmp_path / "x.tar.gz"
+    path.write_bytes(b"".join([*out, packer.compress(bytes(1024)), packer.flush()]))
+    done = run_bounded(run, "convert", str(path), "out.tar.gz")
+    assert done.said.code == 0, done
+    assert done.peak_mb < 150
+
+
 def test_attributes_of_a_global_header_are_not_kept_for_entries_without_end(run: Sapwood, tmp_path: Path) -> None:
     said = pax((b"SCHILY.xattr.user.a", b"v" * 60_000), kind=b"g")
     (tmp_path / "x.tar").write_bytes(said + b"".join(header(b"%d" % number) for number in range(30_000)))

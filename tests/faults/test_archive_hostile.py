@@ -305,6 +305,10 @@ TARS: dict[str, tuple[bytes, str]] = {
         ),
         "its map of holes contradicts itself",
     ),
+    "a hole of exabytes": (
+        tar_of(pax((b"GNU.sparse.size", b"%d" % LONG), (b"GNU.sparse.map", b"0,9")), header(b"a", size=9), b"x" * 9),
+        "it has more entries",
+    ),
     "many parts": (tar_of(pax((b"path", b"a/" * 2049)), header(b"a", b"5")), "more than 2,048 parts"),
 }
 # What a push says of them where that is another thing: it refuses the chunks of a size before it reads the content.

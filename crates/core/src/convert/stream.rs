@@ -1,13 +1,14 @@
 //! A tar stream into an archive, in passes: one learns what remains of it, the others write it.
 
 use std::cell::RefCell;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs::File;
 use std::io::Read;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::front::{Front, is_reserved, landmark};
 use super::{Made, Out, input};
+use crate::chunk::MAX_CHUNK;
 use crate::error::{Error, Result};
 use crate::job::Job;
 use crate::stargz::{self, Bounds, Compression, Copies, Options, Origin, Writer, archive_kind};
@@ -43,7 +44,7 @@ fn convert_unwatched(
     let is_zstd = if options.copy { archive_kind(input)? } else { None };
     let copying = is_zstd == Some(matches!(options.compression, Compression::Zstd(_)));
     let bounds = RefCell::new(Bounds::default());
-    let (tree, left_out) = survey(what, input, copying.then_some(&bounds), job)?;
+    let (tree, left_out) = survey(what, input, options, copying.then_some(&bounds), job)?;
     let copies = copying.then(|| Copies::new(input, is_zstd == Some(true), bounds.into_inner()));
     job.files_total.store(tree.entries.len() as u64, Relaxed);
     let names = tree.entries.iter().map(|placed| &placed.name[..]);
@@ -63,26 +64,44 @@ fn convert_unwatched(
     Ok(Made { written, left_out, absent: front.absent, unreadable: Vec::new() })
 }
 
-/// About what is kept of an entry besides its names.
-const EACH: usize = 192;
+/// About how many bytes are kept of an entry, while its chunks are made too: of holes, which a stream need not have; of the
+/// rest they are fewer than it has.
+fn weight(header: &Header, options: &Options) -> usize {
+    const EACH: usize = 192;
+    const CHUNK: u64 = 96;
+    const HOLE: usize = 32;
+    let kind = match &header.kind {
+        Kind::HardLink { first } => 2 * first.len(),
+        Kind::Regular { holes, .. } => {
+            let each = options.chunk_size.unwrap_or(MAX_CHUNK) as u64;
+            let chunks = holes.iter().map(|hole| hole.1 / each).sum::<u64>();
+            usize::try_from(chunks * CHUNK).unwrap_or(usize::MAX).saturating_add(HOLE * holes.len())
+        }
+        _ => 0,
+    };
+    (EACH + 2 * header.name.len()).saturating_add(kind)
+}
 
 /// The first pass: what remains, and what is not taken over. Reads to the end, so that the sums of a compression are proved.
-fn survey(what: &str, input: &File, bounds: Option<&RefCell<Bounds>>, job: &Job) -> Result<(Tree, Vec<Vec<u8>>)> {
+fn survey(
+    what: &str,
+    input: &File,
+    options: &Options,
+    bounds: Option<&RefCell<Bounds>>,
+    job: &Job,
+) -> Result<(Tree, Vec<Vec<u8>>)> {
     let mut entries = Entries::open(what, input, bounds, job)?;
     let mut builder = TreeBuilder::new(what);
     let mut room = Room::of(input.metadata().map_err(Error::io("read", what))?.len());
     while let Some(header) = entries.next()? {
-        let link = if let Kind::HardLink { first } = &header.kind { first.len() } else { 0 };
-        if !room.take(EACH + 2 * (header.name.len() + link)) {
+        if !room.take(weight(&header, options)) {
             return Err(Error::damaged(what, "it has more entries than are read of a tar of as many compressed bytes"));
         }
         builder.push(&header)?;
     }
     let mut rest = vec![0; 64 << 10];
     while entries.reader.rest(&mut rest)? > 0 {}
-    let Entries { mut left_out, .. } = entries;
-    left_out.sort();
-    left_out.dedup();
+    let left_out = entries.left_out.into_iter().collect();
     Ok((builder.finish()?, left_out))
 }
 
@@ -92,21 +111,22 @@ struct Entries<'a> {
     reader: Reader<Box<dyn Read + 'a>>,
     /// How many were given.
     count: u32,
-    left_out: Vec<Vec<u8>>,
+    /// Each once: an archive may say them without end.
+    left_out: BTreeSet<Vec<u8>>,
     job: &'a Job,
 }
 
 impl<'a> Entries<'a> {
     fn open(what: &'a str, input: &'a File, bounds: Option<&'a RefCell<Bounds>>, job: &'a Job) -> Result<Entries<'a>> {
         let stream = input::open(input, bounds, job).map_err(Error::io("read", what))?;
-        Ok(Entries { what, reader: Reader::keeping_headers(what, stream), count: 0, left_out: Vec::new(), job })
+        Ok(Entries { what, reader: Reader::keeping_headers(what, stream), count: 0, left_out: BTreeSet::new(), job })
     }
 
     fn next(&mut self) -> Result<Option<Header>> {
         while let Some(header) = self.reader.next_entry()? {
             self.job.step(0)?;
             if is_reserved(&header.name) {
-                self.left_out.push(header.name);
+                self.left_out.insert(header.name);
                 continue;
             }
             self.count += 1;
