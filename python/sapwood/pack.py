@@ -43,6 +43,7 @@ def pack(
             sink.fd,
             sink.name,
             choices or Choices(),
+            replaced=sink.replaced,
             options=options,
             temporary=sink.temporary,
             progress=progress,

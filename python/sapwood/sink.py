@@ -1,12 +1,16 @@
 """Where one file goes that is written from front to back: a path, stdout, or an object in a bucket.
 
-Promise: it has its name when all of it is there, and not before; what fails or is interrupted leaves nothing, what is
-killed at most a file beside it, `.NAME.….sapwood-partial`, or parts of an upload, which the bucket's rules clear away.
+Promise: it has its name when all of it is there, and not before; what fails leaves nothing, what is killed at most a
+file beside it, `.NAME.….sapwood-partial`, or parts of an upload, which the bucket's rules clear away. What is
+interrupted leaves what was there, or all of the new, if Ctrl-C came when that was done but not yet said; never anything
+else. A file that is replaced hands on its permissions. Until the end a file has no name, if the file system knows such
+files, so that who packs its directory meanwhile finds neither it nor another time.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import select
@@ -36,11 +40,12 @@ _BUCKETS = ("s3://", "gs://", "az://")
 
 @dataclass(frozen=True)
 class Sink:
-    """An open descriptor, what it is called, and a directory for what must be kept meanwhile."""
+    """An open descriptor, its name, a directory for what must be kept meanwhile, the real path of what is replaced."""
 
     fd: int
     name: str
     temporary: str
+    replaced: str | None = None
 
 
 @contextmanager
@@ -82,9 +87,10 @@ def _stdout() -> Iterator[Sink]:
 def _file(where: str) -> Iterator[Sink]:
     path = os.path.realpath(where)
     try:
-        mode = os.stat(path).st_mode
+        before = os.stat(path).st_mode
     except FileNotFoundError:
-        mode = stat.S_IFREG
+        before = None
+    mode = stat.S_IFREG | 0o666 if before is None else before
     if stat.S_ISDIR(mode) or where.endswith("/"):
         raise InvalidInputError(f"{where} is a directory", kind="is-a-directory", hint="name a file in it")
     if not stat.S_ISREG(mode):  # a FIFO or a device is written to, not replaced
@@ -100,14 +106,22 @@ def _file(where: str) -> Iterator[Sink]:
         raise NotFoundError(f"{folder} is missing", kind="path-missing", hint=f"mkdir -p {folder}")
     partial = os.path.join(folder, f".{name[:180]}.{secrets.token_hex(8)}.sapwood-partial")
     with writing(where):
-        fd = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        nameless = _nameless(folder, mode & 0o777)
+        named = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        fd = os.open(partial, named, mode & 0o777) if nameless is None else nameless
     try:
-        yield Sink(fd, where, folder)
+        with writing(where):
+            if before is not None and stat.S_IMODE(os.fstat(fd).st_mode) != before & 0o777:
+                os.fchmod(fd, before & 0o777)
+        yield Sink(fd, where, folder, None if before is None else path)
         with writing(where):
             os.fsync(fd)
-            os.rename(partial, path)
             handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
+                if nameless is not None:
+                    # With a directory's descriptor, if only to be ignored, the link to the file is followed.
+                    os.link(f"/proc/self/fd/{fd}", partial, src_dir_fd=handle)
+                os.rename(partial, path)
                 os.fsync(handle)
             finally:
                 os.close(handle)
@@ -117,6 +131,18 @@ def _file(where: str) -> Iterator[Sink]:
         raise
     finally:
         os.close(fd)
+
+
+def _nameless(folder: str, mode: int) -> int | None:
+    """Open a file that is in no directory yet; `None` where there is no such."""
+    if not os.path.isdir("/proc/self/fd"):
+        return None
+    try:
+        return os.open(folder, os.O_RDWR | os.O_TMPFILE | os.O_CLOEXEC, mode)
+    except OSError as error:
+        if error.errno in (errno.EOPNOTSUPP, errno.EISDIR):
+            return None
+        raise
 
 
 @contextmanager

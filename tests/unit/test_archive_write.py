@@ -11,12 +11,13 @@ import os
 import subprocess
 import tarfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from sapwood.errors import CorruptError, InvalidInputError, NotFoundError
+from sapwood.errors import CorruptError, InvalidInputError, NotFoundError, UnavailableError
 from sapwood.pack import Choices, convert, pack
 from sapwood.store.objects import open_objects
 from tests.support.archives import assert_rules, digest, open_stargz, zlib_all
@@ -204,6 +205,77 @@ def test_neither_threads_nor_names_of_places_change_the_bytes(hard: Path, tmp_pa
     (tmp_path / "moved").symlink_to(hard / "contents")
     pack(tmp_path / "moved", str(tmp_path / "b"), alone)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_an_archive_in_the_directory_that_is_packed_is_as_one_beside_it(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    (tree / "folder").mkdir(parents=True)
+    (tree / "folder" / "a").write_bytes(noise(1000))
+    os.utime(tree / "folder", ns=(1, 1))
+    pack(tree, str(tmp_path / "beside"))
+    for _ in range(2):
+        pack(tree, str(tree / "folder" / "out"))
+        assert (tree / "folder" / "out").read_bytes() == (tmp_path / "beside").read_bytes()
+        os.utime(tree / "folder", ns=(1, 1))
+    said = subprocess.run(
+        ["sh", "-c", '"$@" > out', "sh", *Sapwood(tmp_path).command("pack", ".", "-")],
+        cwd=tree, env=Sapwood(tmp_path).environment, capture_output=True, check=True,
+    )  # fmt: skip
+    assert said.stdout == b""
+    with tarfile.open(tree / "out") as tar:
+        assert tar.getnames() == [".", "folder", "folder/a", "folder/out", "stargz.index.json"]
+
+
+def test_another_name_of_an_archive_that_is_replaced_stays_a_file(tmp_path: Path) -> None:
+    (tmp_path / "out").write_bytes(b"before")
+    os.link(tmp_path / "out", tmp_path / "z")
+    pack(tmp_path, str(tmp_path / "out"))
+    with tarfile.open(tmp_path / "out") as tar:
+        assert tar.getnames() == [".", "z", "stargz.index.json"]
+        assert tar.getmember("z").isreg()
+
+
+def test_a_name_that_becomes_another_file_is_no_link_to_what_it_was(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    (tree / "a").write_bytes(noise(64 << 20))
+    (tree / "b").write_bytes(b"old")
+    os.link(tree / "b", tree / "c")
+    (tmp_path / "new").write_bytes(b"new")
+    os.mkfifo(tmp_path / "out")
+    with ThreadPoolExecutor() as pool:
+        packing = pool.submit(pack, tree, str(tmp_path / "out"), Choices(level=0))
+        with open(tmp_path / "out", "rb") as out:
+            # The scan is over by now, and before `c` comes more than a pipe and the writer hold.
+            assert out.read(1)
+            os.rename(tmp_path / "new", tree / "c")
+            while out.read(1 << 20):
+                pass
+        with pytest.raises(UnavailableError) as failed:
+            packing.result()
+    assert failed.value.kind == "file-changing"
+
+
+@pytest.mark.parametrize("nameless", [True, False])
+def test_an_archive_has_the_permissions_of_the_file_that_it_replaces(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, nameless: bool
+) -> None:
+    if not nameless:
+        monkeypatch.setattr("sapwood.sink._nameless", lambda *_: None)
+    (tmp_path / "tree").mkdir()
+    for mode in (0o600, 0o666, 0o640):
+        (tmp_path / "out").write_bytes(b"")
+        (tmp_path / "out").chmod(mode)
+        pack(tmp_path / "tree", str(tmp_path / "out"))
+        assert (tmp_path / "out").stat().st_mode & 0o7777 == mode
+        assert (tmp_path / "out").stat().st_size > 0
+    assert sorted(os.listdir(tmp_path)) == ["out", "tree"]
+
+
+def test_as_many_threads_are_used_as_may_run_and_eight_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    for running, used in (({5}, 1), (set(range(64)), 8)):
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _, running=running: running)
+        assert Choices().threads == used
 
 
 def test_what_is_prioritized_comes_first_with_its_directories_and_a_landmark(tmp_path: Path) -> None:

@@ -77,15 +77,16 @@ fn convert<'py>(
     describe(py, made)
 }
 
-/// The directory `root` into an archive in the file `output`, called `path`.
+/// The directory `root` into an archive in the file `output`, called `path`, which is to replace the file `replaced`.
 #[pyfunction]
-#[pyo3(signature = (root, output, path, *, options, choices, temporary, progress=None))]
+#[pyo3(signature = (root, output, path, *, replaced=None, options, choices, temporary, progress=None))]
 #[expect(clippy::too_many_arguments, reason = "most of them by keyword")]
 fn pack<'py>(
     py: Python<'py>,
     root: PathBuf,
     output: RawFd,
     path: PathBuf,
+    replaced: Option<PathBuf>,
     options: Options,
     choices: Choices,
     temporary: PathBuf,
@@ -95,7 +96,8 @@ fn pack<'py>(
     let made = enter(py, progress.as_ref(), |job| {
         let front = clean_all(&choices.prioritize)?;
         let mut out = Out::new(own(output, &path)?, path)?;
-        of_directory(&root, &options, &front, &choices.to_core(temporary), &mut out, job)
+        let how = choices.to_core(temporary);
+        of_directory(&root, &options, &front, &how, &mut out, replaced.as_deref(), job)
     })?;
     describe(py, made)
 }

@@ -34,12 +34,15 @@ def pack(
     output: int,
     path: str | PathLike[str],
     *,
+    replaced: str | PathLike[str] | None = None,
     options: Options,
     choices: Choices,
     temporary: str | PathLike[str],
     progress: Callable[[int, int, int, int], None] | None = None,
 ) -> dict[str, Any]:
     """Write the directory `root` as an archive to the descriptor `output`; as `convert`.
+
+    What `output` goes to is left out, and the file with the real path `replaced`, whose name the archive will have.
 
     Raises:
         DeniedError: `path-denied`.

@@ -28,6 +28,8 @@ __all__ = ["Choices", "Written", "convert", "open_tar", "pack_directory", "spool
 
 _BZ2 = b"BZh"
 _PIECE = 1 << 20
+# More than these are waited for by the one that reads.
+_MOST_THREADS = 8
 
 
 class Choices:
@@ -61,7 +63,7 @@ class Choices:
         self.min_chunk_size = min_chunk_size
         self.compatible_times = compatible_times
         self.prioritize = [os.fsencode(name) for name in prioritize]
-        self.threads = os.cpu_count() or 1
+        self.threads = min(len(os.sched_getaffinity(0)), _MOST_THREADS)
 
 
 @dataclass(frozen=True)
@@ -119,11 +121,14 @@ def pack_directory(
     path: str | os.PathLike[str],
     choices: Choices,
     *,
+    replaced: str | os.PathLike[str] | None = None,
     options: Options | None = None,
     temporary: str | os.PathLike[str],
     progress: OnProgress | None = None,
 ) -> Written:
     """Write the directory `root` as an archive to the descriptor `output`, called `path`.
+
+    Neither what `output` goes to is an entry, nor the file with the real path `replaced`, whose name the archive takes.
 
     Raises:
         DeniedError: `path-denied`: what may not be read, unless that is to be skipped.
@@ -135,6 +140,7 @@ def pack_directory(
         root,
         output,
         path,
+        replaced=replaced,
         options=options or Options(),
         choices=choices,
         temporary=temporary,

@@ -1,8 +1,9 @@
 //! A directory into an archive, depth first.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -19,7 +20,8 @@ use crate::tar::{Header, Kind};
 /// error.
 const WHOLE: u64 = 4 << 20;
 
-/// Write what is in the directory `root` as an archive to `out`; `front` names the files that are to be first.
+/// Write what is in the directory `root` as an archive to `out`; `front` names the files that are to be first. Neither what
+/// `out` goes to is an entry, nor the file `replaced`, by its real path, whose name the archive will have.
 ///
 /// # Errors
 /// `Unreadable` unless that is to be skipped, `Unstable` when a file changes while it is read, `Invalid`, `Io`, `Stopped`.
@@ -29,6 +31,7 @@ pub fn pack(
     front: &[Vec<u8>],
     options: &Options,
     out: &mut Out,
+    replaced: Option<&Path>,
     job: &Job,
 ) -> Result<Made> {
     let root = Root::open(root)?;
@@ -39,8 +42,13 @@ pub fn pack(
     let files = (0..state.len()).filter(|&record| state.kind(record) == scan::Kind::File);
     job.bytes_total.store(files.map(|record| state.stat(record).size).sum(), Relaxed);
     let inodes = inodes(&state);
+    let is_out = |&record: &u32| (state.stat(record).dev, state.stat(record).ino) == out.inode();
+    let own: HashSet<u32> = (0..state.len()).filter(is_out).collect();
+    let replaced = replaced.and_then(|path| path.strip_prefix(root.path().canonicalize().ok()?).ok());
+    let replaced = replaced.map(|path| path.as_os_str().as_bytes());
     let state = state.into_brief();
-    let order = in_order(&state);
+    let mut order = in_order(&state);
+    order.retain(|record| !own.contains(record) && replaced.is_none_or(|path| state.path_of(*record) != path));
     let names: Vec<Vec<u8>> =
         order[..if front.is_empty() { 0 } else { order.len() }].iter().map(|&record| state.path_of(record)).collect();
     let firsts = if front.is_empty() { HashMap::new() } else { firsts(&inodes, &order) };
@@ -127,6 +135,9 @@ impl Walk<'_> {
         }
         let mut header = header_of(name, &stat);
         let inode = self.inodes.get(&record).copied();
+        if inode.is_some_and(|inode| inode != (stat.dev, stat.ino)) {
+            return Err(Error::Unstable { path: self.root.show(&header.name) });
+        }
         if let Some(first) = inode.and_then(|inode| self.first.get(&inode)) {
             header.kind = Kind::HardLink { first: first.clone() };
             return writer.entry(&header, &mut io::empty());

@@ -4,6 +4,7 @@
 
 use std::fs::File;
 use std::io::Write;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -19,6 +20,8 @@ pub struct Out {
     file: File,
     path: PathBuf,
     is_plain: bool,
+    /// Device and number.
+    inode: (u64, u64),
 }
 
 impl Out {
@@ -27,8 +30,13 @@ impl Out {
     /// # Errors
     /// `Io`.
     pub fn new(file: File, path: PathBuf) -> Result<Out> {
-        let is_plain = file.metadata().map_err(Error::io("write", &path))?.is_file();
-        Ok(Out { file, path, is_plain })
+        let about = file.metadata().map_err(Error::io("write", &path))?;
+        Ok(Out { file, path, is_plain: about.is_file(), inode: (about.dev(), about.ino()) })
+    }
+
+    /// Device and number of what it goes to.
+    pub fn inode(&self) -> (u64, u64) {
+        self.inode
     }
 
     /// # Errors

@@ -177,7 +177,7 @@ fn holes_that_a_stream_leaves_out_are_read_again() {
 }
 
 #[test]
-fn a_directory_is_packed_with_its_links_and_nothing_that_archives_have_for_themselves() {
+fn a_directory_is_packed_with_its_links_and_neither_the_archive_nor_what_archives_have_for_themselves() {
     let dir = place();
     let root = dir.path().join("root");
     std::fs::create_dir_all(root.join("d")).unwrap();
@@ -185,11 +185,15 @@ fn a_directory_is_packed_with_its_links_and_nothing_that_archives_have_for_thems
     std::fs::hard_link(root.join("d/b"), root.join("a")).unwrap();
     symlink("target", root.join("link")).unwrap();
     std::fs::write(root.join(".prefetch.landmark"), "x").unwrap();
-    let out = stored(b"", &dir.path().join("out"));
+    std::fs::write(root.join("d/before"), "x").unwrap();
+    let out = stored(b"", &root.join("d/out"));
     let mut to = Out::new(out.try_clone().unwrap(), "out".into()).unwrap();
     let front = [b"d/b".to_vec(), b"none".to_vec()];
     let looking = index::Options::new(2);
-    let made = pack(&root, &looking, &front, &options(Compression::GZIP, false), &mut to, &Job::default()).unwrap();
+    let before = root.canonicalize().unwrap().join("d/before");
+    let made =
+        pack(&root, &looking, &front, &options(Compression::GZIP, false), &mut to, Some(&before), &Job::default())
+            .unwrap();
     assert_eq!((made.left_out, made.absent), (vec![b".prefetch.landmark".to_vec()], vec![b"none".to_vec()]));
     let mut reader = Reader::new("out", flate2::read::MultiGzDecoder::new(io::Cursor::new(bytes_of(&out))));
     let mut names = Vec::new();
