@@ -4,10 +4,6 @@
 //! the archive's data; a file of exabytes costs no more than its line. Not here: names that come twice, links and parents,
 //! which are those of any tar (`tar::TreeBuilder`). Bytes: docs/archive.md, "Reading" and "Bounds".
 
-use std::io::Read;
-
-use flate2::bufread::MultiGzDecoder;
-
 use super::entry::{Kind, TocEntry};
 use crate::digest::Digest;
 use crate::error::{Error, Result, show};
@@ -15,7 +11,7 @@ use crate::scan::Time;
 use crate::tar::{self, Header};
 
 /// The longest chunk that is read; writers cut at 4 MiB and below.
-pub const MAX_READ_CHUNK: u64 = 64 << 20;
+const MAX_READ_CHUNK: u64 = 64 << 20;
 const TOO_LARGE: &str = "a chunk of more than 64 MiB";
 
 /// A piece of a file's content and where it lies.
@@ -183,32 +179,5 @@ fn header(entry: TocEntry) -> Header {
         gid: entry.gid,
         mtime: entry.mtime.unwrap_or(Time { sec: 0, nsec: 0 }),
         xattrs: entry.xattrs,
-    }
-}
-
-/// The chunk in `frame`, the compressed bytes from where its frame begins on: no more is decompressed than ends with it.
-///
-/// # Errors
-/// `Damaged` when the frame has no such chunk, `Mismatch` when its bytes are others than its digest says.
-pub fn open_chunk(chunk: &Chunk, frame: &[u8], is_zstd: bool) -> Result<Vec<u8>> {
-    let damaged = |found: String| Error::damaged("frame", found);
-    let mut plain: Box<dyn Read + '_> = if is_zstd {
-        Box::new(zstd::stream::read::Decoder::with_buffer(frame).map_err(|e| damaged(e.to_string()))?)
-    } else {
-        Box::new(MultiGzDecoder::new(frame))
-    };
-    let before = std::io::copy(&mut (&mut plain).take(chunk.inner), &mut std::io::sink());
-    let mut out = Vec::new();
-    before.and_then(|_| plain.take(chunk.size).read_to_end(&mut out)).map_err(|e| damaged(e.to_string()))?;
-    if out.len() as u64 != chunk.size {
-        return Err(damaged("it ends before a chunk it should hold".into()));
-    }
-    let got = Digest::of(&out);
-    match chunk.sha256 {
-        Some(sha256) if sha256 != got.sha256 => {
-            let expected = Digest { sha256, size: chunk.size };
-            Err(Error::Mismatch { what: format!("chunk {}", expected.short()), expected, got })
-        }
-        _ => Ok(out),
     }
 }

@@ -29,7 +29,7 @@ pub use copies::{Bounds, Copies, archive_kind};
 pub use decode::Entries;
 pub use encode::{Spelling, TocWriter};
 pub use entry::{Kind, TocEntry};
-pub use files::{Chunk, File, Files, MAX_READ_CHUNK, open_chunk};
+pub use files::{Chunk, File, Files};
 pub use footer::{Dialect, Footer, Part};
 pub use map::file_map;
 pub use members::Compression;
