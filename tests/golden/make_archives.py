@@ -40,8 +40,8 @@ _WORDS: dict[str, Any] = {
 }
 
 
-def tar() -> bytes:
-    """Return the tar: every kind of entry, a file of two chunks, and a name that comes twice."""
+def tar(*, large: bool = True) -> bytes:
+    """Return the tar: every kind of entry, a name that comes twice, and, if it may be `large`, a file of two chunks."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT, errors="surrogateescape") as made:
 
@@ -63,7 +63,7 @@ def tar() -> bytes:
         add("d/a", content=_REPLACED)
         add("d/a", content=b"second\n", mtime=_TIME + 0.5, pax_headers={"SCHILY.xattr.user.k": "v"})
         add("d/empty")
-        add("d/zeros", content=bytes((2 << 20) + 1))
+        add("d/zeros", content=bytes((2 << 20) + 1 if large else 1000))
         add("d/" + "long" * 30, content=b"long\n")
         add("d/\udcff", content=b"not UTF-8\n")
         add("hard", tarfile.LNKTYPE, linkname="d/a")
@@ -81,6 +81,8 @@ def make(place: Path, plain: bytes) -> None:
     convert(str(stored), str(place / "tree.tar.zst"), Choices(zstd=True))
     (place / "plain.tar.gz").write_bytes(plain)
     index_archive(str(place / "plain.tar.gz"), str(place / "plain.tar.gz.sapwood"))
+    # Which of the threads of a push is the first to pack chunks of a large file, nobody can say.
+    stored.write_bytes(tar(large=False))
     _push(stored, place)
     stored.unlink()
 

@@ -12,6 +12,7 @@ from sapwood.store.snapshot import Snapshot
 from sapwood.tarstream import write_tar
 from tests.golden.make_archives import HERE, make, tar
 
+TREE = "sha256:82f8e03b9931659ee5b2b4c2e8f1f14ff7988d0b92ace3763c0d4baa39f43879"
 FILES = {
     b"d/a": b"second\n",
     b"d/empty": b"",
@@ -37,7 +38,7 @@ def test_what_is_written_now_has_the_same_bytes(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["tree.tar.gz", "tree.tar.zst", "plain.tar.gz"])
 def test_every_file_is_read_of_each_archive_and_by_the_seek_index(name: str) -> None:
     tree = open_tree(str(HERE / name))
-    assert tree.digest == kept().tree
+    assert tree.digest == TREE
     assert {path: b"".join(tree.read_blob(path)) for path in FILES} == FILES
 
 
@@ -49,4 +50,4 @@ def test_of_the_objects_of_a_store_comes_the_very_tar_that_was_pushed(tmp_path: 
     store.put_map(MapDigest(snapshot.map), (HERE / "map.jsonl.zst").read_bytes())
     out = io.BytesIO()
     assert write_tar(store, snapshot, out).exact
-    assert out.getvalue() == tar()
+    assert out.getvalue() == tar(large=False)
