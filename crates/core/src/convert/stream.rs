@@ -95,7 +95,10 @@ fn survey(
     let mut room = Room::of(input.metadata().map_err(Error::io("read", what))?.len());
     while let Some(header) = entries.next()? {
         if !room.take(weight(&header, options)) {
-            return Err(Error::damaged(what, "it has more entries than are read of a tar of as many compressed bytes"));
+            return Err(Error::damaged(
+                what,
+                "it has more entries, or larger files, than are read of a tar of as many bytes",
+            ));
         }
         builder.push(&header)?;
     }
