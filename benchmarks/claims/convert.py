@@ -54,5 +54,5 @@ def figures(rounds: int) -> list[Figure]:
         ratio("convert of what is stargz already : of the tar", again, ours, None),
         memory("memory of convert", peak, 200),
         ratio("all of it read and verified : estargz.Reader", verified, read_by_peer, 0.3),
-        Figure("memory of that", shown(verified.peak), shown(read_by_peer.peak), verified.peak / 1e6, None, "MB"),
+        Figure("memory of verify", shown(verified.peak), shown(read_by_peer.peak), verified.peak / 1e6, None, "MB"),
     ]

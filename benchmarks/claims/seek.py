@@ -35,8 +35,8 @@ def figures(rounds: int) -> list[Figure]:
     size = kept.stat().st_size
     clear(cache, work)
     return [
-        ratio("index of a plain .tar.gz : gzip -dc | tar t", indexed, listed, 1),
+        ratio("index of a plain .tar.gz : gzip -dc and tar t", indexed, listed, 1),
         Figure("size of the index", shown(size), "", size / 1e6, None, "MB"),
-        memory("memory of that", indexed.peak, 200),
+        memory("memory of index", indexed.peak, 200),
         ratio("one file of it : tar -xzO", read, extracted, None),
     ]
