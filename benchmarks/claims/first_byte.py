@@ -46,9 +46,9 @@ def figures(rounds: int) -> list[Figure]:
         warm = (far.counts()["down"] - before) / rounds
     clear(cache, root, work)
     return [
-        _trips("round trips until one file is here", far_cold, near_cold, 4),
+        _trips("what 20 ms add until one file is here, in round trips", far_cold, near_cold, 4),
         Figure("bytes that cross : TOC and 128 KB", shown(cold), shown(toc), cold / (toc + 128_000), 1),
-        _trips("round trips when the TOC is kept", far_warm, near_warm, 3),
+        _trips("what they add when the TOC is kept", far_warm, near_warm, 3),
         Figure("bytes that cross then", shown(warm), "", warm / 1e3, 128, "KB"),
     ]
 

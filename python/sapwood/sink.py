@@ -10,7 +10,6 @@ files, so that who packs its directory meanwhile finds neither it nor another ti
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import secrets
 import select
@@ -26,6 +25,7 @@ from urllib.parse import urlsplit
 
 from sapwood.destination import writing
 from sapwood.errors import InvalidInputError, NotFoundError, SapwoodError
+from sapwood.nameless import give_name, open_nameless
 
 if TYPE_CHECKING:
     from sapwood.store.bucket import BucketObjects
@@ -106,7 +106,7 @@ def _file(where: str) -> Iterator[Sink]:
         raise NotFoundError(f"{folder} is missing", kind="path-missing", hint=f"mkdir -p {folder}")
     partial = os.path.join(folder, f".{name[:180]}.{secrets.token_hex(8)}.sapwood-partial")
     with writing(where):
-        nameless = _nameless(folder, mode & 0o777)
+        nameless = open_nameless(folder, os.O_RDWR, mode & 0o777)
         named = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         fd = os.open(partial, named, mode & 0o777) if nameless is None else nameless
     try:
@@ -119,8 +119,7 @@ def _file(where: str) -> Iterator[Sink]:
             handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
                 if nameless is not None:
-                    # With a directory's descriptor, if only to be ignored, the link to the file is followed.
-                    os.link(f"/proc/self/fd/{fd}", partial, src_dir_fd=handle)
+                    give_name(fd, partial)
                 os.rename(partial, path)
                 os.fsync(handle)
             finally:
@@ -131,18 +130,6 @@ def _file(where: str) -> Iterator[Sink]:
         raise
     finally:
         os.close(fd)
-
-
-def _nameless(folder: str, mode: int) -> int | None:
-    """Open a file that is in no directory yet; `None` where there is no such."""
-    if not os.path.isdir("/proc/self/fd"):
-        return None
-    try:
-        return os.open(folder, os.O_RDWR | os.O_TMPFILE | os.O_CLOEXEC, mode)
-    except OSError as error:
-        if error.errno in (errno.EOPNOTSUPP, errno.EISDIR):
-            return None
-        raise
 
 
 @contextmanager

@@ -261,7 +261,7 @@ def test_an_archive_has_the_permissions_of_the_file_that_it_replaces(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, nameless: bool
 ) -> None:
     if not nameless:
-        monkeypatch.setattr("sapwood.sink._nameless", lambda *_: None)
+        monkeypatch.setattr("sapwood.sink.open_nameless", lambda *_: None)
     (tmp_path / "tree").mkdir()
     for mode in (0o600, 0o666, 0o640):
         (tmp_path / "out").write_bytes(b"")

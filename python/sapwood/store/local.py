@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import builtins
 import contextlib
-import errno
 import fcntl
 import hashlib
 import os
@@ -22,6 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sapwood.errors import DeniedError, NotFoundError, UnavailableError
+from sapwood.nameless import give_name, open_nameless
 from sapwood.store import faults
 from sapwood.store.base import LARGEST_OBJECT, Listed, Version
 from sapwood.store.requests import Requests
@@ -32,8 +32,6 @@ _TEMPORARY = "tmp"
 _LOCK = "refs.lock"
 _OURS = re.compile(r"\d+-[0-9a-f]{16}\Z")
 _LOCK_PATIENCE_S = 30.0
-# What file systems without nameless files say, and kernels without them.
-_NO_NAMELESS = {errno.EOPNOTSUPP, errno.EISDIR}
 _STALE_S = 24 * 3600.0
 
 
@@ -171,8 +169,7 @@ class LocalObjects:
                     remaining = remaining[os.write(file, remaining) :]
                 os.fsync(file)
                 if not has_name:
-                    # With a folder, which an absolute path does not need, Python asks for the link to be followed.
-                    os.link(f"/proc/self/fd/{file}", temporary, src_dir_fd=file, follow_symlinks=True)
+                    give_name(file, temporary)
             finally:
                 os.close(file)
             os.rename(temporary, final)
@@ -283,14 +280,10 @@ def _created(path: Path) -> tuple[int, bool]:
 
     Nobody may write it, as far as the user's umask lets others read it at all.
     """
-    flags = os.O_WRONLY | os.O_CLOEXEC
-    if os.path.isdir("/proc/self/fd"):  # by which alone a file is named later
-        try:
-            return os.open(path.parent, flags | os.O_TMPFILE, 0o444), False
-        except OSError as error:
-            if error.errno not in _NO_NAMELESS:
-                raise
-    return os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o444), True
+    file = open_nameless(path.parent, os.O_WRONLY, 0o444)
+    if file is not None:
+        return file, False
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444), True
 
 
 def _version(data: bytes) -> Version:
