@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,8 +38,12 @@ def fill(disk: Path, leave: int = 0) -> None:
 
 
 def read_only(disk: Path) -> None:
-    """Let a disk only be read."""
-    subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+    """Let a disk only be read, from when nobody has a file open to write it."""
+    remount = ["mount", "-o", "remount,ro", disk]
+    deadline = time.monotonic() + 30
+    while subprocess.run(remount, stderr=subprocess.DEVNULL, check=False).returncode and time.monotonic() < deadline:
+        pass
+    subprocess.run(remount, check=True)
 
 
 def writable(disk: Path) -> None:
