@@ -12,6 +12,7 @@ from sapwood.errors import ConflictError, CorruptError, InvalidInputError, Sapwo
 from sapwood.open import open_tree
 from tests.support import stargz
 from tests.support.badserver import replying, send
+from tests.support.mounting import mounted
 from tests.support.ranges import serve, span
 from tests.support.trees import noise
 
@@ -137,3 +138,14 @@ def test_an_archive_that_is_replaced_on_its_server_is_an_error_that_says_so(data
         with pytest.raises(ConflictError) as changed:
             list(tree.read_blob(b"large"))
     assert changed.value.kind == "archive-changed"
+
+
+def test_what_is_signed_stands_in_no_command_line_of_a_mount(data: bytes, tmp_path: Path) -> None:
+    secret = "Signature=0123456789abcdef"
+    with (
+        replying(lambda handler: serve(handler, data)) as url,
+        mounted(f"{url}/x.tar.gz?{secret}", tmp_path / "mount", tmp_path / "cache") as started,
+    ):
+        assert (tmp_path / "mount" / "b").read_text() == "hello\n"
+        shown = [Path(f"/proc/{started.pid}/{name}").read_bytes() for name in ("cmdline", "environ")]
+    assert [secret.encode() in text for text in shown] == [False, False]

@@ -253,8 +253,10 @@ def test_a_server_whose_starter_has_gone_takes_its_mount_away(tree: Path, tmp_pa
     reading, writing = os.pipe()
     os.close(reading)
     call = json.dumps({"address": address, "place": str(place), "cache_dir": str(cache_dir)})
-    words = [sys.executable, "-m", "sapwood.mount", str(writing), call]
-    done = subprocess.run(words, pass_fds=[writing], capture_output=True, text=True, timeout=50, check=False)
+    words = [sys.executable, "-m", "sapwood.mount", str(writing)]
+    done = subprocess.run(
+        words, input=call, pass_fds=[writing], capture_output=True, text=True, timeout=50, check=False
+    )
     os.close(writing)
     assert (done.returncode, done.stderr) == (1, "")
     assert not is_mounted(place)

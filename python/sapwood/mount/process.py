@@ -1,8 +1,9 @@
 """A mount has its own process: here it is started, and here it says that it is ready, or why not.
 
 Invariant: `start` returns when the mount can be used, or raises what the server raised, or a signal's exception, and
-then nothing is left running or mounted. The two speak through a pipe: one pickled message, then its end. An end without
-one is a death.
+then nothing is left running or mounted. The server is told what to serve by its stdin, for an address may be signed and
+everybody can read a command line. It speaks through a pipe: one pickled message, then its end. An end without one is a
+death.
 Why a process: a page fault on a mapped file keeps the GIL, so a reader that serves its own mount waits for itself.
 Not here: serving (`sapwood.mount.serve`), ending a mount (`sapwood.mount.unmount`).
 """
@@ -99,8 +100,8 @@ def start(
         try:
             process = subprocess.Popen(
                 # Not what lies about where we are: that may be a tree that is not ours.
-                [sys.executable, "-P", "-m", "sapwood.mount", *map(str, passed), call],
-                stdin=subprocess.DEVNULL,
+                [sys.executable, "-P", "-m", "sapwood.mount", *map(str, passed)],
+                stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=output,
                 pass_fds=passed,
@@ -112,6 +113,7 @@ def start(
                 os.close(descriptor)
         started = Started(place, log, process, lifeline)
         try:
+            _tell(process, call)
             _hear(messages, started)
             ready()
         except BaseException:
@@ -119,6 +121,13 @@ def start(
             started.end()
             raise
     return started
+
+
+def _tell(process: subprocess.Popen[bytes], call: str) -> None:
+    """Say what is to be served, to a server that may be dead: that it is will be heard."""
+    assert process.stdin
+    with contextlib.suppress(BrokenPipeError), process.stdin as pipe:
+        pipe.write(call.encode())
 
 
 def _hear(messages: BinaryIO, started: Started) -> None:
@@ -137,11 +146,11 @@ def _hear(messages: BinaryIO, started: Started) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Serve one mount until it ends; `arguments` are what `start` gave."""
+    """Serve one mount until it ends; `arguments` and stdin are what `start` gave."""
     from sapwood.mount import serve
 
-    descriptor, *lifeline = map(int, arguments[:-1])
-    call = json.loads(arguments[-1])
+    descriptor, *lifeline = map(int, arguments)
+    call = json.load(sys.stdin)
     for inherited in (descriptor, *lifeline):
         os.set_inheritable(inherited, False)
     if lifeline:
