@@ -7,13 +7,19 @@ Promise: the same input and choices give the same bytes; what fails leaves nothi
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 from sapwood.archive import write
 from sapwood.archive.write import Choices, Written
 from sapwood.progress import OnProgress
 from sapwood.sink import open_sink
-from sapwood.store.archive import names_archive
+from sapwood.store.naming import names_archive, without_query
 from sapwood.tree.options import Options
+
+if TYPE_CHECKING:
+    from sapwood.store.archive import Archive, ArchiveTree
+    from sapwood.store.snapshot import Snapshot
+    from sapwood.store.store import Store
 
 __all__ = ["Choices", "Written", "convert", "pack"]
 
@@ -24,19 +30,25 @@ def pack(
     choices: Choices | None = None,
     *,
     options: Options | None = None,
+    seek_index: str | None = None,
+    toc: str | None = None,
     progress: OnProgress | None = None,
 ) -> Written:
     """Write a directory, or what an address names, as an archive to `destination`: a path, a bucket's URL, `-`, stdout.
 
-    Of an address the plain tar is kept in a nameless file meanwhile. `options` are how to look at a directory.
+    Of an address the plain tar is kept in a nameless file meanwhile. `options` are how to look at a directory;
+    `seek_index` and `toc` are as of `open_address`.
 
     Raises:
         DeniedError, NotFoundError, InvalidInputError, UnavailableError: as `write.pack_directory` and `open_sink`.
         CorruptError: something in the store is damaged; it is named.
     """
-    address = _address(what)
+    address = _address(what) if seek_index is None and toc is None else os.fspath(what)
     if address is not None:
-        return _pack_address(address, destination, choices or Choices(), progress)
+        from sapwood.store.address import open_address
+
+        opened = open_address(address, seek_index=seek_index, toc=toc)
+        return _pack_opened(*opened, address, destination, choices or Choices(), progress)
     with open_sink(destination) as sink:
         return write.pack_directory(
             what,
@@ -58,15 +70,21 @@ def _address(what: str | os.PathLike[str]) -> str | None:
     return None if os.path.isdir(text) else text
 
 
-def _pack_address(address: str, destination: str, choices: Choices, progress: OnProgress | None) -> Written:
-    from sapwood.store.address import open_address
+def _pack_opened(
+    store: Store | Archive,
+    tree: Snapshot | ArchiveTree,
+    address: str,
+    destination: str,
+    choices: Choices,
+    progress: OnProgress | None,
+) -> Written:
     from sapwood.tarstream import write_stream
 
-    store, tree = open_address(address)
     with open_sink(destination) as sink, write.spool(sink.temporary) as tar:
         write_stream(store, tree, tar, progress=progress)
         tar.flush()
-        return write.convert(tar, address, sink.fd, sink.name, choices, temporary=sink.temporary, progress=progress)
+        name = without_query(address)
+        return write.convert(tar, name, sink.fd, sink.name, choices, temporary=sink.temporary, progress=progress)
 
 
 def convert(

@@ -133,10 +133,10 @@ def _configure_diff(parser: argparse.ArgumentParser) -> None:
 
 def _diff(arguments: argparse.Namespace) -> int:
     from sapwood.open import open_tree
-    from sapwood.store.archive import names_archive
+    from sapwood.store.naming import may_name_archive
 
     options, said = options_of(arguments), {"seek_index": arguments.seek_index, "toc": arguments.toc}
-    is_of_a = names_archive(arguments.a)
+    is_of_a = may_name_archive(arguments.a)
     a = open_tree(arguments.a, options, **(said if is_of_a else {}))
     b = open_tree(arguments.b, options, **({} if is_of_a else said))
     if arguments.paths:

@@ -14,9 +14,9 @@ from sapwood.cli.signals import leave_by_finally, stay
 def absolute(address: str) -> str:
     """Return an address that means the same from every working directory and under every default store."""
     from sapwood.store import Address
-    from sapwood.store.archive import names_archive
+    from sapwood.store.naming import may_name_archive
 
-    if names_archive(address):
+    if may_name_archive(address):
         return address if "://" in address else os.path.abspath(address)
     parsed = Address.parse(address)
     url = parsed.store_url if "://" in parsed.store_url else os.path.abspath(parsed.store_url)
@@ -41,7 +41,7 @@ def _configure_mount(parser: argparse.ArgumentParser) -> None:
 def _mount(arguments: argparse.Namespace) -> int:
     from sapwood import places
     from sapwood.mount import process
-    from sapwood.store.archive import without_query
+    from sapwood.store.naming import without_query
 
     address, place = absolute(arguments.address), arguments.dir.absolute()
     if arguments.foreground:
@@ -71,7 +71,7 @@ def _mount(arguments: argparse.Namespace) -> int:
 def _serve(address: str, place: Path, arguments: argparse.Namespace) -> int:
     from sapwood import places
     from sapwood.mount import serve
-    from sapwood.store.archive import without_query
+    from sapwood.store.naming import without_query
 
     def ready(*_: object) -> None:
         if arguments.json:

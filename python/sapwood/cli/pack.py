@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from sapwood.cli import show
-from sapwood.cli.command import Command, add_json
+from sapwood.cli.command import Command, add_json, add_seek_index, add_toc
 from sapwood.cli.hash import add_options, add_skip_unreadable, options_of
 from sapwood.cli.progress import progress
 
@@ -74,6 +74,8 @@ def _configure_pack(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("tree", metavar="TREE", help="a directory, or an address")
     parser.add_argument("out", metavar="OUT", help=_OUT)
     _add_choices(parser)
+    add_seek_index(parser)
+    add_toc(parser)
     add_skip_unreadable(parser)
     add_options(parser)
     add_json(parser)
@@ -85,7 +87,15 @@ def _pack(arguments: argparse.Namespace) -> int:
     choices = _choices_of(arguments)
     _require_one_stdout(arguments)
     with progress("packing") as callback:
-        written = pack(arguments.tree, arguments.out, choices, options=options_of(arguments), progress=callback)
+        written = pack(
+            arguments.tree,
+            arguments.out,
+            choices,
+            options=options_of(arguments),
+            seek_index=arguments.seek_index,
+            toc=arguments.toc,
+            progress=callback,
+        )
     return _tell(arguments, written)
 
 

@@ -6,7 +6,7 @@ import os
 import sys
 
 from sapwood.cli import show
-from sapwood.cli.command import Command, add_json
+from sapwood.cli.command import Command, add_json, add_seek_index, add_toc
 from sapwood.cli.progress import progress
 
 TYPE_CHECKING = False  # as typing has it, without the 5 ms that importing typing takes
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def _configure_tar(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("address", metavar="ADDRESS", help="which tree")
+    parser.add_argument("address", metavar="ADDRESS", help="which tree, or an archive")
     parser.add_argument(
         "-o",
         "--output",
@@ -23,6 +23,8 @@ def _configure_tar(parser: argparse.ArgumentParser) -> None:
         default="-",
         help="where to: a path, s3://…, gs://… or az://… (default: stdout)",
     )
+    add_seek_index(parser)
+    add_toc(parser)
     add_json(parser)
 
 
@@ -43,7 +45,7 @@ def _tar(arguments: argparse.Namespace) -> int:
                 "a tar is nothing for a terminal", kind="bad-usage", hint="name a file with -o, or send stdout to one"
             )
         sys.stdout.flush()
-    store, snapshot = open_address(arguments.address)
+    store, snapshot = open_address(arguments.address, seek_index=arguments.seek_index, toc=arguments.toc)
     with (
         progress("writing") as callback,
         open_sink(arguments.output) as sink,

@@ -6,13 +6,13 @@ import argparse
 from typing import TYPE_CHECKING
 
 from sapwood.cli import show
-from sapwood.cli.command import Command, add_json
+from sapwood.cli.command import Command, add_json, add_seek_index, add_toc
 from sapwood.cli.place import store_url
 from sapwood.cli.progress import progress
 from sapwood.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from sapwood.store.archive import Archive
+    from sapwood.store.archive import Archive, ArchiveTree
     from sapwood.store.store import Store
     from sapwood.upkeep.survey import Damage
     from sapwood.upkeep.verify import Verified
@@ -65,13 +65,30 @@ def _configure(parser: argparse.ArgumentParser) -> None:
         metavar="N%",
         help="of a store: read so many of the packs whole, chosen at random",
     )
+    add_seek_index(parser)
+    add_toc(parser)
     add_json(parser)
 
 
 def _verify(arguments: argparse.Namespace) -> int:
-    from sapwood.store.archive import names_archive
+    from sapwood.store.address import open_address
+    from sapwood.store.archive import Archive, ArchiveTree
+    from sapwood.store.naming import may_name_archive
 
-    return _verify_archive(arguments) if names_archive(arguments.store or "") else _verify_store(arguments)
+    said = {"seek_index": arguments.seek_index, "toc": arguments.toc}
+    is_told = said != {"seek_index": None, "toc": None}
+    if not is_told and not may_name_archive(arguments.store or ""):
+        return _verify_store(arguments)
+    try:
+        archive, tree = open_address(arguments.store or "", **said)
+    except InvalidInputError as error:
+        # A URL may be a store's.
+        if is_told or error.kind != "bad-address":
+            raise
+        return _verify_store(arguments)
+    assert isinstance(archive, Archive)
+    assert isinstance(tree, ArchiveTree)
+    return _verify_archive(arguments, archive, tree)
 
 
 def _verify_store(arguments: argparse.Namespace) -> int:
@@ -96,15 +113,13 @@ def _verify_store(arguments: argparse.Namespace) -> int:
     return code
 
 
-def _verify_archive(arguments: argparse.Namespace) -> int:
-    from sapwood.store.archive import open_archive
+def _verify_archive(arguments: argparse.Namespace, archive: Archive, tree: ArchiveTree) -> int:
     from sapwood.upkeep.proof import verify_archive
 
     if arguments.read_data is not None:
         raise InvalidInputError(
             f"{arguments.store}: an archive is always read whole", kind="bad-usage", hint="leave --read-data out"
         )
-    archive, tree = open_archive(arguments.store)
     with progress("reading") as callback:
         verified = verify_archive(archive, tree, progress=callback)
     code = _told(arguments, archive, verified)

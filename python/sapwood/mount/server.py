@@ -20,8 +20,9 @@ from sapwood.errors import InvalidInputError, SapwoodError, UnavailableError
 from sapwood.fetch import load_map, read_frames
 from sapwood.mount import table
 from sapwood.store.address import open_address
-from sapwood.store.archive import Archive, without_query
+from sapwood.store.archive import Archive
 from sapwood.store.keys import pack_key
+from sapwood.store.naming import without_query
 from sapwood.store.store import Store
 
 __all__ = ["serve"]

@@ -2,8 +2,8 @@
 
 `STORE_URL#REF`, pinned `STORE_URL#REF@sha256:...`, or a bare `REF` of the default store. What has a `/` or `.` at its
 beginning, or a `://`, is a place and needs its `#`. A bare word that is the name of a store in the working directory,
-too, is refused, not guessed. What ends as archives do and has no `#` is an archive: those who can read a tree from one
-call `open_address`. Not here yet: OCI images, refused with a remedy.
+too, is refused, not guessed. What names an archive (`naming`) is no ref: those who can read a tree from one call
+`open_address`. Not here yet: OCI images, refused with a remedy.
 """
 
 from __future__ import annotations
@@ -14,14 +14,18 @@ from pathlib import Path
 
 from sapwood import places
 from sapwood.digests import SnapshotDigest, parse_digest
-from sapwood.errors import InvalidInputError
-from sapwood.store.archive import Archive, ArchiveTree, names_archive, open_archive, without_query
+from sapwood.errors import DeniedError, InvalidInputError, NotFoundError
+from sapwood.store.archive import Archive, ArchiveTree, open_archive
 from sapwood.store.keys import IDENTITY
+from sapwood.store.naming import may_name_archive, names_archive, without_query
 from sapwood.store.ref import Ref, check_ref_name
 from sapwood.store.snapshot import Snapshot
 from sapwood.store.store import Store, open_store
 
 __all__ = ["Address", "names_store", "open_address"]
+
+# What of a URL says that a store may be there, whose address lacks its ref: a server may send a page, or a list.
+_NO_ARCHIVE = ("object-missing", "no-archive", "no-ranges")
 
 
 @dataclass(frozen=True)
@@ -103,10 +107,21 @@ def open_address(
 
     Raises:
         SapwoodError: as `Address.parse`, `Address.open` and `open_archive`; `bad-usage`: a seek index or a TOC
-            of no archive.
+            of no archive; `bad-address`: a URL that has no ref and is no archive's.
     """
-    if names_archive(text):
-        return open_archive(text, index=seek_index, toc=toc, cache_dir=cache_dir)
+    if may_name_archive(text):
+        try:
+            return open_archive(text, index=seek_index, toc=toc, cache_dir=cache_dir)
+        except (NotFoundError, InvalidInputError, DeniedError) as error:
+            if names_archive(text) or not (isinstance(error, DeniedError) or error.kind in _NO_ARCHIVE):
+                raise
+            shown = without_query(text)
+            raise InvalidInputError(
+                f"{shown}: names no ref of a store, and no archive was found there: {error}",
+                kind="bad-address",
+                hint=f"of a store, name a ref in it: {shown}#main",
+                address=shown,
+            ) from error
     if seek_index is not None:
         raise InvalidInputError(
             f"{text} is no archive, and {seek_index} is the seek index of one",

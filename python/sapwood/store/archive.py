@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
 
 from sapwood import places
 from sapwood.archive import FileMap, Footer, open_toc
@@ -21,6 +20,7 @@ from sapwood.digests import MapDigest, PackName, TreeDigest
 from sapwood.errors import ConflictError, CorruptError, DeniedError, FormatError, InvalidInputError, NotFoundError
 from sapwood.store import faults
 from sapwood.store.beside import ENDING, Led, Ranges, read_index
+from sapwood.store.naming import FIRST, begins_as, is_remote, local_path, split, without_query
 from sapwood.store.objects import open_objects
 from sapwood.store.requests import Requests
 from sapwood.store.tocs import KeptToc
@@ -28,9 +28,8 @@ from sapwood.store.tocs import KeptToc
 if TYPE_CHECKING:
     from sapwood.store.remote import RemoteObjects
 
-__all__ = ["Archive", "ArchiveTree", "names_archive", "open_archive", "open_ranges", "without_query"]
+__all__ = ["Archive", "ArchiveTree", "open_archive", "open_ranges"]
 
-_ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.zst", ".tzst")
 _TAIL = 64 * 1024
 # Compressed; it is taken into memory.
 _MOST_OF_A_TOC = 1 << 30
@@ -87,17 +86,6 @@ class Archive:
         self._ranges.check()
 
 
-def names_archive(text: str) -> bool:
-    """Say whether `text`, where it may be an address, names an archive."""
-    return "#" not in text and _split(text)[0].endswith(_ENDINGS) and not text.startswith("oci://")
-
-
-def without_query(text: str) -> str:
-    """Return an address as messages show it: what stands behind the `?` of a web server's URL may be a secret."""
-    place, query = _split(text)
-    return f"{place}?…" if query else text
-
-
 def open_archive(
     url: str, *, toc: str | None = None, index: str | None = None, cache_dir: Path | None = None
 ) -> tuple[Archive, ArchiveTree]:
@@ -108,8 +96,8 @@ def open_archive(
     the error is about the archive, with a note about the index; of a file without TOC it is about the index.
 
     Raises:
-        InvalidInputError: `archive-without-toc`, `archive-chunk-too-large`, `toc-elsewhere`; `bad-store-url`,
-            `store-kind-unknown`.
+        InvalidInputError: `no-archive`; `archive-without-toc`, `archive-not-seekable`, `archive-chunk-too-large`,
+            `toc-elsewhere`; `bad-store-url`, `store-kind-unknown`.
         NotFoundError: `object-missing`.
         ConflictError: `archive-changed`: the index is that of another archive.
         CorruptError: `archive-corrupt`: footer or TOC, an entry is named; `archive-toc-too-large`; `index-corrupt`.
@@ -129,10 +117,31 @@ def open_archive(
                 return _by_index(ranges, beside)
         except (CorruptError, InvalidInputError) as unusable:
             # Here it is an index, for so it is called; a server may send a page for whatever it has not.
-            if error.kind == "archive-without-toc" and not _is_remote(url):
+            if error.kind == "archive-without-toc" and not is_remote(url):
                 raise
             error.add_note(f"nor is it read by {without_query(url)}{ENDING}: {unusable}")
+        if error.kind == "archive-without-toc":
+            _require_seekable(without_query(url), ranges)
         raise
+
+
+def _require_seekable(shown: str, ranges: Ranges) -> None:
+    """Raise of a file without TOC what it is, where no index helps."""
+    [first] = [ranges.tail] if len(ranges.tail) == ranges.size else ranges.read([(0, FIRST)])
+    what = begins_as(first[:FIRST])
+    if what is None:
+        raise InvalidInputError(
+            f"{shown} is no archive: it begins neither as a tar nor as gzip or zstd does",
+            kind="no-archive",
+            address=shown,
+        )
+    if what in ("xz", "bzip2"):
+        raise InvalidInputError(
+            f"{shown}: {what} cannot be entered in its middle, so nothing in it is read without what is before it",
+            kind="archive-not-seekable",
+            hint=f"make an archive of it: sapwood convert {shown} NEW.tar.gz",
+            address=shown,
+        )
 
 
 def _by_toc(shown: str, ranges: Ranges, toc: str | None, cache_dir: Path | None) -> tuple[Archive, ArchiveTree]:
@@ -170,21 +179,21 @@ def _by_index(ranges: Ranges, beside: Ranges) -> tuple[Archive, ArchiveTree]:
 
 def _beside(url: str) -> Ranges | None:
     """Return the index beside an archive, if there is one."""
-    if _split(url)[1]:
+    if split(url)[1]:
         return None  # whatever is signed is one object
     try:
         return open_ranges(url + ENDING)
     except NotFoundError:
         return None
     except DeniedError:
-        if _is_remote(url):
+        if is_remote(url):
             return None  # a bucket that may not be listed denies what is not there
         raise
 
 
 def _remedy(url: str) -> str:
     """Say how to come by an index."""
-    if _is_remote(url):
+    if is_remote(url):
         return f"fetch it, `sapwood index` that, and put the index beside it: {url}{ENDING}"
     return f"read it once, to keep an index beside it: sapwood index {url}"
 
@@ -232,21 +241,9 @@ def _open_toc(
 
 def open_ranges(url: str) -> Ranges:
     """Open what lies at a path or URL to be read by range; errors as `open_archive`."""
-    if _is_remote(url):
+    if is_remote(url):
         return _Remote(url)
-    return _File(os.path.abspath(unquote(urlsplit(url).path, errors="surrogateescape") if "://" in url else url))
-
-
-def _is_remote(url: str) -> bool:
-    return "://" in url and not url.startswith("file://")
-
-
-def _split(text: str) -> tuple[str, str]:
-    """Return what stands before and behind the `?` of a web server's URL."""
-    if not text.startswith(("http://", "https://")):
-        return text, ""
-    place, _, query = text.partition("?")
-    return place, query
+    return _File(local_path(url))
 
 
 class _File:
@@ -297,7 +294,7 @@ class _Remote:
 
     def __init__(self, url: str) -> None:
         self.url = without_query(url)
-        place, query = _split(url)
+        place, query = split(url)
         folder, _, self._key = place.rpartition("/")
         fields = [field for field in query.split("&") if not _SIGNATURE.match(field)]
         self.place = "?".join([place, *fields])
