@@ -7,6 +7,7 @@ Not here: what is written (`pull`, `tree.write`).
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -188,4 +189,9 @@ def writing(path: str | os.PathLike[str]) -> Iterator[None]:
     except PermissionError as error:
         raise DeniedError(f"cannot write {path}: {error.strerror}", kind="path-denied") from error
     except OSError as error:
-        raise UnavailableError(f"cannot write {path}: {error.strerror}", kind="io") from error
+        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        raise UnavailableError(
+            f"cannot write {path}: {error.strerror}",
+            kind="disk-full" if is_full else "io",
+            hint="free some space and run it again" if is_full else None,
+        ) from error

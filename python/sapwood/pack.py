@@ -9,11 +9,14 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from sapwood import places
 from sapwood.archive import write
 from sapwood.archive.write import Choices, Written
+from sapwood.errors import InvalidInputError, NotFoundError
 from sapwood.progress import OnProgress
 from sapwood.sink import open_sink
-from sapwood.store.naming import names_archive, without_query
+from sapwood.store.naming import may_name_archive, without_query
+from sapwood.store.ref import is_ref_name
 from sapwood.tree.options import Options
 
 if TYPE_CHECKING:
@@ -45,9 +48,7 @@ def pack(
     """
     address = _address(what) if seek_index is None and toc is None else os.fspath(what)
     if address is not None:
-        from sapwood.store.address import open_address
-
-        opened = open_address(address, seek_index=seek_index, toc=toc)
+        opened = _opened(address, destination, seek_index, toc)
         return _pack_opened(*opened, address, destination, choices or Choices(), progress)
     with open_sink(destination) as sink:
         return write.pack_directory(
@@ -65,9 +66,17 @@ def pack(
 def _address(what: str | os.PathLike[str]) -> str | None:
     """Return what is no directory of this machine as an address; a path is one, if a missing one."""
     text = os.fspath(what)
-    if "#" not in text and (os.path.isdir(text) or text.startswith(("/", "."))) and not names_archive(text):
+    if os.path.isdir(text):
         return None
-    return None if os.path.isdir(text) else text
+    if "#" in text or "://" in text or may_name_archive(text):
+        return text
+    if os.path.isfile(text):
+        raise InvalidInputError(
+            f"{text} is a file, no directory",
+            kind="not-a-directory",
+            hint=f"if it is a tar: sapwood convert {text} OUT",
+        )
+    return None if text.startswith(("/", ".")) else text
 
 
 def _pack_opened(
@@ -87,6 +96,27 @@ def _pack_opened(
         return write.convert(tar, name, sink.fd, sink.name, choices, temporary=sink.temporary, progress=progress)
 
 
+def _opened(
+    address: str, destination: str, seek_index: str | None, toc: str | None
+) -> tuple[Store | Archive, Snapshot | ArchiveTree]:
+    """Open an address; where that fails, say what else the word could have meant."""
+    from sapwood.store.address import open_address
+
+    try:
+        return open_address(address, seek_index=seek_index, toc=toc)
+    except (NotFoundError, InvalidInputError) as error:
+        if error.kind == "archive-without-toc" and os.path.isfile(address):
+            hint = f"sapwood convert {address} {destination}"
+            raise InvalidInputError(str(error), kind=error.kind, hint=hint) from error
+        if error.kind not in ("ref-missing", "not-a-store") or not is_ref_name(address):
+            raise
+        raise NotFoundError(
+            f"{address}: neither a directory here nor a ref of {places.default_store()}",
+            kind="path-missing",
+            hint="name a directory, or a tree in a store: STORE_URL#REF",
+        ) from error
+
+
 def convert(
     source: str,
     destination: str,
@@ -99,6 +129,12 @@ def convert(
     Raises:
         CorruptError, NotFoundError, InvalidInputError, UnavailableError: as `write.convert`, `open_tar`, `open_sink`.
     """
+    if "#" in source and not os.path.exists(source):
+        raise InvalidInputError(
+            f"{source}: no such tar; a tree in a store is packed",
+            kind="not-a-file",
+            hint=f"sapwood pack {source} {destination}",
+        )
     with open_sink(destination) as sink, write.open_tar(source, sink.temporary) as tar:
         name = "stdin" if source == "-" else source
         return write.convert(

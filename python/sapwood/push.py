@@ -281,7 +281,12 @@ def require_directory(root: str | os.PathLike[str]) -> None:
     except NotADirectoryError as error:
         raise InvalidInputError(f"{os.fspath(root)} is not a directory", kind="not-a-directory") from error
     except FileNotFoundError as error:
-        raise NotFoundError(f"{os.fspath(root)}: no such directory", kind="path-missing") from error
+        name = os.fspath(root)
+        raise NotFoundError(
+            f"{name}: no such directory or tar",
+            kind="path-missing",
+            hint=f"from store to store: sapwood cp {name} ADDRESS" if "#" in name else None,
+        ) from error
     except OSError as error:
         raise DeniedError(f"{os.fspath(root)}: {error.strerror}", kind="path-denied") from error
 

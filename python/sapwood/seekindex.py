@@ -6,11 +6,13 @@ Promise: the archive is read once; an index is there when it is whole, and not b
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 
+from sapwood.archive.opening import open_file, require_bytes
 from sapwood.archive.seek import ENDING, Indexed, write_index
-from sapwood.errors import ConflictError, DeniedError, InvalidInputError, NotFoundError, UnavailableError
+from sapwood.errors import ConflictError, InvalidInputError
 from sapwood.progress import OnProgress
 from sapwood.sink import open_sink
 
@@ -24,7 +26,7 @@ def index_archive(
 
     Raises:
         NotFoundError: `path-missing`.
-        InvalidInputError: `not-a-file`, `archive-not-seekable`; as `open_sink`.
+        InvalidInputError: `not-a-file`, `archive-not-seekable`; `invalid`: it is empty; `own-archive`; as `open_sink`.
         CorruptError: `archive-corrupt`: it is no tar, or cannot be unpacked; an entry is named.
         ConflictError: `archive-changed`: it was written to meanwhile.
         UnavailableError, DeniedError: the disk.
@@ -33,7 +35,10 @@ def index_archive(
     file = _open(path)
     try:
         before = _look(file, path)
-        with open_sink(output if output is not None else path + ENDING) as sink:
+        require_bytes(file, path)
+        where = output if output is not None else path + ENDING
+        _require_apart(file, path, where)
+        with open_sink(where) as sink:
             indexed = write_index(file, path, sink.fd, sink.name, progress=progress)
             if _look(file, path) != before:
                 raise ConflictError(
@@ -51,14 +56,18 @@ def _open(path: str) -> int:
             kind="not-a-file",
             hint=f"fetch it, index that, and put ARCHIVE{ENDING} beside {path}",
         )
-    try:
-        return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except FileNotFoundError:
-        raise NotFoundError(f"{path} is missing", kind="path-missing") from None
-    except PermissionError as error:
-        raise DeniedError(f"cannot read {path}: {error.strerror}", kind="path-denied") from error
-    except OSError as error:
-        raise UnavailableError(f"cannot read {path}: {error.strerror}", kind="io") from error
+    return open_file(path, os.O_NONBLOCK)
+
+
+def _require_apart(file: int, path: str, output: str) -> None:
+    """Raise if the index would take the archive's place."""
+    with contextlib.suppress(OSError):
+        if os.path.samestat(os.fstat(file), os.stat(output)):
+            raise InvalidInputError(
+                f"{output}: the index would take the place of the archive",
+                kind="own-archive",
+                hint=f"sapwood index {path}, which writes {path}{ENDING}",
+            )
 
 
 def _look(file: int, path: str) -> tuple[int, int]:

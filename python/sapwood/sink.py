@@ -64,8 +64,8 @@ def open_sink(where: str) -> Iterator[Sink]:
     elif where.startswith(_BUCKETS):
         with _object(where) as sink:
             yield sink
-    elif "://" in where:
-        raise _bad(where, "one can write to s3://, gs://, az://, to a path, or to - (stdout)")
+    elif not where or "://" in where:
+        raise _bad(where or "''", "one can write to s3://, gs://, az://, to a path, or to - (stdout)")
     else:
         with _file(where) as sink:
             yield sink

@@ -6,9 +6,7 @@ the end of the tar. Not here: gzip and zstd, which the core decompresses, and wh
 
 from __future__ import annotations
 
-import bz2
 import io
-import lzma
 import os
 import stat
 import threading
@@ -16,15 +14,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from sapwood.archive.xz import MAGIC, XzReader, explained
-from sapwood.errors import DeniedError, InvalidInputError, NotFoundError, SapwoodError, UnavailableError
+from sapwood.archive.inflate import LEAD, PIECE, explained, inflates, inflating
+from sapwood.archive.opening import open_file, require_bytes
+from sapwood.errors import InvalidInputError, SapwoodError, UnavailableError
 from sapwood.store.archive import open_ranges
 from sapwood.store.beside import Ranges
 
 __all__ = ["TarSource", "open_source"]
 
-_BZ2 = b"BZh"
-_PIECE = 1 << 20
 # Of a server, a request.
 _RANGE = 8 << 20
 
@@ -56,7 +53,7 @@ def open_source(what: str | os.PathLike[str]) -> Iterator[TarSource]:
 
     Raises:
         NotFoundError: `path-missing`, `object-missing`.
-        InvalidInputError: `not-a-file`; `bad-store-url`, `store-kind-unknown`.
+        InvalidInputError: `not-a-file`; `invalid`: it is empty; `bad-store-url`, `store-kind-unknown`.
         UnavailableError, DeniedError: it cannot be read.
     """
     text = os.fspath(what)
@@ -66,10 +63,15 @@ def open_source(what: str | os.PathLike[str]) -> Iterator[TarSource]:
             yield source
         return
     name = "stdin" if text == "-" else text
-    fd = os.dup(0) if text == "-" else _open(text)
+    fd = os.dup(0) if text == "-" else open_file(text)
     seen = os.fstat(fd)
     stored = seen.st_size if stat.S_ISREG(seen.st_mode) else None
-    if stored is not None and not _first(fd).startswith((MAGIC, _BZ2)):
+    try:
+        require_bytes(fd, name)
+    except InvalidInputError:
+        os.close(fd)
+        raise
+    if stored is not None and not inflates(_first(fd)):
         try:
             yield TarSource(fd, name, stored)
         finally:
@@ -81,23 +83,8 @@ def open_source(what: str | os.PathLike[str]) -> Iterator[TarSource]:
             yield source
 
 
-def _open(path: str) -> int:
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        raise NotFoundError(f"{path} is missing", kind="path-missing") from None
-    except PermissionError as error:
-        raise DeniedError(f"{path}: {error.strerror}", kind="path-denied") from error
-    except OSError as error:
-        raise UnavailableError(f"cannot read {path}: {error.strerror}", kind="io") from error
-    if stat.S_ISDIR(os.fstat(fd).st_mode):
-        os.close(fd)
-        raise InvalidInputError(f"{path} is a directory, not a tar", kind="not-a-file")
-    return fd
-
-
 def _first(fd: int) -> bytes:
-    return os.pread(fd, len(MAGIC), os.lseek(fd, 0, os.SEEK_CUR))
+    return os.pread(fd, LEAD, os.lseek(fd, 0, os.SEEK_CUR))
 
 
 def _of_server(ranges: Ranges) -> _Read:
@@ -132,7 +119,7 @@ class _Raw(io.RawIOBase):
 
     def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
         data = self._left or self._read(len(buffer))
-        while 0 < len(data) < len(MAGIC) and (more := self._read(len(buffer))):
+        while 0 < len(data) < LEAD and (more := self._read(len(buffer))):
             data += more
         now, self._left = data[: len(buffer)], data[len(buffer) :]
         buffer[: len(now)] = now
@@ -158,9 +145,9 @@ def _feed(read: _Read, into: int, source: TarSource, close: Callable[[], None]) 
         # Closed after the error is known: whoever reads to the end then finds it.
         with open(into, "wb", buffering=0) as pipe:
             try:
-                stored = io.BufferedReader(_Raw(read), _PIECE)
-                plain = _plain(stored, stored.peek(len(MAGIC)))
-                while piece := plain.read(_PIECE):
+                stored = io.BufferedReader(_Raw(read), PIECE)
+                plain = inflating(stored, stored.peek(LEAD)) or stored
+                while piece := plain.read(PIECE):
                     left = memoryview(piece)
                     while left:
                         left = left[pipe.write(left) :]
@@ -174,21 +161,13 @@ def _feed(read: _Read, into: int, source: TarSource, close: Callable[[], None]) 
         close()
 
 
-def _plain(stored: io.BufferedReader[_Raw], first: bytes) -> io.BufferedIOBase | XzReader:
-    if first.startswith(MAGIC):
-        return XzReader(stored)
-    return bz2.BZ2File(stored) if first.startswith(_BZ2) else stored
-
-
 def _explained(error: BaseException, name: str) -> BaseException:
-    if isinstance(error, SapwoodError):
+    if isinstance(error, SapwoodError) or not isinstance(error, Exception):
         return error
-    # bz2 tells damage without a number.
-    if isinstance(error, lzma.LZMAError | EOFError) or (isinstance(error, OSError) and error.errno is None):
-        told: SapwoodError = explained(error, name)
-    elif isinstance(error, OSError):
+    told = explained(error, name)
+    if told is None:
+        if not isinstance(error, OSError):
+            return error
         told = UnavailableError(f"cannot read {name}: {error.strerror}", kind="io")
-    else:
-        return error
     told.__cause__ = error
     return told

@@ -265,7 +265,7 @@ def test_what_cannot_be_unpacked_is_refused_by_name_and_no_store_is_moved(tmp_pa
     assert said.code in (2, 5)
     assert said.err.startswith("sapwood: wrong.tar")
     assert found in said.err
-    assert run("ls", "main").code == 3
+    assert run("ls", "main").code == (2 if wrong == "empty" else 3)  # of what is empty no store was made
 
 
 def test_options_that_make_no_sense_are_refused(tmp_path: Path) -> None:

@@ -18,16 +18,15 @@ from dataclasses import dataclass
 from typing import IO, Any
 
 from sapwood._core import archive as core
-from sapwood.archive.xz import MAGIC, XzReader, explained
+from sapwood.archive.inflate import LEAD, PIECE, XzReader, explained, inflating
+from sapwood.archive.opening import open_file, require_bytes
 from sapwood.destination import writing
-from sapwood.errors import CorruptError, InvalidInputError, NotFoundError, UnavailableError
+from sapwood.errors import CorruptError, InvalidInputError
 from sapwood.progress import OnProgress, counter
 from sapwood.tree.options import Options
 
 __all__ = ["Choices", "Written", "convert", "open_tar", "pack_directory", "spool"]
 
-_BZ2 = b"BZh"
-_PIECE = 1 << 20
 # More than these are waited for by the one that reads.
 _MOST_THREADS = 8
 
@@ -162,7 +161,8 @@ def open_tar(source: str | os.PathLike[str], temporary: str | os.PathLike[str]) 
 
     Raises:
         NotFoundError: `path-missing`.
-        InvalidInputError: `not-a-file`; `archive-window-too-large`: xz needs more memory than it is given.
+        InvalidInputError: `not-a-file`; `invalid`: it is empty; `not-supported`: a URL; `archive-window-too-large`: xz
+            needs more memory than it is given.
         CorruptError: `archive-corrupt`: what xz or bzip2 made cannot be decompressed.
         UnavailableError, DeniedError: the disk.
     """
@@ -170,11 +170,9 @@ def open_tar(source: str | os.PathLike[str], temporary: str | os.PathLike[str]) 
     try:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             file = _spooled(file, temporary)
-        first = os.pread(file.fileno(), len(MAGIC), 0)
-        if first == MAGIC:
-            file = _inflated(XzReader(file), file, source, temporary)
-        elif first.startswith(_BZ2):
-            file = _inflated(bz2.BZ2File(file), file, source, temporary)
+        require_bytes(file.fileno(), _called(source))
+        if (plain := inflating(file, os.pread(file.fileno(), LEAD, 0))) is not None:
+            file = _inflated(plain, file, source, temporary)
     except BaseException:
         file.close()
         raise
@@ -184,17 +182,13 @@ def open_tar(source: str | os.PathLike[str], temporary: str | os.PathLike[str]) 
 def _open(source: str | os.PathLike[str]) -> IO[bytes]:
     if source == "-":
         return open(0, "rb", buffering=0, closefd=False)
-    try:
-        file = open(source, "rb", buffering=0)  # noqa: SIM115 - the caller closes it
-    except FileNotFoundError:
-        raise NotFoundError(f"{source} is missing", kind="path-missing") from None
-    except IsADirectoryError:
+    if "://" in os.fspath(source):
         raise InvalidInputError(
-            f"{source} is a directory, not a tar", kind="not-a-file", hint=f"sapwood pack {source} OUT.tar.gz"
-        ) from None
-    except OSError as error:
-        raise UnavailableError(f"cannot read {source}: {error.strerror}", kind="io") from error
-    return file
+            f"{os.fspath(source).partition('?')[0]}: a tar must be here, or come through a pipe, to be converted",
+            kind="not-supported",
+            hint="curl URL | sapwood convert - OUT",
+        )
+    return os.fdopen(open_file(source), "rb", buffering=0)
 
 
 def _called(source: str | os.PathLike[str]) -> str:
@@ -215,26 +209,23 @@ def _inflated(
     with file, closing(plain), writing(temporary):
         try:
             return _copied(plain, temporary)
-        except (lzma.LZMAError, EOFError) as error:
-            raise explained(error, _called(source)) from error
-        except OSError as error:
-            if error.errno is not None:
+        except (lzma.LZMAError, EOFError, OSError) as error:
+            if (told := explained(error, _called(source))) is None:
                 raise
-            # bz2 says so without a number.
-            raise explained(error, _called(source)) from error
+            raise told from error
 
 
 @contextmanager
 def spool(temporary: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     """Give a nameless file in `temporary` to write a tar to, for `convert`."""
-    with writing(temporary), tempfile.TemporaryFile(buffering=_PIECE, dir=temporary) as file:
+    with writing(temporary), tempfile.TemporaryFile(buffering=PIECE, dir=temporary) as file:
         yield file
 
 
 def _copied(file: IO[bytes] | XzReader | bz2.BZ2File, temporary: str | os.PathLike[str]) -> IO[bytes]:
     spool = tempfile.TemporaryFile(buffering=0, dir=temporary)  # noqa: SIM115 - the caller closes it
     try:
-        while piece := file.read(_PIECE):
+        while piece := file.read(PIECE):
             left = memoryview(piece)
             while left:
                 left = left[spool.write(left) :]

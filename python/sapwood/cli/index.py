@@ -196,7 +196,15 @@ class _Index(Command):
         return parser
 
     def main(self, name: str, summary: str, arguments: list[str]) -> int:
+        from sapwood.errors import InvalidInputError
+
         word = next((word for word in arguments if not word.startswith("-")), None)
+        if word is None and not {"-h", "--help"} & set(arguments):
+            raise InvalidInputError(
+                "index: name an archive that lies here, or what to do: verify or show",
+                kind="bad-usage",
+                hint="sapwood index --help",
+            )
         if word is None or word in _ACTIONS:
             return super().main(name, summary, arguments)
         return Command(_configure_archive, _index, self.examples).main(name, summary, arguments)

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from sapwood.pack import Choices, Written
 
+# By --zstd: names that promise something else than what is written.
+_NAMED_OTHERWISE = {False: (".zst", ".tzst"), True: (".gz", ".tgz")}
 _OUT = "a path, s3://…, gs://… or az://…, or - for stdout"
 
 
@@ -59,13 +61,15 @@ def _choices_of(arguments: argparse.Namespace) -> Choices:
 
 def _listed(path: str) -> list[bytes]:
     """Return the lines of a file that are not empty."""
-    from sapwood.errors import NotFoundError, UnavailableError
+    from sapwood.errors import InvalidInputError, NotFoundError, UnavailableError
 
     try:
         with open(0 if path == "-" else path, "rb", closefd=path != "-") as file:
             return [line for line in file.read().splitlines() if line]
     except FileNotFoundError:
         raise NotFoundError(f"{path} is missing", kind="path-missing") from None
+    except IsADirectoryError:
+        raise InvalidInputError(f"{path} is a directory, no list", kind="not-a-file") from None
     except OSError as error:
         raise UnavailableError(f"cannot read {path}: {error.strerror}", kind="io") from error
 
@@ -150,6 +154,9 @@ def _tell(arguments: argparse.Namespace, written: Written) -> int:
         )
         return 0
     show.unreadable(written.unreadable)
+    if arguments.out.endswith(_NAMED_OTHERWISE[arguments.zstd]):
+        what, other = ("zstd", "leave --zstd out for gzip") if arguments.zstd else ("gzip", "--zstd writes zstd")
+        show.talk(f"{arguments.out} is {what}, whatever its name says: {other}")
     for name in written.left_out:
         show.talk(f"left out, archives have it for themselves: {show.quoted(name)}")
     for name in written.absent:

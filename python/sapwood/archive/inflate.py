@@ -1,18 +1,25 @@
-"""xz: what `lzma.LZMAFile` reads, in bounded memory.
+"""xz and bzip2: what the core does not decompress, in bounded memory.
 
-Promise: a header that asks for more than `MOST` bytes is an error with a remedy, whatever the stream has.
+Promise: a header of xz that asks for more than `MOST` bytes is an error with a remedy, whatever the stream has.
 """
 
 from __future__ import annotations
 
+import bz2
+import io
 import lzma
-from typing import Protocol
+from typing import IO, Any, Protocol
 
 from sapwood.errors import CorruptError, InvalidInputError, SapwoodError
 
-__all__ = ["MAGIC", "XzReader", "explained"]
+__all__ = ["LEAD", "PIECE", "XzReader", "explained", "inflates", "inflating"]
 
-MAGIC = b"\xfd7zXZ\0"
+_XZ = b"\xfd7zXZ\0"
+_BZ2 = b"BZh"
+LEAD = len(_XZ)
+"""By so many of its first bytes a stream is known."""
+PIECE = 1 << 20
+"""What is read and written at a time."""
 # What xz -9 writes takes half of it.
 MOST = 128 << 20
 
@@ -59,8 +66,26 @@ class XzReader:
         self._decoder = None
 
 
-def explained(error: Exception, name: str) -> SapwoodError:
-    """Return what a decompressor's error means for the tar `name`: `archive-window-too-large` or `archive-corrupt`."""
+def inflates(first: bytes) -> bool:
+    """Say whether a stream that begins so is none for the core."""
+    return first.startswith((_XZ, _BZ2))
+
+
+def inflating(stored: IO[bytes] | io.BufferedReader[Any], first: bytes) -> XzReader | bz2.BZ2File | None:
+    """Return what reads the plain bytes of `stored`, which begins with `first`; None if that is for the core."""
+    if first.startswith(_XZ):
+        return XzReader(stored)
+    return bz2.BZ2File(stored) if first.startswith(_BZ2) else None
+
+
+def explained(error: Exception, name: str) -> SapwoodError | None:
+    """Return what a decompressor's error means for the tar `name`: `archive-window-too-large` or `archive-corrupt`.
+
+    None if it is none of a decompressor.
+    """
+    # bz2 tells damage without a number.
+    if not isinstance(error, lzma.LZMAError | EOFError) and (not isinstance(error, OSError) or error.errno is not None):
+        return None
     if "Memory usage limit" in str(error):
         return InvalidInputError(
             f"{name}: to decompress it takes more than {MOST >> 20} MiB of memory",
