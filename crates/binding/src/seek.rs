@@ -33,6 +33,12 @@ impl Found {
     fn text(&self) -> (u64, u64) {
         (self.0.text.start, self.0.text.end - self.0.text.start)
     }
+
+    /// Of the text.
+    #[getter]
+    fn digest(&self) -> String {
+        digest_text(&self.0.digest)
+    }
 }
 
 #[pyclass(frozen, module = "sapwood._core.seek")]

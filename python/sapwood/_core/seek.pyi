@@ -23,6 +23,9 @@ class Found:
     @property
     def text(self) -> tuple[int, int]:
         """Offset and length."""
+    @property
+    def digest(self) -> str:
+        """Of the text, which `SeekIndex.open` proves."""
 
 @final
 class SeekIndex:

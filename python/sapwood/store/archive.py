@@ -6,6 +6,7 @@ A file that changes under its readers is an error, never other bytes. Not here: 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Iterator
@@ -23,7 +24,7 @@ from sapwood.store.beside import ENDING, Led, Ranges, read_index
 from sapwood.store.naming import FIRST, begins_as, is_remote, local_path, split, without_query
 from sapwood.store.objects import open_objects
 from sapwood.store.requests import Requests
-from sapwood.store.tocs import KeptToc
+from sapwood.store.tocs import KeptTexts, KeptToc
 
 if TYPE_CHECKING:
     from sapwood.store.remote import RemoteObjects
@@ -89,7 +90,8 @@ class Archive:
 def open_archive(
     url: str, *, toc: str | None = None, index: str | None = None, cache_dir: Path | None = None
 ) -> tuple[Archive, ArchiveTree]:
-    """Open the archive at a path or URL; a long TOC of a server's is kept in the cache, by default the user's.
+    """Open the archive at a path or URL; a long TOC or index of a server's is kept in the cache, by default
+    the user's.
 
     `toc` is the path or URL of the TOC of an archive that has it elsewhere. One whose TOC is missing, or cannot be
     used, is read by its seek index: `index`, a path or URL, else that beside it. Where that cannot be used, neither,
@@ -106,7 +108,7 @@ def open_archive(
     """
     ranges = open_ranges(url)
     if index is not None:
-        return _by_index(ranges, open_ranges(index))
+        return _by_index(ranges, open_ranges(index), cache_dir)
     try:
         return _by_toc(without_query(url), ranges, toc, cache_dir)
     except (CorruptError, FormatError, InvalidInputError) as error:
@@ -114,7 +116,7 @@ def open_archive(
             raise
         try:
             if (beside := _beside(url)) is not None:
-                return _by_index(ranges, beside)
+                return _by_index(ranges, beside, cache_dir)
         except (CorruptError, InvalidInputError) as unusable:
             # Here it is an index, for so it is called; a server may send a page for whatever it has not.
             if error.kind == "archive-without-toc" and not is_remote(url):
@@ -171,8 +173,8 @@ def _by_toc(shown: str, ranges: Ranges, toc: str | None, cache_dir: Path | None)
     return Archive(ranges, file_map, kept), ArchiveTree(TreeDigest(file_map.tree), MapDigest(digest))
 
 
-def _by_index(ranges: Ranges, beside: Ranges) -> tuple[Archive, ArchiveTree]:
-    index = read_index(ranges, beside)
+def _by_index(ranges: Ranges, beside: Ranges, cache_dir: Path | None) -> tuple[Archive, ArchiveTree]:
+    index = read_index(ranges, beside, KeptTexts(cache_dir or places.cache_dir()) if is_remote(beside.url) else None)
     tree = ArchiveTree(TreeDigest(index.file_map.tree), MapDigest(index.digest))
     return Archive(Led(ranges, beside, index), index.file_map, None), tree
 
@@ -226,8 +228,13 @@ def _open_toc(
     if ranges.version:
         known = f"{ranges.place}\0{ranges.version}\0{ranges.size}"
         kept = KeptToc(cache_dir or places.cache_dir(), known, ranges.tail)
-        if (stored := kept.read(length)) is not None:
-            return *open_toc(footer, stored), kept
+        if (found := kept.read()) is not None:
+            with contextlib.suppress(CorruptError, FormatError):
+                file_map, digest = open_toc(footer, found[1])
+                if digest == found[0]:
+                    return file_map, digest, kept
+            kept.forget()
+            del found
     # One copy: it may be most of the memory that opening takes.
     before = min(length, -in_tail) if ranges.version else length
     [stored] = ranges.read([(offset, before)])
@@ -235,7 +242,7 @@ def _open_toc(
         stored += ranges.tail[: length - before]
     opened = open_toc(footer, stored)
     if kept:
-        kept.keep(stored)
+        kept.keep(opened[1], stored)
     return *opened, kept
 
 

@@ -6,11 +6,13 @@ core needs to enter the archive there. Not here: where both lie (`archive`), wha
 
 from __future__ import annotations
 
+import contextlib
 from typing import Protocol
 
 from sapwood.archive.seek import ENDING, Found, SeekIndex
 from sapwood.errors import ConflictError, CorruptError, FormatError
 from sapwood.store.requests import Requests
+from sapwood.store.tocs import KeptTexts
 
 __all__ = ["ENDING", "Led", "Ranges", "read_index"]
 
@@ -48,8 +50,8 @@ class Ranges(Protocol):
     def check(self) -> None: ...
 
 
-def read_index(archive: Ranges, beside: Ranges) -> SeekIndex:
-    """Read the index `beside` of `archive`.
+def read_index(archive: Ranges, beside: Ranges, kept: KeptTexts | None) -> SeekIndex:
+    """Read the index `beside` of `archive`; its text, if it is long, from where it is kept.
 
     Raises:
         ConflictError: `archive-changed`: it is that of another archive.
@@ -60,11 +62,11 @@ def read_index(archive: Ranges, beside: Ranges) -> SeekIndex:
     again = f"make it again: sapwood index {archive.url}"
     try:
         found = Found.read(beside.tail, beside.size)
-        offset, length = found.text
-        before = beside.size - len(beside.tail)
-        [missing] = beside.read([(offset, before - offset)]) if offset < before else [b""]
-        stored = missing + beside.tail[max(0, offset - before) :][: length - len(missing)]
-        index = SeekIndex.open(found, stored)
+        offset, _ = found.text
+        if kept is None or offset >= beside.size - len(beside.tail):
+            index = SeekIndex.open(found, _text(beside, found))
+        else:
+            index = _kept(found, kept) or _keeping(found, kept, _text(beside, found))
     except (CorruptError, FormatError) as error:
         kind = "index-corrupt" if isinstance(error, CorruptError) else error.kind
         raise type(error)(f"{beside.url}: {error}", kind=kind, hint=error.hint or again, address=beside.url) from error
@@ -76,6 +78,29 @@ def read_index(archive: Ranges, beside: Ranges) -> SeekIndex:
             hint=again,
             address=archive.url,
         )
+    return index
+
+
+def _text(beside: Ranges, found: Found) -> bytes:
+    """Read the text of an index, as it lies there, as far as its tail has not brought it."""
+    offset, length = found.text
+    before = beside.size - len(beside.tail)
+    [missing] = beside.read([(offset, before - offset)]) if offset < before else [b""]
+    return missing + beside.tail[max(0, offset - before) :][: length - len(missing)]
+
+
+def _kept(found: Found, kept: KeptTexts) -> SeekIndex | None:
+    """Return the index whose text is kept, and is the right one."""
+    stored = kept.read(found.digest)
+    with contextlib.suppress(CorruptError, FormatError):
+        return None if stored is None else SeekIndex.open(found, stored)
+    kept.forget(found.digest)
+    return None
+
+
+def _keeping(found: Found, kept: KeptTexts, stored: bytes) -> SeekIndex:
+    index = SeekIndex.open(found, stored)
+    kept.keep(found.digest, stored)
     return index
 
 

@@ -33,7 +33,8 @@ const EACH_PLACE: usize = 80;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
     pub text: Range<u64>,
-    digest: Digest,
+    /// Of it, decompressed.
+    pub digest: Digest,
 }
 
 /// All of an index but its file map.
