@@ -125,7 +125,7 @@ def ratio(claim: str, ours: Times, peer: Times, bound: float | None) -> Figure:
     return Figure(claim, str(ours), str(peer), ours.median / peer.median, bound)
 
 
-def at_most(claim: str, ours: Times, peer: Times | None, milliseconds: float) -> Figure:
+def at_most(claim: str, ours: Times, peer: Times | None, milliseconds: float | None) -> Figure:
     """Return the row of a claim about a median itself."""
     beside = "" if peer is None else str(peer)
     return Figure(claim, str(ours), beside, ours.median * 1000, milliseconds, "ms")

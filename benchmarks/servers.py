@@ -40,8 +40,14 @@ def requests(work: Path) -> Counter[str]:
 def web(root: Path, work: Path) -> Iterator[int]:
     """Serve the files below `root`, with ranges; the value is the port. `work` is for what nginx writes."""
     work.mkdir(parents=True)
-    with peers.nginx(root, work) as url:
+    with peers.nginx(root, work, access_log=work / "access.log") as url:
         yield _port(url)
+
+
+def sent(work: Path) -> list[tuple[int, int]]:
+    """Return of each request to the web server of that place so far the bytes of the reply, and its connection."""
+    lines = (work / "access.log").read_text(encoding="utf-8").splitlines()
+    return [(int(size), int(connection)) for _, size, connection in map(str.split, lines)]
 
 
 def _port(url: str) -> int:

@@ -90,19 +90,24 @@ def make_container(server: str, name: str) -> None:
 
 
 @contextmanager
-def nginx(root: Path, work: Path) -> Iterator[str]:
-    """Serve the files below `root`; the value is the server's URL."""
+def nginx(root: Path, work: Path, *, access_log: Path | None = None) -> Iterator[str]:
+    """Serve the files below `root`; the value is the server's URL.
+
+    `access_log` gets a line a request: its verb, the bytes of the reply, headers too, and the connection's number.
+    """
     port = free_port()
     temporary = "\n".join(
         f"{kind}_temp_path {work}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     )
     configuration = work / "nginx.conf"
+    log = f"{access_log} counted" if access_log else "off"
     configuration.write_text(
         f"""
         daemon off; master_process off; pid {work}/pid; error_log {work}/error.log;
         events {{ worker_connections 256; }}
         http {{
-            access_log off; default_type application/octet-stream; {temporary}
+            log_format counted '$request_method $bytes_sent $connection';
+            access_log {log}; default_type application/octet-stream; {temporary}
             server {{
                 listen 127.0.0.1:{port}; root {root};
                 # A folder is nothing to read, and not forbidden.
