@@ -25,6 +25,7 @@ from benchmarks.claims import (
     requests,
     seek,
     startup,
+    tar,
     ten_million,
     toc,
     unchanged,
@@ -55,7 +56,7 @@ _GROUPS = {
     },
     "Pull": {"pull": pull},
     "Store": {"gc": gc},
-    "Archives": {"convert": convert, "toc": toc, "first-byte": first_byte, "seek": seek},
+    "Archives": {"convert": convert, "toc": toc, "first-byte": first_byte, "seek": seek, "tar": tar},
     "Mount": {"mount": mount, "demo": demo},
 }
 _CLAIMS = {name: claim for claims in _GROUPS.values() for name, claim in claims.items()}
@@ -78,6 +79,7 @@ _IN_README = (
     "toc",
     "first-byte",
     "seek",
+    "tar",
     "mount",
     "demo",
 )

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from sapwood._core.filemap import Entry, FileMap
 from sapwood.digests import TreeDigest
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from sapwood.progress import OnProgress
     from sapwood.pull import Pulled
     from sapwood.push import Pushed
+    from sapwood.tarstream import Told
     from sapwood.tree.options import Options
 
 __all__ = ["OpenStore", "is_directory", "open_store", "open_tree", "tree_of"]
@@ -50,6 +51,24 @@ class OpenStore(Store):
         from sapwood.push import push
 
         return push(self, root, ref, index=index, options=options, progress=progress)
+
+    def push_tar(self, tar: str | os.PathLike[str], ref: str, *, progress: OnProgress | None = None) -> Pushed:
+        """Push a tar's tree, and how to give the same tar back; `tar` is a path, a URL, or `-`, stdin.
+
+        Raises:
+            SapwoodError: as `sapwood.tarsource.open_source` and `sapwood.push.push_archive`.
+        """
+        from sapwood.push import push_archive
+        from sapwood.tarsource import open_source
+
+        with open_source(tar) as source:
+            return push_archive(self, source, ref, progress=progress)
+
+    def write_tar(self, ref: str, out: IO[bytes], *, progress: OnProgress | None = None) -> Told:
+        """Write the tar that was pushed as `ref` to `out`; see `sapwood.tarstream.write_tar`."""
+        from sapwood.tarstream import write_tar
+
+        return write_tar(self, self.snapshot(ref), out, progress=progress)
 
     def pull(
         self,

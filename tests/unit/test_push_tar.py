@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import bz2
+import filecmp
 import gzip
 import hashlib
 import io
 import lzma
 import os
 import subprocess
+import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -25,6 +27,7 @@ from sapwood.tarstream import Told, write_tar
 from sapwood.upkeep.verify import verify
 from tests.support.archives import zlib_all
 from tests.support.cli import Sapwood
+from tests.support.hostile import run_bounded
 from tests.support.tars import ODD, PROGRAMS, a_tar, written_by
 from tests.support.trees import LARGE, differences, make_hard, noise
 from tests.support.webserver import serving
@@ -266,6 +269,42 @@ def test_what_cannot_be_unpacked_is_refused_by_name_and_no_store_is_moved(tmp_pa
     assert said.err.startswith("sapwood: wrong.tar")
     assert found in said.err
     assert run("ls", "main").code == (2 if wrong == "empty" else 3)  # of what is empty no store was made
+
+
+def test_scripts_push_and_write_a_tar_by_the_store(store: OpenStore, tmp_path: Path) -> None:
+    tar = a_tar(("a", b"content"), ("a", b"later"))
+    (tmp_path / "a.tar.gz").write_bytes(gzip.compress(tar))
+    done = store.push_tar(tmp_path / "a.tar.gz", "main")
+    assert done.snapshot == store.snapshot("main").digest
+    assert store.push_tar(str(tmp_path / "a.tar.gz"), "main").unchanged
+    out = io.BytesIO()
+    assert store.write_tar("main", out).exact
+    assert out.getvalue() == tar
+    with pytest.raises(SapwoodError, match="missing") as refused:
+        store.push_tar(tmp_path / "none.tar", "main")
+    assert refused.value.kind == "path-missing"
+
+
+# Of pages, packs on their way and what Python itself takes: docs/archive.md.
+MOST_MB = 256
+
+
+@pytest.mark.timeout(300)
+def test_memory_is_bounded_however_large_the_tar(tmp_path: Path) -> None:
+    run = Sapwood(tmp_path)
+    piece = noise(32 << 20)
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        for number in range(20):
+            info = tarfile.TarInfo(f"{number}")
+            info.size = len(piece)
+            tar.addfile(info, io.BytesIO(number.to_bytes(8) + piece[8:]))
+        for number in range(30_000):
+            tar.addfile(tarfile.TarInfo(f"dir/{number % 300}/{number}"))
+    pushed = run_bounded(run, "push", "a.tar", "main")
+    assert (pushed.said.code, pushed.peak_mb < MOST_MB) == (0, True), pushed
+    back = run_bounded(run, "tar", "main", "-o", "back.tar")
+    assert (back.said.code, back.peak_mb < MOST_MB) == (0, True), back
+    assert filecmp.cmp(tmp_path / "a.tar", tmp_path / "back.tar", shallow=False)
 
 
 def test_options_that_make_no_sense_are_refused(tmp_path: Path) -> None:
