@@ -48,6 +48,7 @@ ARGUMENTS = {
     "verify": [],
     "repair": [],
     "recover": ["store"],
+    "trace": ["main", "--", "true"],
     "mount": ["main", "place"],
     "mounts": [],
 }

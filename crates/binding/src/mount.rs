@@ -18,6 +18,9 @@ use crate::values::{Frame, paths};
 /// Threads that answer the kernel. Two are as fast as more: what is slow is parked, not waited for.
 const THREADS: usize = 2;
 
+/// Path, offset, bytes, readers.
+type Traced<'py> = (Bound<'py, PyBytes>, u64, u64, Vec<Bound<'py, PyBytes>>);
+
 #[pyclass(frozen, module = "sapwood._core.mount")]
 struct Server {
     server: Arc<fuse::Server>,
@@ -28,6 +31,7 @@ fn class_of(name: &str) -> PyResult<Class> {
     match name {
         "demand" => Ok(Class::Demand),
         "readahead" => Ok(Class::Readahead),
+        "profile" => Ok(Class::Profile),
         "background" => Ok(Class::Background),
         _ => Err(pyo3::exceptions::PyValueError::new_err(format!("{name}: no class of the wanted queue"))),
     }
@@ -89,6 +93,27 @@ impl Server {
     fn prefetch(&self, contents: bool) {
         let server = self.server.clone();
         std::thread::spawn(move || server.prefetch(contents));
+    }
+
+    /// Returns at once; a thread of the core queues these (path, offset), in order.
+    fn follow(&self, parts: Vec<(PyBackedBytes, u64)>) {
+        let parts: Vec<_> = parts.iter().map(|(path, offset)| (path.to_vec(), *offset)).collect();
+        let server = self.server.clone();
+        std::thread::spawn(move || server.follow(&parts));
+    }
+
+    /// From now on, note what is read.
+    fn start_trace(&self) {
+        self.server.start_trace();
+    }
+
+    /// What was read: (path, offset, bytes, names of processes) of each chunk, in order of first reading.
+    fn traced<'py>(&self, py: Python<'py>) -> Vec<Traced<'py>> {
+        let bytes = |bytes: &Vec<u8>| PyBytes::new(py, bytes);
+        let traced = py.detach(|| self.server.traced());
+        let part =
+            |part: &fuse::Part| (bytes(&part.path), part.offset, part.bytes, part.readers.iter().map(bytes).collect());
+        traced.iter().map(part).collect()
     }
 
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {

@@ -37,7 +37,7 @@ class Server:
         """Return frames of one pack that are wanted, the most urgent first; none after `timeout_s` or once closed.
 
         At most `max`, or `max_bytes` in the pack but at least one. Classes from high to low: `demand` (somebody waits),
-        `readahead`, `background`; none below `lowest` is returned.
+        `readahead`, `profile`, `background`; none below `lowest` is returned.
         """
     def deliver(self, frame: Frame, stored: bytes) -> None:
         """Prove a frame, keep it in the cache, and answer who waits for it.
@@ -49,6 +49,19 @@ class Server:
         """Give a frame up: who waits for it gets EIO."""
     def prefetch(self, contents: bool) -> None:
         """Want all pages, and with `contents` all blobs, behind everything that somebody waits for. Returns at once."""
+    def follow(self, parts: list[tuple[bytes, int]]) -> None:
+        """Want the chunks that hold these (path, offset), in order, behind demand and readahead.
+
+        Returns at once. What the tree has not is passed over.
+        """
+    def start_trace(self) -> None:
+        """From now on, note what is read."""
+    def traced(self) -> list[tuple[bytes, int, int, list[bytes]]]:
+        """Return what was read since `start_trace`, in order of first reading.
+
+        Of each chunk the path of its file, its offset there, how many of its bytes were asked for, and the names of the
+        processes that asked.
+        """
     def stats(self) -> dict[str, Any]:
         """Return counts.
 

@@ -51,6 +51,18 @@ def add_prefetch(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_profile(parser: argparse.ArgumentParser) -> None:
+    """Let people say which profile is fetched along, or that none is."""
+    parser.add_argument(
+        "--profile",
+        metavar="FILE",
+        help="fetch first what FILE names, from `trace --out` (default: the store's)",
+    )
+    parser.add_argument(
+        "--no-profile", dest="follow", action="store_false", help="do not fetch first what was read when it was traced"
+    )
+
+
 def add_seek_index(parser: argparse.ArgumentParser) -> None:
     """Let people say by what an archive without TOC is read."""
     parser.add_argument(

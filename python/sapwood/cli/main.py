@@ -46,6 +46,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "umount": ("mount", "end a mount, also one whose server was killed"),
         "mounts": ("mount", "list the mounts of this user"),
         "run": ("run", "run a command on a mounted tree"),
+        "trace": ("trace", "run a command likewise, and record what it reads, so that this comes first next time"),
     },
     "Upkeep of a store": {
         "forget": ("forget", "cut the histories of refs to what rules keep"),
@@ -86,7 +87,7 @@ Exit codes:
   4    somebody else was first            8    written by a newer sapwood
   5    stored bytes are damaged           70   a bug of sapwood
   130  stopped by Ctrl-C                  141  the reader of stdout went away
-`run` passes on the code of its command (128 + N if signal N ended it; 127: not found, 126: cannot be run).
+`run` and `trace` pass on the code of their command (128 + N if signal N ended it; 127: not found, 126: cannot be run).
 """
 
 

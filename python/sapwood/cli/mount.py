@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from sapwood.cli import show
-from sapwood.cli.command import Command, add_json, add_prefetch, add_seek_index, add_toc
+from sapwood.cli.command import Command, add_json, add_prefetch, add_profile, add_seek_index, add_toc
 from sapwood.cli.signals import leave_by_finally, stay
 
 
@@ -33,6 +33,7 @@ def _configure_mount(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("dir", metavar="DIR", type=Path, help="where: an empty directory")
     parser.add_argument("--foreground", action="store_true", help="serve until unmounted or Ctrl-C, talking on stderr")
     add_prefetch(parser)
+    add_profile(parser)
     add_seek_index(parser)
     add_toc(parser)
     add_json(parser)
@@ -53,6 +54,8 @@ def _mount(arguments: argparse.Namespace) -> int:
         place,
         cache_dir=places.cache_dir(),
         prefetch=arguments.prefetch,
+        follow=arguments.follow,
+        profile=absolute_path(arguments.profile),
         seek_index=absolute_path(arguments.seek_index),
         toc=absolute_path(arguments.toc),
         ready=stay,
@@ -85,6 +88,8 @@ def _serve(address: str, place: Path, arguments: argparse.Namespace) -> int:
         cache_dir=places.cache_dir(),
         ready=ready,
         prefetch=arguments.prefetch,
+        follow=arguments.follow,
+        profile=arguments.profile,
         seek_index=arguments.seek_index,
         toc=arguments.toc,
     )

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from sapwood.cli import show
-from sapwood.cli.command import Command, add_prefetch, add_seek_index, add_toc
+from sapwood.cli.command import Command, add_prefetch, add_profile, add_seek_index, add_toc
 from sapwood.cli.signals import leave_by_finally
 
 _PASSED_ON = {
@@ -29,8 +29,14 @@ _FROM_TERMINAL = 0x80
 
 
 def _configure(parser: argparse.ArgumentParser) -> None:
+    add_running(parser)
+
+
+def add_running(parser: argparse.ArgumentParser) -> None:
+    """Take an address, a command, and how to mount the one for the other."""
     parser.add_argument("address", metavar="ADDRESS", help="which tree")
     add_prefetch(parser)
+    add_profile(parser)
     add_seek_index(parser)
     add_toc(parser)
     parser.add_argument(
@@ -45,12 +51,32 @@ def _configure(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    return run_mounted(command_of(arguments, "run"), arguments)
+
+
+def command_of(arguments: argparse.Namespace, name: str) -> list[str]:
+    """Return the command that stands behind `--`.
+
+    Raises:
+        InvalidInputError: `bad-usage`: there is none.
+    """
     from sapwood.errors import InvalidInputError
 
-    command = arguments.command[1:] if arguments.command[:1] == ["--"] else arguments.command
+    command: list[str] = arguments.command[1:] if arguments.command[:1] == ["--"] else arguments.command
     if not command:
-        raise InvalidInputError("run: no command", kind="bad-usage", hint=f"sapwood run {arguments.address} -- ls {{}}")
+        raise InvalidInputError(
+            f"{name}: no command", kind="bad-usage", hint=f"sapwood {name} {arguments.address} -- ls {{}}"
+        )
+    return command
 
+
+def run_mounted(
+    command: list[str], arguments: argparse.Namespace, *, trace: str | None = None, to_stderr: bool = False
+) -> int:
+    """Run `command` on a mount of its own and return its code; the profile of what it reads goes to the file `trace`.
+
+    `to_stderr`: so goes what it says on stdout. Errors as `process.start`.
+    """
     from sapwood import places
     from sapwood.cli.mount import absolute, absolute_path
     from sapwood.mount import process
@@ -66,6 +92,9 @@ def _run(arguments: argparse.Namespace) -> int:
             cache_dir=places.cache_dir(),
             tied=True,
             prefetch=arguments.prefetch,
+            follow=arguments.follow,
+            profile=absolute_path(arguments.profile),
+            trace=trace,
             seek_index=absolute_path(arguments.seek_index),
             toc=absolute_path(arguments.toc),
             stats=_absolute(arguments.stats),
@@ -73,7 +102,7 @@ def _run(arguments: argparse.Namespace) -> int:
         try:
             # From here to the end signals wait: for the command, or for the mount to be gone.
             before = signal.pthread_sigmask(signal.SIG_BLOCK, _PASSED_ON | {signal.SIGCHLD})
-            return _life(command, place, before)
+            return _life(command, place, before, to_stderr=to_stderr)
         finally:
             started.end()
 
@@ -82,7 +111,7 @@ def _absolute(path: Path | None) -> str | None:
     return None if path is None else os.fsdecode(path.absolute())
 
 
-def _life(command: list[str], place: Path, mask: Iterable[int]) -> int:
+def _life(command: list[str], place: Path, mask: Iterable[int], *, to_stderr: bool) -> int:
     """Run the command to its end, passing signals on, and return its code as a shell would."""
     argv = [word.replace("{}", str(place)) for word in command]
     try:
@@ -90,6 +119,7 @@ def _life(command: list[str], place: Path, mask: Iterable[int]) -> int:
             argv[0],
             argv,
             {**os.environ, "SAPWOOD_ROOT": str(place)},
+            file_actions=[(os.POSIX_SPAWN_DUP2, 2, 1)] if to_stderr else [],
             setsigmask=mask,
             setsigdef={signal.SIGPIPE, signal.SIGXFSZ},  # which Python ignores
         )

@@ -10,25 +10,28 @@ import contextlib
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 from sapwood._core.filemap import Frame
 from sapwood._core.mount import Server, unmount
-from sapwood.digests import PackName
+from sapwood.digests import PackName, TreeDigest
 from sapwood.errors import InvalidInputError, SapwoodError, UnavailableError
 from sapwood.fetch import load_map, read_frames
 from sapwood.mount import table
-from sapwood.store.address import open_address
-from sapwood.store.archive import Archive
+from sapwood.profile import Profile, find_profile, read_profile
+from sapwood.store.address import Address, open_address
+from sapwood.store.archive import Archive, ArchiveTree
 from sapwood.store.keys import pack_key
 from sapwood.store.naming import without_query
+from sapwood.store.snapshot import Snapshot
 from sapwood.store.store import Store
 
 __all__ = ["serve"]
 
 # The least urgent class that each fetcher takes: two are kept free for what somebody waits for.
-_FETCHERS = ("demand", "demand", "readahead", "readahead", "background", "background")
+_FETCHERS = ("demand", "demand", "profile", "profile", "background", "background")
 # A request brings so many frames, or so many bytes: little enough that a reader who comes meanwhile does not wait long.
 _FRAMES, _BYTES = 32, 512 * 1024
 # Bytes in flight that nobody waits for: while nobody waits for anything, and while somebody does. Measured in the demo:
@@ -50,18 +53,25 @@ def serve(
     seek_index: str | None = None,
     toc: str | None = None,
     stats: str | None = None,
+    follow: bool = True,
+    profile: str | None = None,
+    trace: str | None = None,
 ) -> int | None:
     """Mount `address` at `place`, call `ready`, and serve until it is unmounted, or a signal says to end.
 
     Pages of the file map are always fetched in the background, with `prefetch` all contents too. An archive is read by
     `seek_index`, a path or URL, if that is given, and has its TOC at `toc`, if it is elsewhere. `stats` is a file that
     gets the server's counts as JSON when it ends.
+    With `follow` what was recorded of the tree is fetched at once, behind what somebody waits for: by what the store
+    knows of the tree or the ref, or by the file `profile`. `trace` is a file that gets the profile of this mount when
+    it ends.
 
     Return the number of the signal that ended it, None when it was unmounted.
 
     Raises:
         InvalidInputError: `bad-mount-point`; `own-mount`: the cache or the store would lie on the mount itself.
         UnavailableError: `mount-failed`.
+        CorruptError: `profile-corrupt`: of the file `profile`; that of a store is passed over.
         SapwoodError: as `open_address` and `load_map`.
     """
     store, snapshot = open_address(address, seek_index=seek_index, toc=toc, cache_dir=cache_dir)
@@ -72,6 +82,7 @@ def serve(
                 kind="own-mount",
                 hint="mount elsewhere",
             )
+    recorded = _Recorded(store, address, snapshot, profile) if follow or profile else None
     file_map = load_map(store, snapshot, pages=False)
     # Before there is a mount to leave behind. The handler only notes the wish: a second signal disturbs no cleaning up.
     asked_to_end, asked_by = threading.Event(), []
@@ -83,12 +94,16 @@ def serve(
     for signo in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(signo, end)
     server = Server(file_map, cache_dir, place, idle_bytes=_IDLE_BYTES, busy_bytes=_BUSY_BYTES, quiet_s=_QUIET_S)
+    if trace is not None:
+        server.start_trace()
     try:
         table.record(cache_dir, place, without_query(address))
         damaged = set[Frame]()
         for lowest in _FETCHERS:
             # Daemons: a request that is under way when the mount ends is nobody's business any more.
             threading.Thread(target=_fetch, args=(store, server, lowest, damaged), daemon=True).start()
+        if recorded is not None:
+            threading.Thread(target=recorded.follow, args=(server,), daemon=True).start()
         server.prefetch(prefetch)
         ready()
         while not (server.closed or asked_to_end.wait(_TICK_S)):
@@ -100,7 +115,39 @@ def serve(
         table.forget(cache_dir, place)
         if stats is not None:
             _write_stats(Path(stats), server)
+        if trace is not None:
+            now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+            Path(trace).write_bytes(Profile.of_run(snapshot.tree, now, server.traced()).encode())
     return asked_by[0] if asked_by else None
+
+
+class _Recorded:
+    """What was recorded of a tree, on its way while the mount is made."""
+
+    def __init__(
+        self, store: Store | Archive, address: str, snapshot: Snapshot | ArchiveTree, file: str | None
+    ) -> None:
+        self._found: Profile | None = None
+        self._reading: threading.Thread | None = None
+        if file is not None:
+            self._found = read_profile(file)
+        elif isinstance(store, Store):
+            ref = Address.parse(address).ref
+            self._reading = threading.Thread(target=self._find, args=(store, ref, snapshot.tree), daemon=True)
+            self._reading.start()
+
+    def _find(self, store: Store, ref: str, tree: TreeDigest) -> None:
+        try:
+            self._found = find_profile(store, ref, tree)
+        except SapwoodError as error:
+            os.write(2, f"sapwood: without a profile: {error}\n".encode())
+
+    def follow(self, server: Server) -> None:
+        """Let the server want it, as soon as it is here."""
+        if self._reading is not None:
+            self._reading.join()
+        if self._found is not None:
+            server.follow(self._found.in_order())
 
 
 def _write_stats(path: Path, server: Server) -> None:

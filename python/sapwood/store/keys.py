@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from sapwood.digests import MapDigest, PackName, SnapshotDigest, hex_of
+from sapwood.digests import MapDigest, PackName, SnapshotDigest, TreeDigest, hex_of
 
 __all__ = [
     "CONDEMNED",
@@ -18,6 +18,7 @@ __all__ = [
     "MAPS",
     "PACKS",
     "PROBES",
+    "PROFILES",
     "REFS",
     "SNAPSHOTS",
     "condemned_key",
@@ -25,6 +26,7 @@ __all__ = [
     "fragment_name",
     "is_condemned_key",
     "is_map_key",
+    "is_profile_key",
     "is_snapshot_key",
     "lease_keys",
     "lock_key",
@@ -36,7 +38,9 @@ __all__ = [
     "pack_name",
     "ref_key",
     "ref_name",
+    "ref_profile_key",
     "snapshot_key",
+    "tree_profile_key",
 ]
 
 IDENTITY = "sapwood.json"
@@ -47,6 +51,7 @@ LEASES = "leases"
 MAPS = "maps"
 PACKS = "packs"
 PROBES = "probe"
+PROFILES = "profiles"
 REFS = "refs"
 SNAPSHOTS = "snapshots"
 
@@ -57,6 +62,7 @@ _CONDEMNED = re.compile(r"gc/[0-9a-f]{16}\.json\Z")
 _LOCK = re.compile(r"locks/(\d{12})\.json\Z")
 _MAP = re.compile(r"maps/[0-9a-f]{64}\.jsonl\.zst\Z")
 _SNAPSHOT = re.compile(r"snapshots/[0-9a-f]{64}\.json\Z")
+_PROFILE = re.compile(r"profiles/(?:trees/[0-9a-f]{64}|refs/.+)\.jsonl\.gz\Z")
 _REF = re.compile(r"refs/(.+)\.ref\Z")
 
 
@@ -148,3 +154,18 @@ def ref_name(key: str) -> str | None:
     """Return the name of the ref that a listed key is, unchecked, or None if it is none."""
     found = _REF.match(key)
     return found.group(1) if found else None
+
+
+def tree_profile_key(tree: TreeDigest) -> str:
+    """Where it says what was read of a tree."""
+    return f"{PROFILES}/trees/{hex_of(tree)}.jsonl.gz"
+
+
+def ref_profile_key(name: str) -> str:
+    """Where it says what was read of the trees that a ref named."""
+    return f"{PROFILES}/refs/{name}.jsonl.gz"
+
+
+def is_profile_key(key: str) -> bool:
+    """Say whether a listed key is that of a profile."""
+    return _PROFILE.match(key) is not None

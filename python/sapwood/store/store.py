@@ -407,6 +407,33 @@ class Store:
         """
         return self._get(map_key(digest), f"file map {digest[:19]}", "map-missing", digest=digest)
 
+    # Profiles: what was read of trees
+
+    def read_profile(self, key: str) -> tuple[bytes, Version] | None:
+        """Return a profile, unproved, and the version that `swap_profile` expects; None when there is none."""
+        try:
+            return self._objects.read_versioned(key)
+        except NotFoundError as error:
+            if error.kind != "object-missing":  # the whole bucket, say
+                raise
+            return None
+
+    def swap_profile(self, key: str, data: bytes, expect: Version | None) -> None:
+        """Replace the version `expect` of a profile, or create it if None; nobody ever writes the same bytes twice.
+
+        Raises:
+            ConflictError: `object-changed`; nothing was written.
+        """
+        self._swap(key, data, expect, lambda: None)
+
+    def require_writable(self) -> None:
+        """Raise unless the place can be written; makes no request.
+
+        Raises:
+            InvalidInputError: `read-only-store`.
+        """
+        self._writing()
+
     # Index fragments: what the store already has
 
     def put_fragment(self, data: bytes) -> None:

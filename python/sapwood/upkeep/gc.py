@@ -25,12 +25,14 @@ from sapwood.store.keys import (
     LEASES,
     MAPS,
     PACKS,
+    PROFILES,
     SNAPSHOTS,
     condemned_key,
     fragment_key,
     fragment_name,
     is_condemned_key,
     is_map_key,
+    is_profile_key,
     is_snapshot_key,
     moved_name,
     pack_key,
@@ -159,6 +161,7 @@ class _Run:
             dead, used = set(), set()
             self._forget(due)
         self._put_record(dead | used)
+        self._forget_profiles(living, now)
         self._forget({empty})
 
     def _put_empty(self, key: str) -> int:
@@ -244,6 +247,16 @@ class _Run:
                     return set()
                 self._objects.put(fragment_key(name), data)
         return _fragments(old) - {fragment_key(name) for name in wanted}
+
+    def _forget_profiles(self, living: Living, now: int) -> None:
+        """Delete profiles of trees and refs that are no more: nobody needs them, so none is condemned first."""
+        self._delete(
+            one
+            for one in self._objects.listed(PROFILES)
+            if is_profile_key(one.key)
+            and one.key not in living.profiles
+            and one.modified_ns <= now - self._grace_ns * 3 // 4
+        )
 
     def _put_record(self, keys: set[str]) -> None:
         if keys and not self._dry and self._has_time(1 / 2):

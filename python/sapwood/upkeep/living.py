@@ -15,7 +15,17 @@ from sapwood.digests import MapDigest, PackName, SnapshotDigest
 from sapwood.errors import CorruptError, NotFoundError
 from sapwood.fetch import Pages, fetch_all, load_map
 from sapwood.store.history import of_ref
-from sapwood.store.keys import PACKS, map_key, moved_key, moved_name, pack_key, pack_name, snapshot_key
+from sapwood.store.keys import (
+    PACKS,
+    map_key,
+    moved_key,
+    moved_name,
+    pack_key,
+    pack_name,
+    ref_profile_key,
+    snapshot_key,
+    tree_profile_key,
+)
 from sapwood.store.ref import Ref
 from sapwood.store.snapshot import Snapshot
 from sapwood.store.store import Store
@@ -29,11 +39,12 @@ _MAPS = 16
 
 @dataclass
 class Living:
-    """What some ref needs. `keys` are those of snapshots and maps; of packs `marks` tell."""
+    """What some ref needs. `keys` are those of snapshots and maps; of packs `marks` tell; `profiles` may be there."""
 
     refs: int = 0
     snapshots: list[Snapshot] = field(default_factory=list)
     keys: set[str] = field(default_factory=set)
+    profiles: set[str] = field(default_factory=set)
     marks: Marks = field(default_factory=Marks)
 
 
@@ -48,10 +59,12 @@ def find_living(store: Store) -> Living:
     living = Living()
     refs = store.refs()
     living.refs = len(refs)
+    living.profiles = {ref_profile_key(ref.name) for ref in refs}
     maps: dict[MapDigest, Snapshot] = {}
     living.snapshots = list(_snapshots(store, refs))
     for snapshot in living.snapshots:
         living.keys |= {snapshot_key(snapshot.digest), map_key(snapshot.map)}
+        living.profiles.add(tree_profile_key(snapshot.tree))
         maps[snapshot.map] = snapshot
     mark_maps(store, living.marks, maps.values())
     return living

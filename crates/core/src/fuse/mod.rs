@@ -8,16 +8,19 @@
 mod answer;
 mod attr;
 mod deliver;
+mod follow;
 mod mount;
 mod parked;
 mod prefetch;
 mod server;
 mod table;
+mod trace;
 mod wire;
 
 pub use mount::{mount, unmount};
 pub use server::{Server, Stats};
 pub use table::{Mounted, mounts};
+pub use trace::Part;
 
 #[cfg(test)]
 mod tests;

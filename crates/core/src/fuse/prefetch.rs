@@ -1,4 +1,5 @@
 //! What is queued before anybody asks: the next frames after a demand, and the whole tree in the background.
+//! Not here: along a profile (`follow`).
 
 use std::sync::{MutexGuard, PoisonError};
 
@@ -53,7 +54,7 @@ impl Server {
     }
 
     /// False when the mount has ended. A page that failed is passed over.
-    fn wait_for_page(&self, page: usize) -> bool {
+    pub(super) fn wait_for_page(&self, page: usize) -> bool {
         let mut parked: MutexGuard<'_, Parked> = self.parked();
         while !parked.closed && !self.map.is_loaded(page) && parked.expects(&self.map.pages()[page].frame) {
             parked = self.page.wait(parked).unwrap_or_else(PoisonError::into_inner);
@@ -87,6 +88,8 @@ impl Server {
                     }
                 }
             }
+            // A profile that is still under way knows better what comes next.
+            Need::Chunks(..) if self.wanted.has_queued(Class::Profile) => {}
             Need::Chunks(inode, indexes) => {
                 if let (Some(&last), Ok((_, content))) = (indexes.last(), answer::content(&self.map, *inode)) {
                     self.read_ahead_of(parked, *inode, content, last);
@@ -128,7 +131,7 @@ impl Server {
         }
     }
 
-    fn queue(&self, parked: &mut Parked, frame: &FrameAt, purpose: Purpose, class: Class) -> bool {
+    pub(super) fn queue(&self, parked: &mut Parked, frame: &FrameAt, purpose: Purpose, class: Class) -> bool {
         parked.intend(frame, purpose);
         self.wanted.want(frame, class)
     }

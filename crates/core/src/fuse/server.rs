@@ -13,6 +13,7 @@ use rustix::io::Errno;
 
 use super::answer::{self, Need, No};
 use super::parked::{Parked, Purpose, Waiting};
+use super::trace::{Part, Trace};
 use super::wire::{REQUEST_BYTES, Reply, Request, init, op};
 use crate::cache::Cache;
 use crate::error::{Error, Result};
@@ -58,6 +59,8 @@ pub struct Server {
     errors: AtomicU64,
     /// Sizes of the files that were read, by inode.
     read: Mutex<HashMap<u64, u64>>,
+    /// Only of a server that is to tell what was read.
+    trace: OnceLock<Mutex<Trace>>,
     pub(super) frames: AtomicU64,
     pub(super) bytes: AtomicU64,
     last_error: Mutex<Option<String>>,
@@ -85,6 +88,7 @@ impl Server {
             waited: AtomicU64::new(0),
             errors: AtomicU64::new(0),
             read: Mutex::default(),
+            trace: OnceLock::new(),
             frames: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             last_error: Mutex::new(None),
@@ -206,7 +210,7 @@ impl Server {
     /// Answer a request or park it.
     pub(super) fn dispatch(&self, request: Request, came: Option<Came>, reply: &mut Reply) {
         if request.opcode == op::READ {
-            self.note_read(request.node);
+            self.note_read(&request, came.is_none());
         }
         let mut outcome = self.attempt(&request, reply);
         if let Err(No::Need(_)) = outcome {
@@ -227,10 +231,24 @@ impl Server {
         self.send(reply, request.unique, errno);
     }
 
-    fn note_read(&self, inode: u64) {
-        if let Ok((inode, content)) = answer::content(&self.map, inode) {
+    fn note_read(&self, request: &Request, first: bool) {
+        if let Ok((inode, content)) = answer::content(&self.map, request.node) {
             self.read.lock().unwrap_or_else(PoisonError::into_inner).insert(inode, content.digest.size);
+            if let Some(trace) = self.trace.get().filter(|_| first) {
+                trace.lock().unwrap_or_else(PoisonError::into_inner).note(inode, content, request);
+            }
         }
+    }
+
+    /// From now on, note what is read, in which order and by whom.
+    pub fn start_trace(&self) {
+        let _ = self.trace.set(Mutex::default());
+    }
+
+    /// What was read since `start_trace`, in order of first reading.
+    pub fn traced(&self) -> Vec<Part> {
+        let trace = self.trace.get().map(|trace| trace.lock().unwrap_or_else(PoisonError::into_inner));
+        trace.map_or_else(Vec::new, |trace| trace.parts(&self.map))
     }
 
     /// The answer from what is here, pages in the cache included.

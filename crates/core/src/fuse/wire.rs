@@ -53,6 +53,8 @@ pub struct Request {
     pub opcode: u32,
     pub unique: u64,
     pub node: u64,
+    /// The process that asked; 0 where it is none that we see.
+    pub pid: u32,
     pub body: Box<[u8]>,
 }
 
@@ -61,10 +63,14 @@ impl Request {
     /// `Damaged` when the kernel's bytes are no request.
     pub fn parse(bytes: &[u8]) -> Result<Request> {
         let mut fields = Fields(bytes);
-        let header = (|| Some((fields.u32()?, fields.u32()?, fields.u64()?, fields.u64()?, bytes.get(IN_HEADER..)?)))();
+        let header = (|| {
+            let (length, opcode, unique, node) = (fields.u32()?, fields.u32()?, fields.u64()?, fields.u64()?);
+            let (_uid, _gid, pid) = (fields.u32()?, fields.u32()?, fields.u32()?);
+            Some((length, opcode, unique, node, pid, bytes.get(IN_HEADER..)?))
+        })();
         match header {
-            Some((length, opcode, unique, node, body)) if length as usize == bytes.len() => {
-                Ok(Request { opcode, unique, node, body: body.into() })
+            Some((length, opcode, unique, node, pid, body)) if length as usize == bytes.len() => {
+                Ok(Request { opcode, unique, node, pid, body: body.into() })
             }
             _ => Err(Error::damaged("FUSE request", format!("{} bytes that are none", bytes.len()))),
         }

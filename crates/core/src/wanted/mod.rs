@@ -19,6 +19,8 @@ pub enum Class {
     Demand,
     /// Somebody is likely to ask for it next.
     Readahead,
+    /// It was read when somebody recorded what is read of this tree.
+    Profile,
     /// It belongs to the tree.
     Background,
 }
@@ -29,7 +31,7 @@ pub struct Want {
     pub class: Class,
 }
 
-/// Bytes of readahead and background that may be in flight, so that what is demanded next finds the link free enough.
+/// Bytes that nobody waits for that may be in flight, so that what is demanded next finds the link free enough.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// While no demand is in flight.
@@ -46,14 +48,14 @@ impl Default for Limits {
     }
 }
 
-/// What the queue has seen, by class where three are given.
+/// What the queue has seen, by class where four are given.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    pub queued: [u64; 3],
+    pub queued: [u64; 4],
     pub in_flight: u64,
-    pub in_flight_bytes: [u64; 3],
+    pub in_flight_bytes: [u64; 4],
     /// Handed out, by the class they had then.
-    pub taken: [u64; 3],
+    pub taken: [u64; 4],
     /// Asked for while already queued or in flight.
     pub joined: u64,
     pub done: u64,
@@ -134,6 +136,11 @@ impl Wanted {
             state = self.drained.wait(state).expect("no one panics holding the queue");
         }
         !state.closed
+    }
+
+    /// Whether any frame of this class is queued.
+    pub fn has_queued(&self, class: Class) -> bool {
+        self.lock().queued(class) > 0
     }
 
     pub fn set_limits(&self, limits: Limits) {

@@ -9,16 +9,16 @@ use crate::filemap::FrameAt;
 /// Neighbours with at most this much between them are one range to fetch.
 const GAP: u64 = 64 * 1024;
 
-const CLASSES: [Class; 3] = [Class::Demand, Class::Readahead, Class::Background];
+const CLASSES: [Class; 4] = [Class::Demand, Class::Readahead, Class::Profile, Class::Background];
 
 #[derive(Default)]
 pub struct State {
     /// Class and turn of each queued frame; sorted by (pack, offset), so neighbours stand together.
     queue: BTreeMap<FrameAt, (Class, u64)>,
     /// Who came first, by class.
-    order: [BTreeMap<u64, FrameAt>; 3],
+    order: [BTreeMap<u64, FrameAt>; 4],
     in_flight: HashMap<FrameAt, Class>,
-    in_flight_bytes: [u64; 3],
+    in_flight_bytes: [u64; 4],
     turn: u64,
     last_demand: Option<Instant>,
     pub limits: Limits,
@@ -57,7 +57,7 @@ impl State {
     }
 
     pub fn batch(&mut self, max: usize, max_bytes: u64, lowest: Class) -> Vec<Want> {
-        let lowest = if self.is_quiet() { lowest } else { lowest.min(Class::Readahead) };
+        let lowest = if self.is_quiet() { lowest } else { lowest.min(Class::Profile) };
         let next = CLASSES.into_iter().filter(|&class| class <= lowest).find_map(|class| {
             let (_, frame) = self.order[class as usize].first_key_value()?;
             Some((class, frame.clone()))
@@ -65,9 +65,9 @@ impl State {
         let Some((class, seed)) = next else { return Vec::new() };
         let mut room = max_bytes;
         if class > Class::Demand {
-            let [demand, readahead, background] = self.in_flight_bytes;
+            let [demand, guessed @ ..] = self.in_flight_bytes;
             let limit = if demand > 0 { self.limits.busy } else { self.limits.idle };
-            let used = readahead + background;
+            let used = guessed.iter().sum::<u64>();
             if used >= limit {
                 return Vec::new();
             }

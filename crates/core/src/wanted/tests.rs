@@ -22,7 +22,7 @@ fn demand_goes_before_readahead_and_that_before_background_first_come_first_serv
     }
     let packs: Vec<u8> = (0..4).map(|_| wanted.take(9, 1 << 20, ANY, NOW)[0].frame.pack[0]).collect();
     assert_eq!(packs, [3, 4, 2, 1]);
-    assert_eq!(wanted.counts().taken, [2, 1, 1]);
+    assert_eq!(wanted.counts().taken, [2, 1, 0, 1]);
     assert!(wanted.take(9, 1 << 20, ANY, NOW).is_empty());
 }
 
@@ -145,4 +145,16 @@ fn who_waits_is_woken_by_a_want_and_by_the_end() {
     assert_eq!(taker.join().unwrap(), (1, 0));
     assert!(!filler.join().unwrap());
     assert!(wanted.is_closed());
+}
+
+#[test]
+fn a_profile_goes_before_background_and_waits_for_no_silence() {
+    let wanted = Wanted::new(Limits { quiet: Duration::from_secs(3600), ..Limits::default() });
+    wanted.want(&frame(1, 0, 10), Class::Background);
+    wanted.want(&frame(2, 0, 10), Class::Profile);
+    wanted.want(&frame(3, 0, 10), Class::Readahead);
+    wanted.want(&frame(4, 0, 10), Class::Demand);
+    let classes: Vec<Class> = (0..4).flat_map(|_| wanted.take(9, 1 << 20, ANY, NOW)).map(|want| want.class).collect();
+    assert_eq!(classes, [Class::Demand, Class::Readahead, Class::Profile], "background waits until nobody asks");
+    assert!(!wanted.has_queued(Class::Profile));
 }

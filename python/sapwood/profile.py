@@ -1,0 +1,248 @@
+"""Profiles: which parts of a tree were read, in what order, and by whom, so that they can come before they are wanted.
+
+Invariant: a profile is a hint and proves nothing; what is missing, damaged, or of a newer format costs time, never
+bytes. Runs may be merged in any order with the same result. Bytes and places: docs/profile.md.
+Not here: recording (`mount`), following (the core), what is never read (`coverage`).
+"""
+
+from __future__ import annotations
+
+import builtins
+import json
+import os
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from sapwood.digests import TreeDigest, parse_digest
+from sapwood.errors import ConflictError, CorruptError, InvalidInputError, NotFoundError, UnavailableError
+from sapwood.store.keys import ref_profile_key, tree_profile_key
+from sapwood.store.record import Record, encode
+from sapwood.store.store import Store
+from sapwood.store.waiting import each
+
+__all__ = ["MAGIC", "Part", "Profile", "find_profile", "keep_profile", "read_profile", "write_profile"]
+
+MAGIC = b"\x1f\x8b"
+"""What a profile begins with, as no list of names does."""
+
+# The earliest parts are kept; a part is a line of some 60 bytes.
+_MOST_PARTS = 200_000
+_MOST_BYTES = 64 << 20
+_TRIES = 8
+
+
+class Part(NamedTuple):
+    """A chunk of a file that was read: its `offset` there, its place in the order of first reading, in how many runs.
+
+    `bytes` of it were asked for in the run that asked for most; `readers` are names of processes.
+    """
+
+    path: builtins.bytes
+    offset: int
+    rank: int
+    runs: int
+    bytes: int
+    readers: frozenset[builtins.bytes]
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What `runs` read of trees like `tree`, that of the last one, at `recorded`; sorted by rank, path and offset."""
+
+    tree: TreeDigest
+    runs: int
+    recorded: str
+    parts: tuple[Part, ...]
+
+    @classmethod
+    def of_run(cls, tree: TreeDigest, recorded: str, read: Iterable[tuple[bytes, int, int, list[bytes]]]) -> Profile:
+        """Return the profile of one run, from what a mount traced."""
+        parts = [
+            Part(path, offset, rank, 1, count, frozenset(readers))
+            for rank, (path, offset, count, readers) in enumerate(read)
+        ]
+        return cls(tree, 1, recorded, _cut(parts))
+
+    def merged(self, other: Profile) -> Profile:
+        """Return what all runs of both read: at its earliest place, in so many runs together."""
+        known = {(part.path, part.offset): part for part in self.parts}
+        for part in other.parts:
+            was = known.get((part.path, part.offset))
+            if was is not None:
+                part = Part(
+                    part.path,
+                    part.offset,
+                    min(was.rank, part.rank),
+                    was.runs + part.runs,
+                    max(was.bytes, part.bytes),
+                    was.readers | part.readers,
+                )
+            known[part.path, part.offset] = part
+        recorded, tree = max((self.recorded, self.tree), (other.recorded, other.tree))
+        return Profile(tree, self.runs + other.runs, recorded, _cut(known.values()))
+
+    def in_order(self) -> list[tuple[bytes, int]]:
+        """Return what to bring, first what at least half of the runs read: paths and offsets."""
+        often = [part for part in self.parts if part.runs * 2 >= self.runs]
+        seldom = [part for part in self.parts if part.runs * 2 < self.runs]
+        return [(part.path, part.offset) for part in often + seldom]
+
+    def paths(self) -> list[bytes]:
+        """Return the files that were read, each once, in the order of `in_order`."""
+        return list(dict.fromkeys(path for path, _ in self.in_order()))
+
+    def encode(self) -> bytes:
+        """Return the profile's bytes."""
+        programs = sorted({reader for part in self.parts for reader in part.readers})
+        numbers = {program: number for number, program in enumerate(programs)}
+        header = encode(
+            {"tree": self.tree, "runs": self.runs, "recorded": self.recorded, "programs": list(map(_text, programs))}
+        )
+        lines = [header]
+        for part in self.parts:
+            readers = sorted(numbers[reader] for reader in part.readers)
+            row = [_text(part.path), part.offset, part.rank, part.runs, part.bytes, readers]
+            text = json.dumps(row, ensure_ascii=False, separators=(",", ":"))
+            lines.append(text.encode("utf-8", "backslashreplace"))
+        packer = zlib.compressobj(6, zlib.DEFLATED, 31)
+        return packer.compress(b"\n".join(lines) + b"\n") + packer.flush()
+
+    @classmethod
+    def decode(cls, data: bytes, where: str) -> Profile:
+        """Read the profile that lies at `where`.
+
+        Raises:
+            CorruptError: `profile-corrupt`.
+            FormatError: `format-newer`.
+        """
+        damage = {"kind": "profile-corrupt", "where": where}
+        lines = _inflated(data, where).split(b"\n")
+        header = Record(lines[0], where, remedy="delete it, and trace again", **damage)  # type: ignore[arg-type]
+        try:
+            tree = parse_digest(TreeDigest, header.text("tree"))
+            programs = [_raw(name) for name in header.texts("programs")]
+            parts = [_part(json.loads(line), programs) for line in lines[1:] if line]
+        except (ValueError, TypeError, LookupError, RecursionError, InvalidInputError) as error:
+            raise header.damaged(f"a line is none: {error}") from None
+        return cls(tree, max(header.number("runs"), 1), header.text("recorded"), _cut(parts))
+
+
+def find_profile(store: Store, ref: str, tree: TreeDigest) -> Profile | None:
+    """Return what was recorded of `tree`, else what was of the trees that the ref named before; None if nothing was.
+
+    Raises:
+        CorruptError: `profile-corrupt`.
+        FormatError: `format-newer`.
+        UnavailableError, DeniedError: the store does not answer, or refuses to.
+    """
+    found = each(store.read_profile, [tree_profile_key(tree), ref_profile_key(ref)])
+    for key, seen in zip((tree_profile_key(tree), ref_profile_key(ref)), found, strict=True):
+        if seen is not None:
+            return Profile.decode(seen[0], f"{store.url}: {key}")
+    return None
+
+
+def read_profile(path: str | os.PathLike[str]) -> Profile:
+    """Return the profile in a file.
+
+    Raises:
+        NotFoundError: `path-missing`.
+        CorruptError: `profile-corrupt`.
+        FormatError: `format-newer`.
+        UnavailableError: `io`.
+    """
+    try:
+        data = Path(path).read_bytes()
+    except FileNotFoundError:
+        raise NotFoundError(f"{os.fspath(path)} is missing", kind="path-missing") from None
+    except OSError as error:
+        raise UnavailableError(f"cannot read {os.fspath(path)}: {error.strerror}", kind="io") from error
+    return Profile.decode(data, os.fspath(path))
+
+
+def write_profile(path: str | os.PathLike[str], profile: Profile) -> None:
+    """Let a file be this profile; what was there is replaced at once.
+
+    Raises:
+        UnavailableError: `io`.
+    """
+    new = f"{os.fspath(path)}.{os.getpid()}.new"
+    try:
+        Path(new).write_bytes(profile.encode())
+        os.replace(new, path)
+    except OSError as error:
+        raise UnavailableError(f"cannot write {os.fspath(path)}: {error.strerror}", kind="io") from error
+    finally:
+        Path(new).unlink(missing_ok=True)
+
+
+def keep_profile(store: Store, ref: str, run: Profile) -> Profile:
+    """Add what a run read to what the store knows of its tree and of the ref; return what it knows of the tree now.
+
+    Raises:
+        CorruptError, FormatError, UnavailableError, DeniedError: as `find_profile`.
+        InvalidInputError: `read-only-store`.
+        ConflictError: `object-changed`: many others record at once.
+    """
+    kept = _add(store, tree_profile_key(run.tree), run, find_profile(store, ref, run.tree))
+    _add(store, ref_profile_key(ref), run, None)
+    return kept
+
+
+def _add(store: Store, key: str, run: Profile, first: Profile | None) -> Profile:
+    """Merge `run` into the profile at `key`, or, where there is none, into `first`."""
+    for left in reversed(range(_TRIES)):
+        seen = store.read_profile(key)
+        known = first if seen is None else Profile.decode(seen[0], f"{store.url}: {key}")
+        merged = run if known is None else known.merged(run)
+        try:
+            store.swap_profile(key, merged.encode(), None if seen is None else seen[1])
+        except ConflictError:
+            if not left:
+                raise
+        else:
+            return merged
+    raise AssertionError("the last try returns or raises")
+
+
+def _cut(parts: Iterable[Part]) -> tuple[Part, ...]:
+    ordered = sorted(parts, key=lambda part: (part.rank, part.path, part.offset))
+    return tuple(ordered[:_MOST_PARTS])
+
+
+def _inflated(data: bytes, where: str) -> bytes:
+    unpacker = zlib.decompressobj(31)
+    try:
+        text = unpacker.decompress(data, _MOST_BYTES)
+    except zlib.error as error:
+        raise _corrupt(where, str(error)) from None
+    if not unpacker.eof or unpacker.unused_data:
+        raise _corrupt(where, "it is cut off, or too large" if not unpacker.eof else "something is behind it")
+    return text
+
+
+def _corrupt(where: str, found: str) -> CorruptError:
+    return CorruptError(
+        f"{where} is damaged: {found}", kind="profile-corrupt", hint="delete it, and trace again", where=where
+    )
+
+
+def _part(row: object, programs: list[bytes]) -> Part:
+    if not isinstance(row, list) or len(row) < 6:
+        raise ValueError("it has fewer than six values")
+    path, offset, rank, runs, count, readers = row[:6]
+    numbers = (offset, rank, runs, count)
+    if not isinstance(path, str) or not all(type(number) is int and 0 <= number < 1 << 63 for number in numbers):
+        raise ValueError("a path or a number is none")
+    return Part(_raw(path), offset, rank, runs, count, frozenset(programs[reader] for reader in readers))
+
+
+def _text(name: bytes) -> str:
+    return name.decode("utf-8", "surrogateescape")
+
+
+def _raw(name: str) -> bytes:
+    return name.encode("utf-8", "surrogateescape")

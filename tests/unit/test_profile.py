@@ -1,0 +1,236 @@
+"""Profiles: what was read comes first, is remembered by tree and ref, and is never more than a hint."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+import zlib
+from pathlib import Path
+
+import pytest
+
+from sapwood import open_store
+from sapwood.digests import TreeDigest
+from sapwood.errors import CorruptError, FormatError
+from sapwood.profile import Part, Profile, find_profile, keep_profile, read_profile, write_profile
+from tests.support.cli import Sapwood
+from tests.support.webserver import serving
+
+TREE = TreeDigest("sha256:" + "1" * 64)
+OTHER = TreeDigest("sha256:" + "2" * 64)
+NOISE = bytes(range(256)) * 64
+
+
+def run_of(*names: bytes, tree: TreeDigest = TREE, recorded: str = "2026-01-01T00:00:00Z") -> Profile:
+    return Profile.of_run(tree, recorded, [(name, 0, 10, [b"sh"]) for name in names])
+
+
+def test_a_profile_is_read_back_as_it_was_written() -> None:
+    odd = Part(b'a\xff\n"', 1 << 40, 0, 2, 5, frozenset([b"sh", b"py\xfe"]))
+    profile = Profile(TREE, 3, "2026-01-01T00:00:00Z", (odd, Part(b"b", 0, 1, 1, 0, frozenset())))
+    assert Profile.decode(profile.encode(), "here") == profile
+    text = zlib.decompress(profile.encode(), 31).split(b"\n")
+    assert text[0] == (
+        b'{"format":1,"tree":"%s","runs":3,"recorded":"2026-01-01T00:00:00Z","programs":["py\\udcfe","sh"]}'
+        % TREE.encode()
+    )
+    assert text[1] == rb'["a\udcff\n\"",1099511627776,0,2,5,[0,1]]'
+
+
+def test_runs_merge_to_the_same_in_any_order() -> None:
+    runs = [run_of(b"a", b"b", b"c"), run_of(b"c", b"b"), run_of(b"d", tree=OTHER, recorded="2026-01-02T00:00:00Z")]
+    one = runs[0].merged(runs[1]).merged(runs[2])
+    assert runs[2].merged(runs[1].merged(runs[0])) == one
+    assert (one.runs, one.tree) == (3, OTHER)
+    assert [(part.path, part.rank, part.runs) for part in one.parts] == [
+        (b"a", 0, 1), (b"c", 0, 2), (b"d", 0, 1), (b"b", 1, 2),
+    ]  # fmt: skip
+    assert one.paths() == [b"c", b"b", b"a", b"d"], "what most runs read comes first"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [b"", b"{}", b"[]\n", b'{"format":1,"tree":"x","runs":1,"recorded":"","programs":[]}\n', b"no JSON\n"],
+)
+def test_a_damaged_profile_is_refused(text: bytes) -> None:
+    packed = zlib.compress(text, wbits=31)
+    for data in (packed, packed[:-1], packed + b"x", b"x" + packed, b""):
+        with pytest.raises(CorruptError) as refused:
+            Profile.decode(data, "here")
+        assert refused.value.kind == "profile-corrupt"
+
+
+@pytest.mark.parametrize(
+    "row",
+    ["[]", "{}", '["a",0,0,1,0,[7]]', '["a",-1,0,1,0,[]]', '["a",0,0,1,true,[]]', "[0,0,0,1,0,[]]", '["a",0,0,1,0,0]'],
+)
+def test_a_damaged_part_is_refused_and_a_longer_one_is_not(row: str) -> None:
+    header = json.dumps({"format": 1, "tree": TREE, "runs": 1, "recorded": "", "programs": ["sh"], "new": 1})
+    with pytest.raises(CorruptError) as refused:
+        Profile.decode(zlib.compress(f"{header}\n{row}\n".encode(), wbits=31), "here")
+    assert refused.value.kind == "profile-corrupt"
+    longer = zlib.compress(f'{header}\n["a",0,0,1,9,[0],"news"]\n'.encode(), wbits=31)
+    assert Profile.decode(longer, "here").paths() == [b"a"]
+
+
+def test_a_newer_format_is_left_alone(tmp_path: Path) -> None:
+    file = tmp_path / "profile"
+    file.write_bytes(zlib.compress(b'{"format":2}\n', wbits=31))
+    with pytest.raises(FormatError) as refused:
+        read_profile(file)
+    assert refused.value.kind == "format-newer"
+
+
+def test_a_bomb_is_refused() -> None:
+    with pytest.raises(CorruptError) as refused:
+        Profile.decode(zlib.compress(bytes(80 << 20), wbits=31), "here")
+    assert "too large" in str(refused.value)
+
+
+def test_a_profile_in_a_file_is_replaced_whole(tmp_path: Path) -> None:
+    file = tmp_path / "profile"
+    for run in (run_of(b"a"), run_of(b"b")):
+        write_profile(file, run)
+        assert read_profile(file) == run
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_tree_begins_with_what_its_ref_has_and_a_ref_knows_all_runs(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path / "store"), create=True)
+    assert find_profile(store, "a/b", TREE) is None
+    keep_profile(store, "a/b", run_of(b"old"))
+    assert find_profile(store, "another", TREE) is not None, "a tag finds it by its tree"
+    assert find_profile(store, "another", OTHER) is None
+    kept = keep_profile(store, "a/b", run_of(b"new", tree=OTHER))
+    assert (kept.runs, set(kept.paths())) == (2, {b"old", b"new"})
+    assert find_profile(store, "a/b", OTHER) == kept
+    found = find_profile(store, "another", TREE)
+    assert found is not None
+    assert found.paths() == [b"old"]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Sapwood:
+    """A sapwood whose default store has a tree `main`."""
+    tree = tmp_path / "tree"
+    (tree / "d").mkdir(parents=True)
+    for number in range(100):
+        (tree / "d" / f"{number:02}").write_bytes(NOISE[number:])
+    (tree / "hello").write_text("hello\n")
+    sapwood = Sapwood(tmp_path)
+    sapwood.good("push", tree, "main")
+    return sapwood
+
+
+def test_a_trace_tells_what_was_read_and_passes_on_the_code(run: Sapwood) -> None:
+    said = run("trace", "main", "--", "sh", "-c", 'cat "$SAPWOOD_ROOT/d/42" "$SAPWOOD_ROOT/hello" > /dev/null; exit 7')
+    assert said.code == 7
+    assert "of 2 files, by cat\n" in said.err
+    store = open_store(str(run.store))
+    found = find_profile(store, "main", store.read_snapshot(store.read_ref("main").snapshot).tree)
+    assert found is not None
+    assert found.paths() == [b"d/42", b"hello"]
+    assert [part.bytes for part in found.parts] == [len(NOISE[42:]), 6]
+
+
+def test_what_is_in_the_cache_already_is_traced_all_the_same(run: Sapwood) -> None:
+    for runs in (1, 2):
+        document = run.good("trace", "--json", "main", "--", "cat", "{}/hello").document
+        assert (document["files"], document["bytes"], document["runs"]) == (1, 6, runs)
+        assert document["programs"] == ["cat"]
+
+
+def test_with_json_the_command_speaks_on_stderr(run: Sapwood) -> None:
+    said = run.good("trace", "--json", "main", "--", "cat", "{}/hello")
+    assert said.document["code"] == 0
+    assert "hello\n" in said.err
+
+
+def test_the_next_mount_brings_what_was_traced_before_it_is_asked_also_of_a_later_snapshot(run: Sapwood) -> None:
+    run.good("trace", "main", "--", "cat", "{}/d/42", "{}/hello")
+    (run.home / "tree" / "hello").write_text("changed\n")
+    run.good("push", "tree", "main")
+    digest = hashlib.sha256(b"changed\n").hexdigest()
+    run.cache = run.home / "another"
+    # It reads nothing; that its file has come is the end of its wait.
+    wait = "import os, sys, time\nwhile not os.path.exists(sys.argv[1]): time.sleep(0.01)"
+    object_ = run.cache / "objects" / digest[:2] / digest
+    run.good("run", "--no-prefetch", "--stats", "stats", "main", "--", sys.executable, "-c", wait, object_)
+    stats = json.loads((run.home / "stats").read_text())
+    assert (stats["waited"], stats["files_read"]) == (0, 0)
+
+
+def test_without_a_profile_only_what_is_read_is_fetched(run: Sapwood) -> None:
+    run.good("trace", "main", "--", "cat", "{}/d/42", "{}/hello")
+    run.cache = run.home / "another"
+    run.good("run", "--no-prefetch", "--no-profile", "--stats", "stats", "main", "--", "true")
+    digest = hashlib.sha256(b"hello\n").hexdigest()
+    assert not (run.cache / "objects" / digest[:2] / digest).exists()
+
+
+def test_collection_keeps_the_profiles_of_what_lives_and_deletes_the_others(run: Sapwood) -> None:
+    def kept() -> set[str]:
+        return {str(file.relative_to(run.store / "profiles")) for file in run.store.glob("profiles/**/*.gz")}
+
+    run.good("push", run.home / "tree" / "d", "d")
+    for ref, name in (("main", "hello"), ("d", "42")):
+        run.good("trace", ref, "--", "cat", f"{{}}/{name}")
+    before = kept()
+    assert len(before) == 4
+    run.good("gc", "--grace", "0s")
+    assert kept() == before
+    run.good("rm", "d")
+    run.good("gc", "--dry-run", "--grace", "0s")
+    run.good("gc")
+    assert kept() == before, "they are not old enough"
+    document = run.good("gc", "--json", "--grace", "0s").document
+    store = open_store(str(run.store))
+    tree = store.read_snapshot(store.read_ref("main").snapshot).tree
+    assert kept() == {f"trees/{tree[7:]}.jsonl.gz", "refs/main.jsonl.gz"}
+    assert document["deleted"] >= 2
+
+
+def test_a_damaged_profile_costs_nothing_but_itself(run: Sapwood) -> None:
+    run.good("trace", "main", "--", "cat", "{}/hello")
+    for kept in run.store.glob("profiles/*/*"):
+        kept.chmod(0o644)
+        kept.write_bytes(b"damaged")
+    assert run.good("run", "main", "--", "cat", "{}/hello").out == "hello\n"
+    said = run("trace", "main", "--", "cat", "{}/hello")
+    assert (said.code, said.out) == (5, "hello\n")
+    assert "is damaged" in said.err
+
+
+def test_of_an_archive_the_profile_is_a_file_and_is_followed(run: Sapwood) -> None:
+    run.good("pack", "tree", "tree.tar.gz")
+    refused = run("trace", "tree.tar.gz", "--", "true")
+    assert refused.code == 2
+    assert "hint: name a file for it: --out FILE" in refused.err
+    for runs in (1, 2):
+        said = run.good("trace", "--json", "--out", "p", "tree.tar.gz", "--", "cat", "{}/d/07")
+        assert said.document["runs"] == runs
+    assert read_profile(run.home / "p").paths() == [b"d/07"]
+    assert run.good("run", "--profile", "p", "tree.tar.gz", "--", "cat", "{}/hello").out == "hello\n"
+
+
+def test_a_store_that_is_only_read_is_refused_before_the_command_runs(run: Sapwood) -> None:
+    with serving(run.store) as url:
+        said = run("trace", f"{url}#main", "--", "touch", run.home / "ran")
+        assert said.code == 2
+        assert not (run.home / "ran").exists()
+        run.good("trace", "--out", "p", f"{url}#main", "--", "cat", "{}/hello")
+        run.good("trace", "main", "--", "cat", "{}/hello")
+        assert run.good("run", f"{url}#main", "--", "cat", "{}/hello").out == "hello\n"
+
+
+def test_nothing_is_traced_without_a_command(run: Sapwood) -> None:
+    said = run("trace", "main")
+    assert said.code == 2
+    assert "hint: sapwood trace main -- ls {}" in said.err
+
+
+def test_what_is_no_profile_is_refused_by_name(run: Sapwood) -> None:
+    said = run("run", "--profile", run.home / "tree/hello", "main", "--", "true")
+    assert said.code == 5
+    assert f"{run.home}/tree/hello is damaged" in said.err
