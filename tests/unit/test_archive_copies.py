@@ -80,7 +80,7 @@ def test_members_of_ours_stay_whatever_their_level(hard: Path, tmp_path: Path, z
     assert fast != usual
     assert payload(converted(tmp_path, fast, Choices(zstd=zstd))) == payload(fast)
     # Who chooses how members are made has them made.
-    chosen = Choices(zstd=zstd, level=3 if zstd else 6)
+    chosen = Choices(zstd=zstd, level=3 if zstd else 5)
     assert payload(converted(tmp_path, fast, chosen)) == payload(usual)
 
 

@@ -3,9 +3,12 @@
 //! Invariant: a `Digest` is only ever made by hashing bytes or by parsing a stored one; equal digests mean equal bytes.
 //! Not here: where bytes lie (`archive`), what a directory's bytes are (`directory`).
 
+mod twin;
+
 use std::fmt;
 
 use sha2::Digest as _;
+pub use twin::Twin;
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Digest {

@@ -23,7 +23,7 @@ _OUT = "a path, s3://…, gs://… or az://…, or - for stdout"
 def _add_choices(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--zstd", action="store_true", help="write zstd:chunked, as podman and buildah pull it lazily")
     parser.add_argument(
-        "--level", type=int, metavar="N", help="0 to 12 of gzip (default 6; 1 is fast), 1 to 19 of zstd (default 3)"
+        "--level", type=int, metavar="N", help="0 to 12 of gzip (default 5; 1 is fast), 1 to 19 of zstd (default 3)"
     )
     parser.add_argument(
         "--chunk-size", type=int, metavar="BYTES", help="cut large files by size (default: by content, 512 KiB or so)"

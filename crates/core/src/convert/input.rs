@@ -4,7 +4,9 @@
 
 use std::cell::RefCell;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Cursor, Read, Seek};
+use std::io::{self, BufRead, BufReader, Cursor, Read, Seek, SeekFrom};
+use std::num::NonZeroU64;
+use std::os::unix::fs::FileExt;
 
 use zstd::zstd_safe::{DCtx, InBuffer, OutBuffer, get_error_name};
 
@@ -13,6 +15,8 @@ use crate::job::Job;
 use crate::stargz::Bounds;
 
 const BUFFER: usize = 256 << 10;
+/// How far before it is read the system is told of it.
+const AHEAD: u64 = 16 << 20;
 const GZIP: &[u8] = &[0x1f, 0x8b];
 const ZSTD: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
 /// The second to fourth byte of a skippable frame of zstd.
@@ -22,13 +26,42 @@ const SKIPPABLE: &[u8] = &[0x2a, 0x4d, 0x18];
 ///
 /// # Errors
 /// Of the system.
-pub fn open<'a>(
-    mut file: &'a File,
-    bounds: Option<&'a RefCell<Bounds>>,
-    job: &'a Job,
-) -> io::Result<Box<dyn Read + 'a>> {
-    file.rewind()?;
-    plain(Watched { inner: file, job }, bounds)
+pub fn open<'a>(file: &'a File, bounds: Option<&'a RefCell<Bounds>>, job: &'a Job) -> io::Result<Box<dyn Read + 'a>> {
+    plain(Stored::open(file, job)?, bounds)
+}
+
+/// The file itself, if it is not compressed.
+///
+/// # Errors
+/// Of the system.
+pub fn open_plain<'a>(file: &'a File, job: &'a Job) -> io::Result<Option<Stored<'a>>> {
+    let mut stored = Stored::open(file, job)?;
+    let is_plain = matches!(compression(&peek(&mut stored)?), Compression::None);
+    stored.at = 0;
+    Ok(is_plain.then_some(stored))
+}
+
+enum Compression {
+    None,
+    Gzip,
+    Zstd,
+}
+
+fn compression(first: &[u8]) -> Compression {
+    match first {
+        first if first.starts_with(GZIP) => Compression::Gzip,
+        first if first == ZSTD || first.len() == 4 && first[1..] == *SKIPPABLE && first[0] & 0xf0 == 0x50 => {
+            Compression::Zstd
+        }
+        _ => Compression::None,
+    }
+}
+
+/// The first four bytes, or as many as there are.
+fn peek(stored: &mut impl Read) -> io::Result<Vec<u8>> {
+    let mut first = Vec::new();
+    stored.take(4).read_to_end(&mut first)?;
+    Ok(first)
 }
 
 /// The plain stream of what is stored; `bounds` as of `open`.
@@ -36,41 +69,63 @@ pub fn open<'a>(
 /// # Errors
 /// Of the system.
 pub fn plain<'a>(mut stored: impl Read + 'a, bounds: Option<&'a RefCell<Bounds>>) -> io::Result<Box<dyn Read + 'a>> {
-    let mut first = [0; 4];
-    let mut got = 0;
-    while got < first.len() {
-        match stored.read(&mut first[got..]) {
-            Ok(0) => break,
-            Ok(read) => got += read,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    let whole = Cursor::new(first).take(got as u64).chain(stored);
-    let is_zstd = first == ZSTD || first[1..] == *SKIPPABLE && first[0] & 0xf0 == 0x50;
-    if !is_zstd && !first.starts_with(GZIP) {
+    let first = peek(&mut stored)?;
+    let compression = compression(&first);
+    let whole = Cursor::new(first).chain(stored);
+    if let Compression::None = compression {
         // Whoever reads a tar has a buffer.
         return Ok(Box::new(whole));
     }
     let buffered = Counted { inner: BufReader::with_capacity(BUFFER, whole), passed: 0 };
     let places = Places { bounds, plain: 0 };
-    Ok(if is_zstd {
+    Ok(if let Compression::Zstd = compression {
         Box::new(Sound(Frames { input: buffered, context: DCtx::create(), within: false, places }))
     } else {
         Box::new(Sound(Gzip { members: Members::new(buffered), places }))
     })
 }
 
-/// Ends when the job is stopped.
-struct Watched<'a, R> {
-    inner: R,
+/// The bytes of a file as they lie; reading ends when the job is stopped.
+pub struct Stored<'a> {
+    file: &'a File,
+    at: u64,
+    size: u64,
+    /// Up to here the system was told that it will be read.
+    told: u64,
     job: &'a Job,
 }
 
-impl<R: Read> Read for Watched<'_, R> {
+impl<'a> Stored<'a> {
+    fn open(file: &'a File, job: &'a Job) -> io::Result<Stored<'a>> {
+        Ok(Stored { file, at: 0, size: file.metadata()?.len(), told: 0, job })
+    }
+}
+
+impl Read for Stored<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.job.step(0).map_err(io::Error::other)?;
-        self.inner.read(buffer)
+        if self.at + AHEAD / 2 > self.told {
+            // Whoever jumps from header to header is no sequential reader for the system; a hint, whatever becomes of it.
+            let from = self.told.max(self.at);
+            let _ = rustix::fs::fadvise(self.file, from, NonZeroU64::new(AHEAD), rustix::fs::Advice::WillNeed);
+            self.told = from + AHEAD;
+        }
+        let got = self.file.read_at(buffer, self.at)?;
+        self.at += got as u64;
+        Ok(got)
+    }
+}
+
+impl Seek for Stored<'_> {
+    /// To the end at most.
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.at = match to {
+            SeekFrom::Start(at) => at,
+            SeekFrom::Current(by) => self.at.saturating_add_signed(by),
+            SeekFrom::End(by) => self.size.saturating_add_signed(by),
+        };
+        self.at = self.at.min(self.size);
+        Ok(self.at)
     }
 }
 

@@ -90,7 +90,18 @@ fn survey(
     bounds: Option<&RefCell<Bounds>>,
     job: &Job,
 ) -> Result<(Tree, Vec<Vec<u8>>)> {
-    let mut entries = Entries::open(what, input, bounds, job)?;
+    match input::open_plain(input, job).map_err(Error::io("read", what))? {
+        Some(plain) => survey_entries(what, input, options, Entries::of(what, Reader::jumping(what, plain), job)),
+        None => survey_entries(what, input, options, Entries::open(what, input, bounds, job)?),
+    }
+}
+
+fn survey_entries<R: Read>(
+    what: &str,
+    input: &File,
+    options: &Options,
+    mut entries: Entries<'_, R>,
+) -> Result<(Tree, Vec<Vec<u8>>)> {
     let mut builder = TreeBuilder::new(what);
     let mut room = Room::of(input.metadata().map_err(Error::io("read", what))?.len());
     while let Some(header) = entries.next()? {
@@ -109,9 +120,9 @@ fn survey(
 }
 
 /// The entries that are taken over, numbered.
-struct Entries<'a> {
+struct Entries<'a, R = Box<dyn Read + 'a>> {
     what: &'a str,
-    reader: Reader<Box<dyn Read + 'a>>,
+    reader: Reader<R>,
     /// How many were given.
     count: u32,
     /// Each once: an archive may say them without end.
@@ -122,7 +133,13 @@ struct Entries<'a> {
 impl<'a> Entries<'a> {
     fn open(what: &'a str, input: &'a File, bounds: Option<&'a RefCell<Bounds>>, job: &'a Job) -> Result<Entries<'a>> {
         let stream = input::open(input, bounds, job).map_err(Error::io("read", what))?;
-        Ok(Entries { what, reader: Reader::keeping_headers(what, stream), count: 0, left_out: BTreeSet::new(), job })
+        Ok(Entries::of(what, Reader::keeping_headers(what, stream), job))
+    }
+}
+
+impl<'a, R: Read> Entries<'a, R> {
+    fn of(what: &'a str, reader: Reader<R>, job: &'a Job) -> Entries<'a, R> {
+        Entries { what, reader, count: 0, left_out: BTreeSet::new(), job }
     }
 
     fn next(&mut self) -> Result<Option<Header>> {

@@ -9,10 +9,10 @@ use std::thread::Scope;
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use libdeflater::CompressionLvl;
-use sha2::{Digest as _, Sha256};
 use zstd::bulk;
 
 use super::copies::Copier;
+use crate::digest::Digest;
 use crate::error::{Error, Result};
 
 /// The compression of an archive, with its level.
@@ -25,7 +25,7 @@ pub enum Compression {
 }
 
 impl Compression {
-    pub const GZIP: Compression = Compression::Gzip(6);
+    pub const GZIP: Compression = Compression::Gzip(5);
     pub const ZSTD: Compression = Compression::Zstd(3);
 
     /// # Errors
@@ -51,8 +51,12 @@ pub struct Batch {
     pub members: Vec<usize>,
     /// Where chunks lie in `plain`.
     pub chunks: Vec<Range<usize>>,
+    /// SHA-256 of each chunk; empty when they are not known yet.
+    pub digests: Vec<[u8; 32]>,
     /// Where each member lies already, perhaps.
     pub copies: Vec<Option<Range<u64>>>,
+    /// Memory for what it becomes.
+    pub out: Vec<u8>,
 }
 
 /// What a batch became.
@@ -62,8 +66,8 @@ pub struct Done {
     pub members: Vec<usize>,
     /// SHA-256 of each chunk.
     pub chunks: Vec<[u8; 32]>,
-    /// The batch's memory, to be used again.
-    pub memory: Vec<u8>,
+    /// The plain bytes, whose memory can be used again.
+    pub plain: Vec<u8>,
 }
 
 struct Task {
@@ -104,12 +108,15 @@ impl Workers {
 fn work(queue: &Receiver<Task>, compression: Compression, mut copier: Option<Copier<'_>>) {
     let mut packer = Packer::new(compression);
     for Task { batch, reply } in queue {
-        let mut done = Done { bytes: Vec::new(), members: Vec::new(), chunks: Vec::new(), memory: Vec::new() };
-        done.chunks.extend(batch.chunks.iter().map(|at| <[u8; 32]>::from(Sha256::digest(&batch.plain[at.clone()]))));
-        done.bytes.reserve(batch.plain.len() / 2);
+        let Batch { plain, members, chunks, mut digests, copies, out } = batch;
+        if digests.is_empty() {
+            digests.extend(chunks.into_iter().map(|at| Digest::of(&plain[at]).sha256));
+        }
+        let mut done = Done { bytes: out, members: Vec::with_capacity(members.len()), chunks: digests, plain };
+        done.bytes.reserve(done.plain.len() / 2);
         let mut start = 0;
-        for (end, copy) in batch.members.into_iter().zip(batch.copies) {
-            let plain = &batch.plain[start..end];
+        for (end, copy) in members.into_iter().zip(copies) {
+            let plain = &done.plain[start..end];
             match copy.zip(copier.as_mut()).and_then(|(at, copier)| copier.copy(&at, plain)) {
                 Some(stored) => done.bytes.extend_from_slice(stored),
                 None => packer.pack(plain, &mut done.bytes),
@@ -117,7 +124,6 @@ fn work(queue: &Receiver<Task>, compression: Compression, mut copier: Option<Cop
             done.members.push(done.bytes.len());
             start = end;
         }
-        done.memory = batch.plain;
         // Nobody waits for it any more when the writer has failed.
         let _ = reply.send(done);
     }

@@ -21,7 +21,7 @@ use super::split::Split;
 use super::toc::TocPacker;
 use super::write::{Chunked, Options, Written};
 use crate::chunk::{Cutter, MAX_CHUNK};
-use crate::digest::{Digest, Hasher};
+use crate::digest::{Digest, Hasher, Twin};
 use crate::error::{Error, Result, show};
 use crate::job::Job;
 use crate::tar;
@@ -106,15 +106,16 @@ pub struct Writer<'a> {
     origin: Option<u64>,
     flights: VecDeque<Flight>,
     in_flight: usize,
-    spare: Vec<Vec<u8>>,
+    /// Memory of batches that have come back, and of what they became.
+    spare: Vec<(Vec<u8>, Vec<u8>)>,
     out: Out<'a>,
     toc: TocPacker,
     split: Option<Split>,
     open: Option<(Box<TocEntry>, Vec<Lying>)>,
     entries: u64,
     chunks: u64,
-    /// Of the tar stream, as far as it was written.
-    tar: Hasher,
+    /// Of the tar stream, as far as it was handed to the threads.
+    tar: Twin,
 }
 
 impl<'a> Writer<'a> {
@@ -149,7 +150,7 @@ impl<'a> Writer<'a> {
             open: None,
             entries: 0,
             chunks: 0,
-            tar: Hasher::default(),
+            tar: Twin::default(),
         }
     }
 
@@ -324,9 +325,10 @@ impl<'a> Writer<'a> {
 
     /// Hand the batch to the threads, and write what has come back.
     fn send(&mut self) -> Result<()> {
-        let memory = self.spare.pop().unwrap_or_default();
-        let batch = std::mem::replace(&mut self.batch, Batch { plain: memory, ..Batch::default() });
+        let (plain, out) = self.spare.pop().unwrap_or_default();
+        let mut batch = std::mem::replace(&mut self.batch, Batch { plain, out, ..Batch::default() });
         (self.member, self.last_chunk) = (0, 0);
+        self.hash(&mut batch);
         let plain = batch.plain.len();
         self.in_flight += plain;
         let done = self.workers.give(batch);
@@ -340,6 +342,19 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
+    /// The digest of the stream, and those of the chunks if they come with it; else a thread takes them.
+    fn hash(&mut self, batch: &mut Batch) {
+        let mut at = 0;
+        if Twin::is_quick() {
+            for chunk in &batch.chunks {
+                self.tar.update(&batch.plain[at..chunk.start]);
+                batch.digests.push(self.tar.update_run(&batch.plain[chunk.clone()]));
+                at = chunk.end;
+            }
+        }
+        self.tar.update(&batch.plain[at..]);
+    }
+
     /// Wait for the oldest batch and write it.
     fn land(&mut self) -> Result<()> {
         let Some(flight) = self.flights.pop_front() else { return Ok(()) };
@@ -348,7 +363,6 @@ impl<'a> Writer<'a> {
         self.in_flight -= flight.plain;
         let base = self.out.position;
         self.out.give(&done.bytes)?;
-        self.tar.update(&done.memory);
         let lying = |place: Place| Lying {
             size: place.size,
             digest: done.chunks[place.chunk],
@@ -372,10 +386,11 @@ impl<'a> Writer<'a> {
                 Pending::End(digest) => self.close(digest)?,
             }
         }
-        done.memory.clear();
+        done.plain.clear();
+        done.bytes.clear();
         // What a large chunk took is not kept.
-        if done.memory.capacity() <= 4 * BATCH {
-            self.spare.push(done.memory);
+        if done.plain.capacity() <= 4 * BATCH {
+            self.spare.push((done.plain, done.bytes));
         }
         Ok(())
     }
@@ -467,7 +482,7 @@ impl<'a> Writer<'a> {
 }
 
 /// Hashes what is written to it.
-struct Plain<'a>(&'a mut Hasher);
+struct Plain<'a>(&'a mut Twin);
 
 impl io::Write for Plain<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {

@@ -3,7 +3,7 @@
 //! Invariant: memory is bounded by what one entry's headers may have (`MAX_HEADERS`), whatever they announce; each byte of the
 //! stream is either content, given by `read`, or one of the raw bytes, given by `take_raw` and `rest`.
 
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read, Seek};
 use std::path::PathBuf;
 
 use super::block::BLOCK;
@@ -23,11 +23,18 @@ pub const MAX_HEADERS: u64 = 64 << 20;
 pub const MAX_GLOBAL: usize = 64 << 10;
 
 const BUFFER: usize = 128 << 10;
+/// Of a reader that jumps: a header or two.
+const SMALL_BUFFER: usize = 4 << 10;
+
+/// Passes over so many bytes.
+type Jump<R> = fn(&mut BufReader<R>, i64) -> io::Result<()>;
 
 /// Reads the entries of a tar stream that is decompressed already.
 pub struct Reader<R> {
     what: String,
     input: BufReader<R>,
+    /// Of an input that can be entered anywhere: contents that nobody asks for are not read.
+    jump: Option<Jump<R>>,
     /// Bytes of the stream so far.
     at: u64,
     globals: super::records::Records,
@@ -59,6 +66,7 @@ impl<R: Read> Reader<R> {
         Reader {
             what: what.into(),
             input: BufReader::with_capacity(BUFFER, input),
+            jump: None,
             at: 0,
             globals: super::records::Records::default(),
             name: Vec::new(),
@@ -87,6 +95,16 @@ impl<R: Read> Reader<R> {
     /// The same, with the headers of the entry that was given last kept, until `take_raw`.
     pub fn keeping_headers(what: impl Into<String>, input: R) -> Reader<R> {
         Reader { headers_only: true, ..Reader::keeping_raw(what, input) }
+    }
+
+    /// One that jumps over contents that nobody reads.
+    pub fn jumping(what: impl Into<String>, input: R) -> Reader<R>
+    where
+        R: Seek,
+    {
+        let reader = Reader::new(what, input);
+        let input = BufReader::with_capacity(SMALL_BUFFER, reader.input.into_inner());
+        Reader { input, jump: Some(BufReader::seek_relative), ..reader }
     }
 
     /// The next entry; what was not read of the content before is passed over. `None` after the last.
@@ -222,6 +240,13 @@ impl<R: Read> Reader<R> {
     /// # Errors
     /// As `read`.
     pub fn skip_content(&mut self) -> Result<()> {
+        // Of a content the last byte is read: where the stream ends before it, that is seen.
+        if let (Some(jump), Some(by @ 1..)) = (self.jump, self.left.checked_sub(1)) {
+            let by = i64::try_from(by).unwrap_or(i64::MAX);
+            jump(&mut self.input, by).map_err(|error| self.io(error))?;
+            self.at += by as u64;
+            self.left -= by as u64;
+        }
         while self.left > 0 {
             let (at, keep) = (self.at, self.raw.is_some() && !self.headers_only);
             let got = match self.input.fill_buf() {

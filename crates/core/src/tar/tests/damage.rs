@@ -214,3 +214,26 @@ fn more_headers_than_the_bounds_allow_are_refused() {
     let refused = entries(&globals).unwrap_err();
     assert!(refused.to_string().contains("more than 64 KiB"), "{refused}");
 }
+
+#[test]
+fn a_reader_that_jumps_over_contents_sees_what_one_sees_that_reads_them() {
+    fn seen<R: std::io::Read>(mut reader: Reader<R>) -> (Vec<Header>, Option<String>) {
+        let mut headers = Vec::new();
+        loop {
+            match reader.next_entry() {
+                Ok(Some(header)) => headers.push(header),
+                Ok(None) => return (headers, None),
+                Err(error) => return (headers, Some(error.to_string())),
+            }
+        }
+    }
+    let mut large = Vec::new();
+    part(&mut large, b"large", b'0', &[7; 20_000]);
+    part(&mut large, b"next", b'0', b"next");
+    for case in corpus().into_iter().chain([large]) {
+        for end in (0..case.len()).step_by(127).chain([case.len()]) {
+            let jumping = seen(Reader::jumping("it", std::io::Cursor::new(&case[..end])));
+            assert_eq!(jumping, seen(Reader::new("it", &case[..end])), "cut to {end}");
+        }
+    }
+}
