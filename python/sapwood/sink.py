@@ -32,9 +32,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Sink", "open_sink"]
 
-# An upload has 10,000 parts at most, so 156 GiB; the memory of those under way is that of a few.
+# The memory of parts under way is that of a few; an upload has 10,000 at most, which the server would say at the end.
 _PART = 16 << 20
 _PARTS_AT_ONCE = 2
+_MOST = 10_000 * _PART
 _BUCKETS = ("s3://", "gs://", "az://")
 
 
@@ -53,7 +54,8 @@ def open_sink(where: str) -> Iterator[Sink]:
     """Give what is written in the block to `where` when it ends well: a path, a bucket's URL, or `-`, stdout.
 
     Raises:
-        InvalidInputError: `bad-destination`: a URL that one cannot write to, or no name; `is-a-directory`.
+        InvalidInputError: `bad-destination`: a URL that one cannot write to, or no name; `is-a-directory`;
+            `object-too-large` for an upload, as soon as so much was written.
         NotFoundError: `path-missing`: where it would be.
         BrokenPipeError: nobody reads stdout any more.
         UnavailableError, DeniedError: the disk, or the server.
@@ -165,6 +167,8 @@ class _Upload(threading.Thread):
         super().__init__(daemon=True, name="sapwood-upload")
         self._objects, self._key, self._reading = objects, key, reading
         self._given_up = threading.Event()
+        self._called = f"{objects.url}/{key}"
+        self._too_large: InvalidInputError | None = None
         self.error: BaseException | None = None
 
     def give_up(self) -> None:
@@ -175,7 +179,16 @@ class _Upload(threading.Thread):
             self.join(0.1)
 
     def _pieces(self) -> Iterator[bytes]:
+        size = 0
         while piece := os.read(self._reading, 1 << 20):
+            size += len(piece)
+            if size > _MOST:
+                self._too_large = InvalidInputError(
+                    f"{self._called}: it has more than {_MOST >> 30} GiB, the most that is uploaded",
+                    kind="object-too-large",
+                    hint="write it to a file, and upload that in larger parts",
+                )
+                raise self._too_large
             yield piece
         # The end of the pipe is that of the archive only if the writer says so.
         if self._given_up.is_set():
@@ -196,7 +209,7 @@ class _Upload(threading.Thread):
                 )
         except BaseException as error:  # noqa: BLE001 - raised again by who waits
             if not self._given_up.is_set():
-                self.error = error
+                self.error = self._too_large or error
         finally:
             os.close(self._reading)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sapwood.errors import NotFoundError, UnavailableError
+from sapwood.errors import InvalidInputError, NotFoundError, UnavailableError
 from sapwood.pack import Choices, pack
 from sapwood.progress import Progress
 from sapwood.store.objects import open_objects
@@ -66,6 +66,17 @@ def test_a_pack_that_fails_leaves_no_parts(s3_place: S3Place, tree: Path) -> Non
     with pytest.raises(UnavailableError) as failed:
         pack(tree, f"{s3_place.url}/a.tar.gz", Choices(level=12), progress=change)
     assert failed.value.kind == "file-changing"
+    assert unfinished(s3_place) == []
+    assert not open_objects(s3_place.url)[0].exists("a.tar.gz")
+
+
+def test_more_than_an_upload_takes_is_refused_before_the_server_does(
+    s3_place: S3Place, tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sapwood.sink._MOST", 50 * MIB)
+    with pytest.raises(InvalidInputError, match="the most that is uploaded") as refused:
+        pack(tree, f"{s3_place.url}/a.tar.gz", Choices(level=1))
+    assert refused.value.kind == "object-too-large"
     assert unfinished(s3_place) == []
     assert not open_objects(s3_place.url)[0].exists("a.tar.gz")
 

@@ -161,7 +161,7 @@ impl Walk<'_> {
             scan::Kind::Socket => return Ok(()),
             scan::Kind::File => {
                 let name = header.name.clone();
-                match self.file(header, stat.size, writer) {
+                match self.file(header, stat.size, inode, writer) {
                     Err(Error::Io { source, .. }) if is_gone(&source) => return Ok(()),
                     Err(Error::Io { source, path, .. }) if is_denied(&source) => {
                         if !self.looking.skip_unreadable {
@@ -180,24 +180,29 @@ impl Walk<'_> {
         writer.entry(&header, &mut io::empty())
     }
 
-    fn file(&self, header: Header, size: u64, writer: &mut Writer<'_>) -> Result<()> {
+    /// Write a file of about `size` bytes; one that has several names must still be `inode` when it is open.
+    fn file(&self, header: Header, size: u64, inode: Option<Inode>, writer: &mut Writer<'_>) -> Result<()> {
         let path = self.root.show(&header.name);
         let io = |error| Error::io("read", &path)(error);
+        let unstable = || Error::Unstable { path: path.clone() };
+        let is_another = |stat: &Stat| inode.is_some_and(|inode| inode != (stat.dev, stat.ino));
         if size <= WHOLE {
             let mut bytes = Whole(Vec::new());
             // The writer counts.
             let stat = read_stable(self.root, &header.name, &mut Vec::new(), &Job::default(), &mut bytes)?;
+            if is_another(&stat) {
+                return Err(unstable());
+            }
             if stat.blocks.saturating_mul(512) >= stat.size {
                 let kind = Kind::Regular { size: bytes.0.len() as u64, holes: Vec::new() };
                 let header = Header { kind, xattrs: header.xattrs, ..header_of(header.name, &stat) };
                 return writer.entry(&header, &mut &bytes.0[..]);
             }
         }
-        let unstable = || Error::Unstable { path: path.clone() };
         let mut file = self.root.open_file(&header.name).map_err(Error::io("open", &path))?;
         let now = |file: &File| rustix::fs::fstat(file).map(Stat::from).map_err(|errno| io(errno.into()));
         let before = now(&file)?;
-        if before.kind() != scan::Kind::File {
+        if before.kind() != scan::Kind::File || is_another(&before) {
             return Err(unstable());
         }
         let holes = scan::holes(&file, &before).map_err(io)?;
