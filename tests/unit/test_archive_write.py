@@ -22,6 +22,7 @@ from sapwood.pack import Choices, convert, pack
 from sapwood.store.objects import open_objects
 from tests.support.archives import assert_rules, digest, open_stargz, zlib_all
 from tests.support.cli import Sapwood
+from tests.support.nobody import nobodys_directory, sapwood_as_nobody
 from tests.support.storeplaces import S3Place
 from tests.support.trees import LARGE, look, make_hard, noise
 
@@ -205,6 +206,47 @@ def test_neither_threads_nor_names_of_places_change_the_bytes(hard: Path, tmp_pa
     (tmp_path / "moved").symlink_to(hard / "contents")
     pack(tmp_path / "moved", str(tmp_path / "b"), alone)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def grown(root: Path, order: Callable[[list[str]], list[str]]) -> Path:
+    """Make a tree, entry by entry in this order, so that directories list their entries otherwise."""
+    root.mkdir()
+    files = [f"dir-{number % 3}/{number}" for number in range(200)]
+    for name in order(files):
+        path = root / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(noise(100 + 40_000 * (len(name) % 2), len(name)))
+    first, second = order(["first", "second"])
+    (root / first).write_text("two names\n")
+    (root / second).hardlink_to(root / first)
+    for path in [*sorted(root.rglob("*"), reverse=True), root]:
+        path.chmod(0o755 if path.is_dir() else 0o644)
+        os.utime(path, ns=(0, 1_700_000_000_123_456_789))
+    return root
+
+
+@pytest.mark.parametrize("options", [("--reproducible",), ("--zstd",), ("--min-chunk-size", "300000")])
+def test_the_same_tree_gives_the_same_bytes_whoever_packs_it_wherever(
+    monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...]
+) -> None:
+    with nobodys_directory() as place:
+        trees = [grown(place / "one", list), grown(place / "two", lambda names: names[::-1])]
+        run = Sapwood(place)
+        subprocess.run(run.command("pack", *options, trees[0], "a"), cwd=place, env=run.environment, check=True)
+        elsewhere = {
+            "TZ": "Pacific/Chatham",
+            "LC_ALL": "C",
+            "TMPDIR": str(place),
+            "HOME": "/",
+            "SAPWOOD_CACHE": "/none",
+        }
+        subprocess.run(
+            ["taskset", "-c", "0", *run.command("pack", *options, trees[1], "b")],
+            cwd=place, env=run.environment | elsewhere, umask=0o077, check=True,
+        )  # fmt: skip
+        monkeypatch.setenv("TZ", "America/St_Johns")
+        assert sapwood_as_nobody("pack", *options, trees[1], place / "c").code == 0
+        assert len({(place / name).read_bytes() for name in "abc"}) == 1
 
 
 def test_an_archive_in_the_directory_that_is_packed_is_as_one_beside_it(tmp_path: Path) -> None:

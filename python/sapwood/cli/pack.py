@@ -42,7 +42,7 @@ def _add_choices(parser: argparse.ArgumentParser) -> None:
         "--compatible-times", action="store_true", help="of gzip: whole seconds in the TOC, as other writers have them"
     )
     parser.add_argument(
-        "--reproducible", action="store_true", help="let the same input give the same bytes: it always does"
+        "--reproducible", action="store_true", help="the default, and always so: the same tree gives the same bytes"
     )
 
 
