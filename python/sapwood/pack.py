@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from sapwood.store.snapshot import Snapshot
     from sapwood.store.store import Store
 
-__all__ = ["Choices", "Written", "convert", "pack"]
+__all__ = ["Choices", "Written", "address_of", "convert", "pack"]
 
 
 def pack(
@@ -46,7 +46,7 @@ def pack(
         DeniedError, NotFoundError, InvalidInputError, UnavailableError: as `write.pack_directory` and `open_sink`.
         CorruptError: something in the store is damaged; it is named.
     """
-    address = _address(what) if seek_index is None and toc is None else os.fspath(what)
+    address = address_of(what) if seek_index is None and toc is None else os.fspath(what)
     if address is not None:
         opened = _opened(address, destination, seek_index, toc)
         return _pack_opened(*opened, address, destination, choices or Choices(), progress)
@@ -63,7 +63,7 @@ def pack(
         )
 
 
-def _address(what: str | os.PathLike[str]) -> str | None:
+def address_of(what: str | os.PathLike[str]) -> str | None:
     """Return what is no directory of this machine as an address; a path is one, if a missing one."""
     text = os.fspath(what)
     if os.path.isdir(text):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
+import tarfile
 import zlib
 from pathlib import Path
 
@@ -234,3 +235,33 @@ def test_what_is_no_profile_is_refused_by_name(run: Sapwood) -> None:
     said = run("run", "--profile", run.home / "tree/hello", "main", "--", "true")
     assert said.code == 5
     assert f"{run.home}/tree/hello is damaged" in said.err
+
+
+def test_an_archive_has_first_what_was_read(run: Sapwood) -> None:
+    run.good("trace", "main", "--", "cat", "{}/d/42", "{}/hello")
+    run.good("trace", "--out", "p", "main", "--", "cat", "{}/d/42", "{}/hello")
+    for words in [("pack", "--prioritize", "@read", "main"), ("pack", "--prioritize", "p", "tree")]:
+        run.good(*words, "out.tar.gz")
+        with tarfile.open(run.home / "out.tar.gz") as tar:
+            names = tar.getnames()
+        assert {*names[: names.index(".prefetch.landmark")]} - {".", "d"} == {"d/42", "hello"}
+    with tarfile.open(run.home / "in.tar", "w") as tar:
+        tar.add(run.home / "tree", "")
+    run.good("convert", "--prioritize", "p", "in.tar", "again.tar.gz")
+    with tarfile.open(run.home / "again.tar.gz") as tar:
+        assert tar.getnames().index("d/42") < tar.getnames().index(".prefetch.landmark") < tar.getnames().index("d/00")
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "what"),
+    [
+        (("pack", "--prioritize", "@read", "main", "out"), 3, "nobody has recorded what is read of it"),
+        (("pack", "--prioritize", "@read", "tree", "out"), 2, "this comes from no store"),
+        (("convert", "--prioritize", "@read", "in.tar", "out"), 2, "this comes from no store"),
+    ],
+)
+def test_what_nobody_has_traced_cannot_come_first(run: Sapwood, words: tuple[str, ...], code: int, what: str) -> None:
+    said = run(*words)
+    assert said.code == code
+    assert what in said.err
+    assert not (run.home / "out").exists()

@@ -36,7 +36,10 @@ def _add_choices(parser: argparse.ArgumentParser) -> None:
         help="of gzip: let small files share a member up to this size; smaller, but the first stargz readers fail",
     )
     parser.add_argument(
-        "--prioritize", metavar="FILE", help="put the files first that FILE lists, one path a line (- is stdin)"
+        "--prioritize",
+        metavar="FILE",
+        help="put the files first that FILE lists, one path a line (- is stdin), or a profile of `trace --out` names;"
+        " of an address, @read is what its store's profile names",
     )
     parser.add_argument(
         "--compatible-times", action="store_true", help="of gzip: whole seconds in the TOC, as other writers have them"
@@ -46,7 +49,7 @@ def _add_choices(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _choices_of(arguments: argparse.Namespace) -> Choices:
+def _choices_of(arguments: argparse.Namespace, tree: str | None = None) -> Choices:
     from sapwood.pack import Choices
 
     return Choices(
@@ -55,17 +58,55 @@ def _choices_of(arguments: argparse.Namespace) -> Choices:
         chunk_size=arguments.chunk_size,
         min_chunk_size=arguments.min_chunk_size,
         compatible_times=arguments.compatible_times,
-        prioritize=_listed(arguments.prioritize) if arguments.prioritize else (),
+        prioritize=_first_of(arguments.prioritize, tree) if arguments.prioritize else (),
     )
 
 
-def _listed(path: str) -> list[bytes]:
-    """Return the lines of a file that are not empty."""
+def _first_of(path: str, tree: str | None) -> list[bytes]:
+    """Return the names that a list or a profile has, or, for `@read`, what was read of `tree`."""
+    from sapwood.profile import MAGIC, Profile
+
+    if path == "@read":
+        return _read_of(tree)
+    data = _content_of(path)
+    if data.startswith(MAGIC):
+        return Profile.decode(data, path).paths()
+    return [line for line in data.splitlines() if line]
+
+
+def _read_of(tree: str | None) -> list[bytes]:
+    """Return the files that the profile of a tree names, as its store has it."""
+    from sapwood.errors import InvalidInputError, NotFoundError
+    from sapwood.pack import address_of
+    from sapwood.profile import find_profile
+    from sapwood.store import Address
+    from sapwood.store.naming import may_name_archive
+
+    address = None if tree is None else address_of(tree)
+    if address is None or may_name_archive(address):
+        raise InvalidInputError(
+            "@read is the profile that a store has of a tree, and this comes from no store",
+            kind="bad-usage",
+            hint="name a file: --prioritize FILE",
+        )
+    parsed = Address.parse(address)
+    store, _, snapshot = parsed.open()
+    profile = find_profile(store, parsed.ref, snapshot.tree)
+    if profile is None:
+        raise NotFoundError(
+            f"{parsed}: nobody has recorded what is read of it",
+            kind="profile-missing",
+            hint=f"sapwood trace {parsed} -- CMD",
+        )
+    return profile.paths()
+
+
+def _content_of(path: str) -> bytes:
     from sapwood.errors import InvalidInputError, NotFoundError, UnavailableError
 
     try:
         with open(0 if path == "-" else path, "rb", closefd=path != "-") as file:
-            return [line for line in file.read().splitlines() if line]
+            return file.read()
     except FileNotFoundError:
         raise NotFoundError(f"{path} is missing", kind="path-missing") from None
     except IsADirectoryError:
@@ -88,7 +129,7 @@ def _configure_pack(parser: argparse.ArgumentParser) -> None:
 def _pack(arguments: argparse.Namespace) -> int:
     from sapwood.pack import pack
 
-    choices = _choices_of(arguments)
+    choices = _choices_of(arguments, arguments.tree)
     _require_one_stdout(arguments)
     with progress("packing") as callback:
         written = pack(
@@ -177,6 +218,7 @@ COMMANDS = {
         sapwood pack --zstd image s3://bucket/image.tar.zst straight into a bucket
         sapwood pack tree - | ssh host tar xzf -            anybody unpacks it
         sapwood pack s3://bucket/trees#venv venv.tar.gz     from a store, without unpacking
+        sapwood pack --prioritize @read main main.tar.gz    what `trace` saw being read comes first
         """,
     ),
     "convert": Command(
