@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import shutil
@@ -171,6 +172,22 @@ def test_a_damaged_page_of_it_is_healed_of_another_store(store: OpenStore, kept:
     for frame in splits(store)[1:4]:
         damage(store, frame)
     healed = repair(store, [open_heal(str(kept))])
+    assert healed.left == ()
+    assert_both(open_store(store.url, cache_dir=tmp_path / "fresh"))
+
+
+@pytest.mark.parametrize("whole_packs", [False, True])
+def test_what_is_lost_of_a_tar_is_healed_of_the_tar(store: OpenStore, tmp_path: Path, whole_packs: bool) -> None:
+    for frame in splits(store):
+        if whole_packs:
+            pack_of(store, frame).unlink(missing_ok=True)
+        else:
+            damage(store, frame)
+    tars = [tmp_path / "old.tar.gz", tmp_path / "new.tar"]
+    tars[0].write_bytes(gzip.compress(OLD))
+    tars[1].write_bytes(NEW)
+    assert repair(store, [open_heal(str(tars[0]))]).left != ()
+    healed = repair(store, [open_heal(str(tar)) for tar in tars])
     assert healed.left == ()
     assert_both(open_store(store.url, cache_dir=tmp_path / "fresh"))
 

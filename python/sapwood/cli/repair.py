@@ -22,7 +22,7 @@ def _configure(parser: argparse.ArgumentParser) -> None:
         dest="sources",
         action="append",
         default=[],
-        metavar="DIR|STORE_URL",
+        metavar="DIR|TAR|STORE_URL",
         help="look there for what the store itself has not; may be given again",
     )
     add_grace(parser)
@@ -72,6 +72,7 @@ COMMANDS = {
         """
         sapwood repair s3://bucket/trees                     of other packs, of what packs say of themselves
         sapwood repair --from . --from /mnt/copy /srv/trees  and of files of a directory, of a second store
+        sapwood repair --from layer.tar.gz /srv/trees        of the tar that was pushed, its headers too
         """,
     ),
 }

@@ -1,7 +1,7 @@
-"""Sources: where chunks that a store has lost may still be: its other packs, another store, a directory.
+"""Sources: where chunks that a store has lost may still be: its other packs, another store, a directory, a tar.
 
 Promise: every chunk that is given was proved by its digest when it was read; a place that holds something else is
-passed over. Directories and other stores are only read. Not here: what is lost (`survey`), what
+passed over. Directories, tars and other stores are only read. Not here: what is lost (`survey`), what
 becomes of it (`repair`).
 """
 
@@ -12,22 +12,23 @@ import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import IO, Protocol
 
 from sapwood._core.filemap import FileMap, Frame, read_chunk
 from sapwood._core.upkeep import read_spot, search
 from sapwood.digests import PackName
 from sapwood.errors import InvalidInputError, SapwoodError
 from sapwood.fetch import load_map
-from sapwood.push import push
+from sapwood.push import push, push_archive
 from sapwood.store.keys import PACKS, pack_name
 from sapwood.store.snapshot import Snapshot
 from sapwood.store.store import Store, open_store
 from sapwood.store.waiting import each
+from sapwood.tarsource import open_source as open_tar
 from sapwood.upkeep.survey import DAMAGES, Place, snapshots_listed
 from sapwood.upkeep.verify import read_toc_of
 
-__all__ = ["Chunks", "DirectorySource", "Source", "StoreSource", "open_source"]
+__all__ = ["Chunks", "DirectorySource", "Source", "StoreSource", "TarSource", "open_source"]
 
 
 class Chunks(Protocol):
@@ -117,22 +118,68 @@ class DirectorySource:
 
     def maps(self, wanted: Sequence[Snapshot]) -> Iterator[FileMap]:  # noqa: ARG002 - the protocol's
         """Yield the file map of the directory as a push makes it, into a store that is gone afterwards."""
-        with tempfile.TemporaryDirectory(prefix="sapwood-repair-") as scratch:
-            place = Path(scratch)
-            store = open_store(str(place / "store"), create=True, cache_dir=place / "cache")
+        with _scratch() as (store, place):
             try:
                 push(store, self._root, "main", index=place / "index")
-                snapshot = store.read_snapshot(store.read_ref("main").snapshot)
-                yield load_map(store, snapshot, pages=True)
+                yield _map_of(store)
             except SapwoodError:  # it may be read in part only, or changes too much
                 return
 
 
+class TarSource:
+    """What a push of a tar stores: contents, and pages of its split metadata, too."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._kept: dict[str, tuple[int, int]] = {}
+        self._chunks: IO[bytes] | None = None
+
+    def look(self, wanted: Mapping[str, int]) -> None:
+        """Keep what is wanted in a nameless file; the store that it comes of is gone afterwards."""
+        self._kept, self._chunks = {}, tempfile.TemporaryFile()  # noqa: SIM115 - it is for `read`
+        with _scratch() as (store, _):
+            self._push(store)
+            there = StoreSource(store)
+            there.look(wanted)
+            for digest, size in wanted.items():
+                if (chunk := there.read(digest, size)) is not None:
+                    self._kept[digest] = self._chunks.tell(), size
+                    self._chunks.write(chunk)
+
+    def read(self, digest: str, size: int) -> bytes | None:
+        if self._chunks is None or self._kept.get(digest, (0, -1))[1] != size:
+            return None
+        self._chunks.seek(self._kept[digest][0])
+        return self._chunks.read(size)
+
+    def maps(self, wanted: Sequence[Snapshot]) -> Iterator[FileMap]:  # noqa: ARG002 - the protocol's
+        """Yield the file map of the tar's tree, as `DirectorySource` does."""
+        with _scratch() as (store, _):
+            self._push(store)
+            yield _map_of(store)
+
+    def _push(self, store: Store) -> None:
+        with open_tar(self._path) as tar:
+            push_archive(store, tar, "main")
+
+
+@contextlib.contextmanager
+def _scratch() -> Iterator[tuple[Store, Path]]:
+    """Give an empty store and the directory that it lies in, both gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix="sapwood-repair-") as scratch:
+        place = Path(scratch)
+        yield open_store(str(place / "store"), create=True, cache_dir=place / "cache"), place
+
+
+def _map_of(store: Store) -> FileMap:
+    return load_map(store, store.read_snapshot(store.read_ref("main").snapshot), pages=True)
+
+
 def open_source(where: str) -> Source:
-    """Return the store, or else the directory, that `where` names.
+    """Return the store, or else the directory or the tar, that `where` names.
 
     Raises:
-        InvalidInputError: `not-a-store`: it is neither; `bad-store-url`; `cannot-list`: nobody can tell what is there.
+        InvalidInputError: `not-a-store`: it is none; `bad-store-url`; `cannot-list`: nobody can tell what is there.
     """
     try:
         store = open_store(where)
@@ -141,11 +188,13 @@ def open_source(where: str) -> Source:
     except InvalidInputError as error:
         if error.kind != "not-a-store":
             raise
+        if os.path.isfile(where):
+            return TarSource(where)
         if not os.path.isdir(where):
             raise InvalidInputError(
-                f"{where}: neither a store nor a directory",
+                f"{where}: neither a store nor a directory nor a tar",
                 kind="not-a-store",
-                hint="sapwood repair --from DIR|STORE_URL STORE_URL",
+                hint="sapwood repair --from DIR|TAR|STORE_URL STORE_URL",
                 store=where,
             ) from error
     return DirectorySource(where)
