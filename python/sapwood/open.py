@@ -137,9 +137,12 @@ def open_tree(
     return tree_of(*open_address(what, seek_index=seek_index, toc=toc))
 
 
-def tree_of(store: Store | Archive, snapshot: Snapshot | ArchiveTree) -> Tree:
-    """Return the tree of a snapshot; errors as `load_map`."""
-    return Tree.from_source(_Stored(store, load_map(store, snapshot, pages=False)))
+def tree_of(store: Store | Archive, snapshot: Snapshot | ArchiveTree, *, pages: bool = False) -> Tree:
+    """Return the tree of a snapshot, with all `pages` of its file map fetched now if it is to be listed whole.
+
+    Errors as `load_map`.
+    """
+    return Tree.from_source(_Stored(store, load_map(store, snapshot, pages=pages)))
 
 
 class _Stored:

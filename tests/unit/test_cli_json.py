@@ -49,6 +49,7 @@ ARGUMENTS = {
     "repair": [],
     "recover": ["store"],
     "trace": ["main", "--", "true"],
+    "coverage": ["main"],
     "mount": ["main", "place"],
     "mounts": [],
 }
@@ -67,6 +68,7 @@ def run(tmp_path: Path) -> Iterator[Sapwood]:
     (tmp_path / "mounted").mkdir()
     run.good("push", "tree", "main")
     run.good("mount", "main", "mounted")
+    run.good("trace", "main", "--", "true")
     run.good("watch", "tree")
     (tmp_path / "tree" / "new").write_text("")
     yield run
