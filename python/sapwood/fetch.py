@@ -25,6 +25,7 @@ from sapwood.store.store import Store
 __all__ = [
     "Fetched",
     "Pages",
+    "Ranged",
     "Taker",
     "bring_pages",
     "fetch_all",
@@ -59,7 +60,13 @@ class Fetched:
     bytes: int = 0
 
 
-def read_frames(store: Store | Archive, frames: Iterable[Frame]) -> Iterator[tuple[Frame, bytes]]:
+class Ranged(Protocol):
+    """What gives bytes of packs; see `Store.read_ranges`."""
+
+    def read_ranges(self, pack: PackName, ranges: list[tuple[int, int]], /) -> list[bytes]: ...
+
+
+def read_frames(store: Ranged, frames: Iterable[Frame]) -> Iterator[tuple[Frame, bytes]]:
     """Yield each frame with its bytes, unproved; one request for each pack, in the order of packs and offsets.
 
     Raises:
@@ -188,8 +195,10 @@ def fetch_all(store: Store | Archive, taker: Taker, report: Callable[[int], None
     return total
 
 
-def load_map(store: Store | Archive, snapshot: Snapshot | ArchiveTree, *, pages: bool) -> FileMap:
-    """Return the file map of a snapshot, with all its pages if `pages`.
+def load_map(
+    store: Store | Archive, snapshot: Snapshot | ArchiveTree, *, pages: bool, stored: bytes | None = None
+) -> FileMap:
+    """Return the file map of a snapshot, with all its pages if `pages`; `stored` is what the store has of it, if known.
 
     Raises:
         NotFoundError: `map-missing`, `pack-missing`.
@@ -199,7 +208,7 @@ def load_map(store: Store | Archive, snapshot: Snapshot | ArchiveTree, *, pages:
     if isinstance(store, Archive):
         return store.file_map
     assert isinstance(snapshot, Snapshot)  # of an archive only an archive's
-    stored = store.read_map(snapshot.map)
+    stored = stored or store.read_map(snapshot.map)
     key = map_key(snapshot.map)
     with located(f"{store.url}: {key}", _healing(store), store=store.url, digest=snapshot.map):
         file_map = FileMap(stored, snapshot.map, snapshot.map_size)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from benchmarks.link import linked
-from sapwood.mount import unmount
 from tests.support.mounting import is_mounted, mounted, pushed, shell
 from tests.support.webserver import serving
 
@@ -107,26 +104,6 @@ def test_a_damaged_object_of_the_cache_is_fetched_again(tree: Path, tmp_path: Pa
         path.write_bytes(data)
     with mounted(address, tmp_path / "second", cache_dir):
         assert shell(f"diff -r {tree} {tmp_path}/second && echo same").stdout == "same\n"
-
-
-def test_a_killed_server_leaves_an_error_that_umount_mends(tree: Path, tmp_path: Path, cache_dir: Path) -> None:
-    address, place = pushed(tree, tmp_path / "store"), tmp_path / "mount"
-    place.mkdir()
-    subprocess.run([SAPWOOD, "mount", address, place], check=True, capture_output=True, timeout=50)
-    listed = subprocess.run([SAPWOOD, "mounts", "--json"], check=True, capture_output=True, text=True, timeout=50)
-    [pid] = [mount["pid"] for mount in json.loads(listed.stdout) if mount["path"] == str(place)]
-    try:
-        os.kill(pid, signal.SIGKILL)
-        deadline = time.monotonic() + 20
-        while "not connected" not in shell(f"cat {place}/one").stderr:
-            assert time.monotonic() < deadline, "reads of a dead mount do not fail"
-        assert is_mounted(place)
-        subprocess.run([SAPWOOD, "umount", place], check=True, timeout=50)
-        assert not is_mounted(place)
-        assert list(place.iterdir()) == []
-    finally:
-        if is_mounted(place):
-            unmount(place, lazy=True)
 
 
 def test_an_interrupted_reader_does_not_wait_for_a_silent_store(tree: Path, tmp_path: Path, cache_dir: Path) -> None:

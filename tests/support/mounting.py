@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -27,7 +29,8 @@ def mounted(address: str, place: Path, cache: Path, **options: object) -> Iterat
     """Mount `address` at `place`, a new directory, with a server that ends with the block."""
     place.mkdir()
     started = process.start(address, place, cache_dir=cache, tied=True, **options)
-    watchdog = threading.Timer(_WATCHDOG_S, started.process.kill)
+    # The server too, which has the holder's session.
+    watchdog = threading.Timer(_WATCHDOG_S, os.killpg, (started.pid, signal.SIGKILL))
     watchdog.start()
     try:
         yield started

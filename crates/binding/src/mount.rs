@@ -1,6 +1,7 @@
 //! `sapwood._core.mount`: a file map served to the kernel, what it wants, and the cache it fills.
 
-use std::path::PathBuf;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyDict};
 use sapwood_core::cache::Cache;
+use sapwood_core::error::Error;
 use sapwood_core::fuse;
 use sapwood_core::wanted::{Class, Limits, Wanted};
 
@@ -25,6 +27,15 @@ type Traced<'py> = (Bound<'py, PyBytes>, u64, u64, Vec<Bound<'py, PyBytes>>);
 struct Server {
     server: Arc<fuse::Server>,
     wanted: Arc<Wanted>,
+    /// The descriptor of /dev/fuse that the server reads; open as long as this is.
+    device: RawFd,
+}
+
+/// The device that somebody keeps for us, for ourselves.
+fn own(fd: RawFd, place: &Path) -> Result<OwnedFd, Error> {
+    // SAFETY: the caller keeps it open during the call.
+    let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
+    borrowed.try_clone_to_owned().map_err(Error::io("take over", place))
 }
 
 fn class_of(name: &str) -> PyResult<Class> {
@@ -40,7 +51,8 @@ fn class_of(name: &str) -> PyResult<Class> {
 #[pymethods]
 impl Server {
     #[new]
-    #[pyo3(signature = (map, cache, place, *, idle_bytes, busy_bytes, quiet_s))]
+    #[pyo3(signature = (map, cache, place, *, idle_bytes, busy_bytes, quiet_s, device=None))]
+    #[allow(clippy::too_many_arguments)] // Python names them
     fn new(
         py: Python<'_>,
         map: &FileMap,
@@ -49,6 +61,7 @@ impl Server {
         idle_bytes: u64,
         busy_bytes: u64,
         quiet_s: f64,
+        device: Option<RawFd>,
     ) -> PyResult<Server> {
         let map = map.0.clone();
         let quiet = Duration::from_secs_f64(quiet_s.clamp(0.0, 3600.0));
@@ -56,17 +69,28 @@ impl Server {
         let made = py.detach(|| {
             let cache = Arc::new(Cache::open(&cache)?);
             let wanted = Arc::new(Wanted::new(limits));
-            let device = fuse::mount(&place)?;
-            Ok((Arc::new(fuse::Server::new(map, cache, wanted.clone(), device)), wanted))
+            let adopted = device.is_some();
+            let device = device.map_or_else(|| fuse::mount(&place), |fd| own(fd, &place))?;
+            let number = device.as_raw_fd();
+            let server = Arc::new(fuse::Server::new(map, cache, wanted.clone(), device));
+            if adopted {
+                server.take_over(&place)?;
+            }
+            Ok((server, wanted, number))
         });
-        let (server, wanted) = direct(py, made)?;
+        let (server, wanted, device) = direct(py, made)?;
         let serving = server.clone();
         std::thread::spawn(move || {
             if let Err(error) = serving.serve(THREADS) {
                 serving.stop(&error.to_string());
             }
         });
-        Ok(Server { server, wanted })
+        Ok(Server { server, wanted, device })
+    }
+
+    #[getter]
+    fn device(&self) -> RawFd {
+        self.device
     }
 
     #[getter]

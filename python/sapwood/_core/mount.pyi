@@ -20,8 +20,12 @@ class Server:
         idle_bytes: int,
         busy_bytes: int,
         quiet_s: float,
+        device: int | None = None,
     ) -> Server:
         """Mount at `place`, an empty directory; reads are answered by threads of the core from now on.
+
+        With `device`, the descriptor of a mount at `place` whose server has died, that mount is taken over: what the
+        dead one left unanswered is answered.
 
         Of what nobody waits for, `take` hands out so many bytes at a time that `idle_bytes` are in flight, `busy_bytes`
         while somebody waits for something; and background only when nobody has waited for anything for `quiet_s`.
@@ -30,6 +34,9 @@ class Server:
             InvalidInputError: `bad-mount-point`: no place to mount at; the hint says what to do.
             UnavailableError: `mount-failed`; the message says why and what to do.
         """
+    @property
+    def device(self) -> int:
+        """The descriptor by which another server can take the mount over."""
     @property
     def closed(self) -> bool:
         """It was unmounted."""

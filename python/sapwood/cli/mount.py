@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sapwood.cli import show
 from sapwood.cli.command import Command, add_json, add_prefetch, add_profile, add_seek_index, add_toc
 from sapwood.cli.signals import leave_by_finally, stay
+
+if TYPE_CHECKING:
+    from sapwood.mount.process import Started
 
 
 def absolute(address: str) -> str:
@@ -45,8 +50,6 @@ def _mount(arguments: argparse.Namespace) -> int:
     from sapwood.store.naming import without_query
 
     address, place = absolute(arguments.address), arguments.dir.absolute()
-    if arguments.foreground:
-        return _serve(address, place, arguments)
     leave_by_finally()
     # Once the mount is ready it stays, and nothing may make the code of this command say otherwise.
     started = process.start(
@@ -58,9 +61,13 @@ def _mount(arguments: argparse.Namespace) -> int:
         profile=absolute_path(arguments.profile),
         seek_index=absolute_path(arguments.seek_index),
         toc=absolute_path(arguments.toc),
-        ready=stay,
+        tied=arguments.foreground,
+        talking=arguments.foreground,
+        ready=(lambda: None) if arguments.foreground else stay,
     )
     address = without_query(address)
+    if arguments.foreground:
+        return _stay_with(started, arguments, address)
     if arguments.json:
         show.document(
             {"path": show.text(bytes(place)), "address": address, "pid": started.pid, "log": str(started.log)}
@@ -71,29 +78,24 @@ def _mount(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _serve(address: str, place: Path, arguments: argparse.Namespace) -> int:
-    from sapwood import places
-    from sapwood.mount import serve
-    from sapwood.store.naming import without_query
+def _stay_with(started: Started, arguments: argparse.Namespace, address: str) -> int:
+    """Wait until a mount has ended, or end it when a signal asks; return the code for that."""
+    from sapwood.errors import UnavailableError
 
-    def ready(*_: object) -> None:
+    place = started.place
+    try:
         if arguments.json:
-            show.document({"path": show.text(bytes(place)), "address": without_query(address)})
+            show.document({"path": show.text(bytes(place)), "address": address})
         else:
             show.line(bytes(place))
-
-    signo = serve(
-        address,
-        place,
-        cache_dir=places.cache_dir(),
-        ready=ready,
-        prefetch=arguments.prefetch,
-        follow=arguments.follow,
-        profile=arguments.profile,
-        seek_index=arguments.seek_index,
-        toc=arguments.toc,
-    )
-    return 128 + signo if signo else 0
+        code = started.process.wait()
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    finally:
+        started.end()
+    if code:
+        raise UnavailableError(f"{place}: its server died, and none could take over", kind="mount-died")
+    return 0
 
 
 def _configure_umount(parser: argparse.ArgumentParser) -> None:
@@ -110,17 +112,34 @@ def _umount(arguments: argparse.Namespace) -> int:
 
 
 def _configure_mounts(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--restart",
+        action="store_true",
+        help="first let each go on with the sapwood that is installed now; readers wait meanwhile",
+    )
     add_json(parser)
 
 
 def _mounts(arguments: argparse.Namespace) -> int:
-    from sapwood.mount import mounts
+    from sapwood.mount import mounts, restart
 
     found = mounts()
+    if arguments.restart:
+        for mount in found:
+            # Those of others are theirs, and one without server only needs an umount.
+            if mount.pid and mount.alive:
+                restart(mount)
+        found = mounts()
     if arguments.json:
         show.document(
             [
-                {"path": show.text(bytes(m.path)), "address": m.address, "pid": m.pid or None, "alive": m.alive}
+                {
+                    "path": show.text(bytes(m.path)),
+                    "address": m.address,
+                    "pid": m.pid or None,
+                    "server": m.server or None,
+                    "alive": m.alive,
+                }
                 for m in found
             ]
         )
@@ -152,6 +171,7 @@ COMMANDS = {
         _mounts,
         """
         sapwood mounts
+        sapwood mounts --restart                         after an upgrade
         sapwood mounts --json | jq -r '.[].path'
         """,
     ),

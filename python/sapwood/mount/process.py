@@ -2,41 +2,42 @@
 
 Invariant: `start` returns when the mount can be used, or raises what the server raised, or a signal's exception, and
 then nothing is left running or mounted. The server is told what to serve by its stdin, for an address may be signed and
-everybody can read a command line. It speaks through a pipe: one pickled message, then its end. An end without one is a
-death.
+everybody can read a command line. It is held: the holder starts it, passes on what it says first, and starts the next
+one when it dies. The pipe from the holder brings one message, then its end. An end without one is a death.
 Why a process: a page fault on a mapped file keeps the GIL, so a reader that serves its own mount waits for itself.
-Not here: serving (`sapwood.mount.serve`), ending a mount (`sapwood.mount.unmount`).
+Not here: holding (`holder`), serving (`sapwood.mount.serve`), ending a mount (`sapwood.mount.unmount`).
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import pickle
 import signal
+import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from sapwood.errors import InternalError, InvalidInputError, SapwoodError, UnavailableError
-from sapwood.mount.table import unmount
+from sapwood.mount.holder import GAVE_UP, READY
+from sapwood.mount.table import log_path, unmount
 
-__all__ = ["Started", "log_path", "main", "start"]
+__all__ = ["Started", "main", "start"]
 
-_READY = "ready"
 # A server that was asked to end and does not is killed: it has nothing to lose.
 _PATIENCE_S = 10.0
 
 
 @dataclass(frozen=True)
 class Started:
-    """A running mount server. `process` is its handle in the process that started it.
+    """A running mount. `process` is the handle of its holder in the process that started it.
 
     `lifeline` is the writing end of a pipe whose end is the server's end too; None for a server that lives on.
     """
@@ -48,7 +49,7 @@ class Started:
 
     @property
     def pid(self) -> int:
-        """The server's process id."""
+        """The holder's process id: a polite signal to it ends the mount."""
         return self.process.pid
 
     def end(self) -> None:
@@ -60,15 +61,11 @@ class Started:
         try:
             self.process.wait(_PATIENCE_S)
         except subprocess.TimeoutExpired:
-            self.process.kill()
+            # With its server: it has a session of its own.
+            os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
         if self.lifeline is not None:
             os.close(self.lifeline)
-
-
-def log_path(cache_dir: Path, place: Path) -> Path:
-    """Return where the server of a mount at `place` writes what it has to say."""
-    return cache_dir / "mounts" / f"{hashlib.sha256(os.fsencode(place)).hexdigest()[:16]}.log"
 
 
 def start(
@@ -77,6 +74,7 @@ def start(
     *,
     cache_dir: Path,
     tied: bool = False,
+    talking: bool = False,
     ready: Callable[[], None] = lambda: None,
     **options: Any,
 ) -> Started:
@@ -84,7 +82,8 @@ def start(
 
     `options` are those of `sapwood.mount.serve`, and must be values of JSON. The server outlives this process, unless
     it is `tied` to it: then it unmounts and ends when this process does, however that happens. `ready` is called when
-    the mount can be used: the last moment at which an exception takes it away again.
+    the mount can be used: the last moment at which an exception takes it away again. What the server has to say goes
+    to its log, or if `talking` to our stderr.
 
     Raises:
         UnavailableError: `mount-died`: it ended without a word; its log's last line is in the message.
@@ -96,13 +95,13 @@ def start(
     reading, writing = os.pipe()
     theirs, lifeline = os.pipe() if tied else (None, None)
     passed = (writing,) if theirs is None else (writing, theirs)
-    with open(reading, "rb") as messages, open(log, "wb") as output:
+    with open(reading, "rb") as messages, nullcontext() if talking else open(log, "wb") as output:
         try:
             process = subprocess.Popen(
-                # Not what lies about where we are: that may be a tree that is not ours.
-                [sys.executable, "-P", "-m", "sapwood.mount", *map(str, passed)],
+                # Without what a site adds, for it is to be small.
+                [sys.executable, "-I", "-S", Path(__file__).with_name("holder.py"), *map(str, passed)],
                 stdin=subprocess.PIPE,
-                stdout=output,
+                stdout=subprocess.DEVNULL if talking else output,
                 stderr=output,
                 pass_fds=passed,
                 # A Ctrl-C in the terminal, or its end, is no business of the server's.
@@ -114,7 +113,7 @@ def start(
         started = Started(place, log, process, lifeline)
         try:
             _tell(process, call)
-            _hear(messages, started)
+            _heed(_hear(messages, started))
             ready()
         except BaseException:
             # It failed, or we were stopped while waiting: then the server takes its mount along.
@@ -130,8 +129,8 @@ def _tell(process: subprocess.Popen[bytes], call: str) -> None:
         pipe.write(call.encode())
 
 
-def _hear(messages: BinaryIO, started: Started) -> None:
-    """Wait until the server says that it is ready; raise what it raised."""
+def _hear(messages: BinaryIO, started: Started) -> bytes:
+    """Wait until the server says that it is ready, or what it raised."""
     message = messages.read()
     if not message:
         ending, last = _ending(started.process.wait()), _last_line(started.log)
@@ -140,44 +139,58 @@ def _hear(messages: BinaryIO, started: Started) -> None:
             kind="mount-died",
             hint=f"read {started.log}",
         )
-    said = pickle.loads(message)  # from our own child, through our own pipe
-    if said != _READY:
-        raise said
+    return message
+
+
+def _heed(message: bytes) -> None:
+    if message != READY:
+        raise pickle.loads(message)  # from our own child, through our own pipe
 
 
 def main(arguments: list[str]) -> int:
-    """Serve one mount until it ends; `arguments` and stdin are what `start` gave."""
-    from sapwood.mount import serve
-
-    descriptor, *lifeline = map(int, arguments)
+    """Serve one mount until it ends, or take it away; `arguments` and stdin are what the holder gave."""
+    what, *numbers = arguments
+    connection, device, *lifeline = map(int, numbers)
     call = json.load(sys.stdin)
-    for inherited in (descriptor, *lifeline):
+    if what == "unmount":
+        unmount(call["place"], lazy=True, cache_dir=Path(call["cache_dir"]))
+        return 0
+    for inherited in (connection, *(() if device < 0 else (device,)), *lifeline):
         os.set_inheritable(inherited, False)
     if lifeline:
         threading.Thread(target=_end_with, args=lifeline, daemon=True).start()
-    told = False
+    with socket.socket(fileno=connection) as holder:
+        return _serve(call, holder, None if device < 0 else device)
 
-    def tell(message: object) -> None:
+
+def _serve(call: dict[str, Any], holder: socket.socket, device: int | None) -> int:
+    from sapwood.mount.server import serve
+
+    told = device is not None
+
+    def leave(device: int, heritage: dict[str, Any]) -> None:
+        """Hand the mount over, before the kernel has asked anything of it: from here on nothing of it is lost."""
         nonlocal told
         told = True
-        with open(descriptor, "wb") as messages:
-            messages.write(pickle.dumps(message))
+        socket.send_fds(holder, [json.dumps({**call, "heritage": heritage}).encode()], [device])
 
     try:
         serve(
-            call.pop("address"),
-            Path(call.pop("place")),
-            cache_dir=Path(call.pop("cache_dir")),
-            ready=lambda *_: tell(_READY),
-            **call,
+            call["address"],
+            Path(call["place"]),
+            cache_dir=Path(call["cache_dir"]),
+            leave=leave,
+            device=device,
+            **{name: value for name, value in call.items() if name not in ("address", "place", "cache_dir")},
         )
-    except BrokenPipeError:
-        # Whoever started us was stopped meanwhile, and knows of no mount: `serve` has taken it away.
-        return 1
     except Exception as error:
+        if device is not None and isinstance(error, SapwoodError):
+            # The next one would meet the same.
+            os.write(2, f"sapwood: no server can take over: {error}\n".encode())
+            return GAVE_UP
         if told:
             raise
-        tell(error if isinstance(error, SapwoodError) else _foreign(error))
+        holder.send(pickle.dumps(error if isinstance(error, SapwoodError) else _foreign(error)))
         return 1
     return 0
 
@@ -197,6 +210,8 @@ def _ending(code: int) -> str:
 
 
 def _last_line(log: Path) -> str:
+    if not log.exists():  # it talked elsewhere
+        return ""
     lines = log.read_text(encoding="utf-8", errors="backslashreplace").split("\n")
     last = next((line for line in reversed(lines) if line.strip()), "")
     return f": {last.strip()}" if last else ""

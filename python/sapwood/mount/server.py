@@ -13,15 +13,17 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from sapwood._core.filemap import Frame
 from sapwood._core.mount import Server, unmount
 from sapwood.digests import PackName, TreeDigest
 from sapwood.errors import InvalidInputError, SapwoodError, UnavailableError
-from sapwood.fetch import load_map, read_frames
+from sapwood.fetch import read_frames
 from sapwood.mount import table
+from sapwood.mount.heritage import Origin, opened
 from sapwood.profile import Profile, find_profile, read_profile
-from sapwood.store.address import Address, open_address
+from sapwood.store.address import Address
 from sapwood.store.archive import Archive, ArchiveTree
 from sapwood.store.keys import pack_key
 from sapwood.store.naming import without_query
@@ -48,7 +50,10 @@ def serve(
     place: Path,
     *,
     cache_dir: Path,
-    ready: Callable[[], None],
+    ready: Callable[[], None] = lambda: None,
+    leave: Callable[[int, dict[str, Any]], None] | None = None,
+    device: int | None = None,
+    heritage: dict[str, Any] | None = None,
     prefetch: bool = True,
     seek_index: str | None = None,
     toc: str | None = None,
@@ -66,6 +71,9 @@ def serve(
     knows of the tree or the ref, or by the file `profile`. `trace` is a file that gets the profile of this mount when
     it ends.
 
+    `leave` gets, before `ready`, the mount's device and the `heritage` of a successor: whoever keeps both may let one
+    take over, when this process has died.
+
     Return the number of the signal that ended it, None when it was unmounted.
 
     Raises:
@@ -74,16 +82,24 @@ def serve(
         CorruptError: `profile-corrupt`: of the file `profile`; that of a store is passed over.
         SapwoodError: as `open_address` and `load_map`.
     """
-    store, snapshot = open_address(address, seek_index=seek_index, toc=toc, cache_dir=cache_dir)
-    for what, where in [("cache", str(cache_dir)), ("store", store.url)]:
-        if _is_below(where, place):
+    recorded: _Recorded | None = None
+
+    def look(store: Store | Archive, snapshot: Snapshot | ArchiveTree) -> None:
+        nonlocal recorded
+        if follow or profile:
+            recorded = _Recorded(store, address, snapshot, profile)
+
+    origin, file_map, left = opened(
+        address, place, cache_dir=cache_dir, seek_index=seek_index, toc=toc, heritage=heritage, meanwhile=look
+    )
+    for what, where in [("cache", str(cache_dir)), ("store", origin.url)]:
+        # A successor must not look: the mount is there, and waits for it.
+        if device is None and _is_below(where, place):
             raise InvalidInputError(
                 f"{place}: the {what} {where} lies below it, and the mount would wait for itself",
                 kind="own-mount",
                 hint="mount elsewhere",
             )
-    recorded = _Recorded(store, address, snapshot, profile) if follow or profile else None
-    file_map = load_map(store, snapshot, pages=False)
     # Before there is a mount to leave behind. The handler only notes the wish: a second signal disturbs no cleaning up.
     asked_to_end, asked_by = threading.Event(), []
 
@@ -93,15 +109,29 @@ def serve(
 
     for signo in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(signo, end)
-    server = Server(file_map, cache_dir, place, idle_bytes=_IDLE_BYTES, busy_bytes=_BUSY_BYTES, quiet_s=_QUIET_S)
+    holder = os.getppid() if leave else None
+    if device is not None:
+        # Before anybody is answered: who waits for the mount to be served again finds by whom.
+        table.record(cache_dir, place, without_query(address), holder)
+    server = Server(
+        file_map,
+        cache_dir,
+        place,
+        idle_bytes=_IDLE_BYTES,
+        busy_bytes=_BUSY_BYTES,
+        quiet_s=_QUIET_S,
+        device=device,
+    )
     if trace is not None:
         server.start_trace()
     try:
-        table.record(cache_dir, place, without_query(address))
+        table.record(cache_dir, place, without_query(address), holder)
+        if leave and device is None:
+            leave(server.device, left)
         damaged = set[Frame]()
         for lowest in _FETCHERS:
             # Daemons: a request that is under way when the mount ends is nobody's business any more.
-            threading.Thread(target=_fetch, args=(store, server, lowest, damaged), daemon=True).start()
+            threading.Thread(target=_fetch, args=(origin, server, lowest, damaged), daemon=True).start()
         if recorded is not None:
             threading.Thread(target=recorded.follow, args=(server,), daemon=True).start()
         server.prefetch(prefetch)
@@ -117,7 +147,7 @@ def serve(
             _write_stats(Path(stats), server)
         if trace is not None:
             now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-            Path(trace).write_bytes(Profile.of_run(snapshot.tree, now, server.traced()).encode())
+            Path(trace).write_bytes(Profile.of_run(TreeDigest(file_map.tree), now, server.traced()).encode())
     return asked_by[0] if asked_by else None
 
 
@@ -163,35 +193,35 @@ def _is_below(where: str, place: Path) -> bool:
     return os.path.commonpath([mount, path]) == mount
 
 
-def _fetch(store: Store | Archive, server: Server, lowest: str, damaged: set[Frame]) -> None:
+def _fetch(origin: Origin, server: Server, lowest: str, damaged: set[Frame]) -> None:
     """One fetcher: take what is wanted, bring it, until the mount is gone. `damaged` arrived so, last time."""
     while not server.closed:
         if frames := server.take(_FRAMES, _BYTES, lowest, _TICK_S):
-            _bring(store, server, frames, damaged)
+            _bring(origin, server, frames, damaged)
 
 
-def _bring(store: Store | Archive, server: Server, frames: list[Frame], damaged: set[Frame]) -> None:
+def _bring(origin: Origin, server: Server, frames: list[Frame], damaged: set[Frame]) -> None:
     left = set(frames)
     try:
-        for frame, stored in read_frames(store, frames):
+        for frame, stored in read_frames(origin, frames):
             moved = None
             if frame in damaged:
                 damaged.discard(frame)
-                moved = store.read_moved(PackName(frame.pack), frame.offset, frame.length, again=True)
+                moved = origin.read_moved(PackName(frame.pack), frame.offset, frame.length, again=True)
             try:
                 server.deliver(frame, stored if moved is None else moved)
             except SapwoodError as error:
                 # The core wants it once more if somebody waits for it, and then gives it up.
                 damaged.add(frame)
-                _say(store, frame, error)
+                _say(origin, frame, error)
             left.discard(frame)
     except BaseException as error:  # noqa: BLE001 - no bug of ours, nor of the core, may leave readers waiting for ever
         for frame in left:
             server.fail(frame, str(error))
-            _say(store, frame, error)
+            _say(origin, frame, error)
 
 
-def _say(store: Store | Archive, frame: Frame, error: BaseException) -> None:
-    where = store.url if isinstance(store, Archive) else f"{store.url}: {pack_key(PackName(frame.pack))}"
+def _say(origin: Origin, frame: Frame, error: BaseException) -> None:
+    where = origin.url if isinstance(origin, Archive) else f"{origin.url}: {pack_key(PackName(frame.pack))}"
     # The server's log: stderr is a file, or the terminal of `--foreground`.
     os.write(2, f"sapwood: {where} at {frame.offset}: {error}\n".encode())

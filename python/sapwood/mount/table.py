@@ -9,34 +9,78 @@ import contextlib
 import hashlib
 import json
 import os
+import select
+import signal
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
 from sapwood import places
 from sapwood._core import mount as core
+from sapwood.errors import UnavailableError
+from sapwood.store import kept
 
-__all__ = ["Mount", "forget", "mounts", "record", "unmount"]
+__all__ = ["Mount", "forget", "log_path", "map_path", "mounts", "record", "restart", "unmount"]
+
+# A server that lives answers this from memory.
+_PATIENCE_S = 2.0
 
 
 @dataclass(frozen=True)
 class Mount:
-    """A mount of this machine. `address` and `pid` are empty and 0 when another user's server made it."""
+    """A mount of this machine. `address` and the process ids are empty and 0 when another user made it.
+
+    A polite signal to `pid`, its holder, ends it; `server` serves it now. Without a holder both are the server.
+    """
 
     path: Path
     address: str
     pid: int
+    server: int
 
     @property
     def alive(self) -> bool:
-        """Whether its server runs."""
+        """Whether it is served, or will be again."""
         if not self.pid:
-            return os.path.isdir(self.path)
-        try:
-            state = Path(f"/proc/{self.pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
-        except OSError:
-            return False
-        # One that nobody has waited for yet is dead all the same.
-        return state != "Z"
+            return _answers(self.path)
+        return self.is_held or _runs(self.server)
+
+    @property
+    def is_held(self) -> bool:
+        """Whether another server takes over when this one dies."""
+        return self.pid != self.server and _runs(self.pid)
+
+
+def _answers(place: Path) -> bool:
+    """Ask a mount of somebody else's; one whose server hangs never says anything."""
+    answered = threading.Event()
+
+    def ask() -> None:
+        with contextlib.suppress(OSError):
+            os.statvfs(place)
+            answered.set()
+
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(_PATIENCE_S)
+    return answered.is_set()
+
+
+def _runs(pid: int) -> bool:
+    # One that nobody has waited for yet is dead all the same.
+    return _state(pid)[0] not in ("", "Z")
+
+
+def _parent(pid: int) -> int:
+    return int(_state(pid)[1])
+
+
+def _state(pid: int) -> list[str]:
+    """Return state and parent of a process; no state, and 0, when there is none."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[:2]
+    except OSError:
+        return ["", "0"]
 
 
 def mounts(cache_dir: Path | None = None) -> list[Mount]:
@@ -45,7 +89,8 @@ def mounts(cache_dir: Path | None = None) -> list[Mount]:
     for raw in core.mounts():
         path = Path(os.fsdecode(raw))
         note = _read(_note(cache_dir or places.cache_dir(), path))
-        found.append(Mount(path, str(note.get("address", "")), int(str(note.get("pid", 0)))))
+        server = int(str(note.get("server", 0)))
+        found.append(Mount(path, str(note.get("address", "")), int(str(note.get("holder") or server)), server))
     return sorted(found, key=lambda mount: mount.path)
 
 
@@ -61,21 +106,66 @@ def unmount(place: str | os.PathLike[str], *, lazy: bool = False, cache_dir: Pat
     forget(cache_dir or places.cache_dir(), path)
 
 
-def record(cache_dir: Path, place: Path, address: str) -> None:
-    """Note that this process serves `address` at `place`."""
+def restart(mount: Mount) -> None:
+    """Let a server of the program as it is now installed take over; readers wait meanwhile. Return when it serves.
+
+    Raises:
+        UnavailableError: `mount-unheld`: nothing would take over; `mount-died`: none could.
+    """
+    if not mount.is_held:
+        raise UnavailableError(
+            f"{mount.path}: nobody holds it, so nobody would take over from its server",
+            kind="mount-unheld",
+            hint=f"sapwood umount {mount.path}, and mount it again",
+        )
+    # To be killed is a server's usual end, and works with one that hangs.
+    with contextlib.suppress(ProcessLookupError):  # it has just died by itself
+        server = os.pidfd_open(mount.server)
+        try:
+            if _parent(mount.server) == mount.pid:
+                signal.pidfd_send_signal(server, signal.SIGKILL)
+                select.select([server], [], [])
+        finally:
+            os.close(server)
+    try:
+        os.statvfs(mount.path)  # answered by the next one
+    except OSError as error:
+        raise UnavailableError(
+            f"{mount.path}: no other server could take over: {error.strerror}", kind="mount-died"
+        ) from error
+
+
+def record(cache_dir: Path, place: Path, address: str, holder: int | None) -> None:
+    """Note that this process serves `address` at `place`, for the process `holder` if there is one."""
     note = _note(cache_dir, place)
-    note.parent.mkdir(parents=True, exist_ok=True)
-    note.write_text(json.dumps({"place": os.fsdecode(place), "address": address, "pid": os.getpid()}))
+    said = {"place": os.fsdecode(place), "address": address, "holder": holder, "server": os.getpid()}
+    # Whole or not at all: who reads it may do so while a server takes over.
+    kept.write(note, json.dumps(said).encode())
 
 
 def forget(cache_dir: Path, place: Path) -> None:
-    """Remove the note of `place`, if there is one."""
-    with contextlib.suppress(OSError):
-        _note(cache_dir, place).unlink()
+    """Remove the note of `place` and its file map, if there are."""
+    for path in (_note(cache_dir, place), map_path(cache_dir, place)):
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
+def map_path(cache_dir: Path, place: Path) -> Path:
+    """Return where the file map of what is mounted at `place` is kept, as it lies in its store."""
+    return _beside(cache_dir, place, "map")
+
+
+def log_path(cache_dir: Path, place: Path) -> Path:
+    """Return where the server of a mount at `place` writes what it has to say."""
+    return _beside(cache_dir, place, "log")
 
 
 def _note(cache_dir: Path, place: Path) -> Path:
-    return cache_dir / "mounts" / f"{hashlib.sha256(os.fsencode(place)).hexdigest()[:16]}.json"
+    return _beside(cache_dir, place, "json")
+
+
+def _beside(cache_dir: Path, place: Path, what: str) -> Path:
+    return cache_dir / "mounts" / f"{hashlib.sha256(os.fsencode(place)).hexdigest()[:16]}.{what}"
 
 
 def _read(note: Path) -> dict[str, object]:

@@ -13,6 +13,7 @@ mod mount;
 mod parked;
 mod prefetch;
 mod server;
+mod successor;
 mod table;
 mod trace;
 mod wire;

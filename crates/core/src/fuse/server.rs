@@ -48,7 +48,7 @@ pub struct Server {
     pub(super) map: Arc<FileMap>,
     pub(super) cache: Arc<Cache>,
     pub(super) wanted: Arc<Wanted>,
-    device: OwnedFd,
+    pub(super) device: OwnedFd,
     parked: Mutex<Parked>,
     /// A page came, or will not.
     pub(super) page: Condvar,

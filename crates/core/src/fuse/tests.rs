@@ -1,6 +1,7 @@
 mod faults;
 mod places;
 mod profiles;
+mod successor;
 mod world;
 
 use std::collections::BTreeSet;

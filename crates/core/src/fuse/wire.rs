@@ -44,6 +44,10 @@ pub mod op {
     pub const TMPFILE: u32 = 51;
 }
 
+/// Tells the kernel to give all requests again that were read and not answered (Linux 6.9): a reply of this "error" to no
+/// request. Those that come again have the highest bit of `unique` set, and are answered with it.
+pub const NOTIFY_RESEND: i32 = 7;
+
 const IN_HEADER: usize = 40;
 const OUT_HEADER: usize = 16;
 

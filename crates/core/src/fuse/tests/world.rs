@@ -1,6 +1,7 @@
 //! A tree in packs, a network that brings them, and a mount of it that cannot outlive its test.
 
 use std::collections::HashMap;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex};
@@ -252,10 +253,34 @@ impl Mounted {
     ) -> Mounted {
         let place = dir.path().join("mount point");
         std::fs::create_dir(&place).unwrap();
+        let device = mount(&place).unwrap();
+        Mounted::serving(dir, cache, store, act, device, |_| ())
+    }
+
+    /// The mount at `mount point` in `dir` whose server died, with another one.
+    pub fn taken_over(
+        dir: tempfile::TempDir,
+        device: OwnedFd,
+        store: Store,
+        act: impl Fn(&Want) -> Act + Send + Sync + 'static,
+    ) -> Mounted {
+        let (cache, place) = (dir.path().join("cache"), dir.path().join("mount point"));
+        Mounted::serving(dir, cache, store, act, device, |server| server.take_over(&place).unwrap())
+    }
+
+    fn serving(
+        dir: tempfile::TempDir,
+        cache: PathBuf,
+        store: Store,
+        act: impl Fn(&Want) -> Act + Send + Sync + 'static,
+        device: OwnedFd,
+        first: impl FnOnce(&Server),
+    ) -> Mounted {
+        let place = dir.path().join("mount point");
         let wanted = Arc::new(Wanted::default());
         let opened = Arc::new(Cache::open(&cache).unwrap());
-        let device = mount(&place).unwrap();
         let server = Arc::new(Server::new(Arc::new(store.file_map()), opened, wanted.clone(), device));
+        first(&server);
         let gate = Arc::new(Gate::default());
         let (act, store) = (Arc::new(act), Arc::new(store));
         let mut threads = Vec::new();

@@ -1,0 +1,186 @@
+"""The holder of a mount: keeps its device while a server dies, and starts the next one.
+
+Invariant: as long as this process lives, the kernel's requests wait for an answer instead of failing; it ends only when
+the mount has ended, when it was asked to end it, or with the reason in the log when no server can go on. Then nobody
+holds the device, and readers get ENOTCONN. A mount that failed is never taken away here: its place would look empty.
+
+A program by its path, not part of the package: it imports nothing of ours, which keeps it small, and lets the package
+be replaced under it. What a server leaves for the next is handed on unread. The server speaks to it over a socket:
+once the device and what the next is told on its stdin, or else what is wrong. Not here: serving (`server`), starting
+(`process`). How they work together: docs/mount.md, "When the server dies".
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import sys
+import time
+
+__all__ = ["GAVE_UP", "READY"]
+
+READY = b"ready"
+"""Whoever waits at the pipe is told this when the device has come, else what the server had to say."""
+GAVE_UP = 4
+"""A server ends so when the next one would fare no better; the holder, when it gives the mount up."""
+
+# A server that lived for less died early. So many in a row, and the next one would as well.
+_EARLY_S = 10.0
+_MOST = 20
+# After each early death a longer pause, so that a server that cannot live costs little.
+_PAUSE_S = 0.05
+_MOST_BYTES = 1 << 20
+
+
+class _Holder:
+    def __init__(self, messages: int, lifeline: int | None, call: bytes) -> None:
+        self._messages: int | None = messages
+        self._lifeline = lifeline
+        self._call = call
+        self._device: int | None = None
+        self._socket, self._theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._socket.setblocking(False)
+        self._woken, waker = os.pipe()
+        for end in (self._woken, waker):
+            os.set_blocking(end, False)
+        signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
+        self._asked = False
+        for signo in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(signo, self._ask)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+
+    def hold(self) -> int:
+        """Return 0 when the mount has ended, `GAVE_UP`, or minus the signal that killed the first server."""
+        deaths = 0
+        while True:
+            begun = time.monotonic()
+            try:
+                code = self._life(self._spawn("serve"))
+            except OSError as error:
+                # The interpreter may be on its way to be replaced.
+                _say(f"{sys.executable}: {error.strerror}")
+                code = 127
+            self._hear()
+            if code == 0:
+                return 0
+            if self._device is None:
+                return code
+            if self._asked:
+                return self._unmount()
+            how = f"signal {-code}" if code < 0 else f"code {code}"
+            if code == GAVE_UP:
+                _say("the mount is given up; its readers get ENOTCONN until it is unmounted")
+                return GAVE_UP
+            deaths = deaths + 1 if time.monotonic() - begun < _EARLY_S else 1
+            if deaths == _MOST:
+                _say(f"{_MOST} servers died early, the last with {how}: the mount is given up; unmount it")
+                return GAVE_UP
+            _say(f"the server ended with {how}; another one takes over")
+            self._wait(_PAUSE_S * (deaths - 1))
+            if self._asked:
+                return self._unmount()
+            if self._has_ended():
+                return 0
+
+    def _spawn(self, what: str) -> int:
+        told = os.memfd_create("call")
+        os.write(told, self._call)
+        os.lseek(told, 0, os.SEEK_SET)
+        device = -1 if self._device is None else self._device
+        lifeline = () if self._lifeline is None else (self._lifeline,)
+        for inherited in (self._theirs.fileno(), *(() if device < 0 else (device,)), *lifeline):
+            os.set_inheritable(inherited, True)
+        numbers = map(str, (self._theirs.fileno(), device, *lifeline))
+        try:
+            return os.posix_spawn(
+                sys.executable,
+                # Not what lies about where we are: that may be a tree that is not ours.
+                [sys.executable, "-P", "-m", "sapwood.mount", what, *numbers],
+                os.environ,
+                file_actions=[(os.POSIX_SPAWN_DUP2, told, 0)],
+            )
+        finally:
+            os.close(told)
+
+    def _life(self, server: int) -> int:
+        """Wait until a server has ended; return its code, or minus the signal that ended it."""
+        asked = False
+        while True:
+            if self._asked and not asked:
+                asked = True
+                os.kill(server, signal.SIGTERM)
+            ended, status = os.waitpid(server, os.WNOHANG)
+            if ended:
+                return os.waitstatus_to_exitcode(status)
+            self._wait(None)
+
+    def _wait(self, seconds: float | None) -> None:
+        """Wait so long, or until something has happened."""
+        poll = select.poll()
+        poll.register(self._woken, select.POLLIN)
+        poll.register(self._socket, select.POLLIN)
+        if self._lifeline is not None and not self._asked:
+            poll.register(self._lifeline, select.POLLIN)
+        for number, _ in poll.poll(None if seconds is None else seconds * 1000):
+            if number == self._woken:
+                os.read(self._woken, 4096)
+            elif number == self._lifeline:
+                self._asked = True
+            else:
+                self._hear()
+
+    def _hear(self) -> None:
+        """Take what a server says, if it has said anything."""
+        try:
+            said, devices, _, _ = socket.recv_fds(self._socket, _MOST_BYTES, 1)
+        except BlockingIOError:
+            return
+        if devices:
+            self._call, self._device = said, devices[0]
+        if self._messages is None:
+            return
+        try:
+            os.write(self._messages, READY if devices else said)
+        except BrokenPipeError:
+            # Whoever started us was stopped meanwhile, and knows of no mount.
+            self._asked = True
+        os.close(self._messages)
+        self._messages = None
+
+    def _ask(self, *_: object) -> None:
+        self._asked = True
+
+    def _has_ended(self) -> bool:
+        assert self._device is not None
+        poll = select.poll()
+        poll.register(self._device, 0)
+        return bool(poll.poll(0))
+
+    def _unmount(self) -> int:
+        os.waitpid(self._spawn("unmount"), 0)
+        return 0
+
+
+def _say(what: str) -> None:
+    os.write(2, f"sapwood: {what}\n".encode())
+
+
+def main() -> int:
+    """Hold one mount; arguments and stdin are what `process.start` gave."""
+    messages, *lifeline = map(int, sys.argv[1:])
+    call = sys.stdin.buffer.read()
+    for inherited in (messages, *lifeline):
+        os.set_inheritable(inherited, False)
+    code = _Holder(messages, lifeline[0] if lifeline else None, call).hold()
+    if code < 0:
+        # As the server did, for whoever waits for us.
+        if -code not in (signal.SIGKILL, signal.SIGSTOP):
+            signal.signal(-code, signal.SIG_DFL)
+        os.kill(os.getpid(), -code)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
