@@ -15,11 +15,11 @@ from typing import IO, TYPE_CHECKING
 
 from sapwood._core.filemap import Entry, FileMap, Frame, read_chunk, sparse_parts, tar_header
 from sapwood.errors import CorruptError
-from sapwood.fetch import Pages, fetch_all, load_map, located
+from sapwood.fetch import Pages, bring_pages, fetch_all, load_map, located
 from sapwood.progress import OnProgress, Progress
+from sapwood.store.archive import Archive, ArchiveTree
 
 if TYPE_CHECKING:
-    from sapwood.store.archive import Archive, ArchiveTree
     from sapwood.store.snapshot import Snapshot
     from sapwood.store.store import Store
 
@@ -30,6 +30,9 @@ _BATCH = 8 << 20
 _BLOCK = 512
 # Pages of split metadata, of at most half a MiB each.
 _PAGES = 16
+# Pages of the file map: so many are brought at a time, and so many are kept, of some 1,000 entries each.
+_AHEAD = 32
+_KEPT = 64
 
 _Chunk = tuple[Frame, int, str, int]
 _Range = tuple[int, int]
@@ -55,7 +58,7 @@ def write_stream(
         CorruptError, NotFoundError: something in the store is damaged or missing; it is named.
         UnavailableError, DeniedError: the store does not answer, or refuses to.
     """
-    _write_entries(store, load_map(store, tree, pages=True), out, progress, holes=True)
+    _write_entries(store, load_map(store, tree, pages=False), out, progress, holes=True)
 
 
 def write_tar(
@@ -69,11 +72,12 @@ def write_tar(
         CorruptError: `damaged`: what was written is not the tar that was pushed; or as `write_stream`.
         NotFoundError, UnavailableError, DeniedError: as `write_stream`.
     """
-    file_map = load_map(store, tree, pages=True)
+    file_map = load_map(store, tree, pages=False)
     proved = _Proved(out)
     if file_map.tar is None:
         _write_entries(store, file_map, proved, progress, holes=False)
         return Told(proved.digest, proved.size, exact=False)
+    bring_pages(store, file_map, range(len(file_map.pages())))
     _write_splits(store, file_map, proved, progress)
     if (proved.digest, proved.size) != file_map.tar:
         raise CorruptError(
@@ -134,7 +138,7 @@ def _write_entries(
             progress(Progress(files, file_map.entries, batches.done, file_map.bytes))
 
     batches = _Batches(store, file_map.read_chunks, out, report)
-    for entry, first, before in _entries(file_map):
+    for entry, first, before in _entries(_Window(store, file_map)):
         files += 1
         if holes and before is None and (parts := sparse_parts(entry, first)):
             batches.parts(parts)
@@ -174,13 +178,47 @@ def _write_splits(store: Store | Archive, file_map: FileMap, out: _Proved, progr
     batches.flush()
 
 
-def _entries(file_map: FileMap) -> Iterator[tuple[Entry, Entry, bytes | None]]:
+class _Window:
+    """A file map of which a bounded number of pages is in memory: those about what was asked for last."""
+
+    def __init__(self, store: Store | Archive, file_map: FileMap) -> None:
+        self._store = store
+        self._map = file_map
+        self._pages = len(file_map.pages())
+        self._held = set[int]()
+
+    def children(self, path: bytes) -> Iterator[Entry]:
+        """Yield the entries of a directory, in order of their names."""
+        for page in range(*self._map.pages_of(path)):
+            yield from self._with(page).list_page(path, page)
+
+    def lookup(self, path: bytes) -> Entry | None:
+        for page in self._map.missing(path, children=False):
+            self._with(page)
+        return self._map.lookup(path)
+
+    def _with(self, page: int) -> FileMap:
+        if page not in self._held:
+            if len(self._held) >= _KEPT:
+                self._map = self._map.emptied()
+                self._held.clear()
+            ahead = set(range(page, min(page + _AHEAD, self._pages))) - self._held
+            if not isinstance(self._store, Archive):  # whose pages are there
+                bring_pages(self._store, self._map, ahead)
+            self._held |= ahead
+        return self._map
+
+
+def _entries(file_map: _Window) -> Iterator[tuple[Entry, Entry, bytes | None]]:
     """Yield each entry depth first, with that of its first name, and of a further name the one that came before."""
     root = file_map.lookup(b"")
     written = dict[bytes, bytes]()
-    waiting = [root] if root is not None else []
+    waiting = [iter([root] if root is not None else [])]
     while waiting:
-        entry = waiting.pop()
+        entry = next(waiting[-1], None)
+        if entry is None:
+            waiting.pop()
+            continue
         first = entry
         if entry.kind == "hardlink" and entry.target is not None:
             first = file_map.lookup(entry.target) or entry
@@ -189,7 +227,7 @@ def _entries(file_map: FileMap) -> Iterator[tuple[Entry, Entry, bytes | None]]:
             before = written.setdefault(first.path, entry.path)
         yield entry, first, None if before == entry.path else before
         if entry.kind == "dir":
-            waiting.extend(reversed(file_map.list(entry.path)))
+            waiting.append(file_map.children(entry.path))
 
 
 class _Batches:

@@ -90,6 +90,17 @@ impl FileMap {
         self.0.find(path).err().map(|Missing(page)| page).into_iter().collect()
     }
 
+    /// The first and behind the last page that may hold what is in the directory at `path`.
+    fn pages_of(&self, path: &[u8]) -> (usize, usize) {
+        let pages = self.0.pages_of(path);
+        (pages.start, pages.end)
+    }
+
+    /// The same map without the pages that were brought.
+    fn emptied(&self) -> FileMap {
+        FileMap(Arc::new(self.0.emptied()))
+    }
+
     /// Bring a page: the bytes of its frame as stored.
     fn add_page(&self, py: Python<'_>, page: usize, stored: PyBackedBytes) -> PyResult<()> {
         let added = py.detach(|| {
@@ -116,6 +127,11 @@ impl FileMap {
     fn list(&self, py: Python<'_>, path: &[u8]) -> PyResult<Vec<Entry>> {
         let children = self.0.children(path).map_err(absent);
         Ok(direct(py, children)?.into_iter().map(|(_, entry)| Entry(entry.clone())).collect())
+    }
+
+    fn list_page(&self, py: Python<'_>, path: &[u8], page: usize) -> PyResult<Vec<Entry>> {
+        let children = self.0.children_in(path, page).map_err(absent);
+        Ok(direct(py, children)?.iter().cloned().map(Entry).collect())
     }
 
     /// The chunk at `inner` of one of its frames, decompressed and proved.

@@ -107,6 +107,10 @@ class FileMap:
         """Digest and size of the tar that the tree came as, where there is split metadata of it."""
     def missing(self, path: builtins.bytes, children: bool) -> list[int]:
         """Return the pages yet to bring before `path` can be looked up, or its `children` listed."""
+    def pages_of(self, path: builtins.bytes) -> tuple[int, int]:
+        """Return the first, and behind the last, of the pages that hold what is in a directory, by number."""
+    def emptied(self) -> FileMap:
+        """Return the same map without the pages that were brought."""
     def add_page(self, page: int, stored: builtins.bytes) -> None:
         """Bring a page: the bytes of its frame as stored. One of split metadata is proved, and not kept.
 
@@ -117,6 +121,8 @@ class FileMap:
     def lookup(self, path: builtins.bytes) -> Entry | None: ...
     def list(self, path: builtins.bytes) -> list[Entry]:
         """Return the entries of a directory, sorted by name; none for what is no directory."""
+    def list_page(self, path: builtins.bytes, page: int) -> builtins.list[Entry]:
+        """Return those of a directory's entries, sorted by name, that a page holds, which was brought."""
     def read_chunk(self, frame: Frame, stored: builtins.bytes, inner: int, digest: str, size: int) -> builtins.bytes:
         """Return the chunk at `inner` of one of its frames, decompressed and proved.
 

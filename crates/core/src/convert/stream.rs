@@ -10,7 +10,7 @@ use super::front::{Front, is_reserved, landmark};
 use super::{Made, Out, input};
 use crate::chunk::MAX_CHUNK;
 use crate::error::{Error, Result};
-use crate::job::Job;
+use crate::job::{Job, release_memory};
 use crate::stargz::{self, Bounds, Compression, Copies, Options, Origin, Writer, archive_kind};
 use crate::tar::{Header, Kind, Placed, Reader, Room, Tree, TreeBuilder, is_read_alike};
 
@@ -41,6 +41,8 @@ fn convert_unwatched(
     out: &mut Out,
     job: &Job,
 ) -> Result<Made> {
+    // The tar may have been made in this process, of a tree of millions.
+    release_memory();
     let is_zstd = if options.copy { archive_kind(input)? } else { None };
     let copying = is_zstd == Some(matches!(options.compression, Compression::Zstd(_)));
     let bounds = RefCell::new(Bounds::default());

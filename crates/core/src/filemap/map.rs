@@ -76,7 +76,7 @@ pub struct FileMap {
     /// Of the pages of entries.
     loaded: Vec<OnceLock<Arc<[Entry]>>>,
     /// Where pages are made that are not loaded.
-    source: Option<Box<dyn Source>>,
+    source: Option<Arc<dyn Source>>,
 }
 
 impl FileMap {
@@ -110,7 +110,7 @@ impl FileMap {
     }
 
     /// Of an archive: all entries are there, and each page is made when it is looked at.
-    pub fn of_source(summary: Summary, source: Box<dyn Source>, pack: &Arc<[u8; 32]>) -> FileMap {
+    pub fn of_source(summary: Summary, source: Arc<dyn Source>, pack: &Arc<[u8; 32]>) -> FileMap {
         let page = |start: usize| PageRef {
             first: source.path(start).to_vec(),
             digest: Digest { sha256: **pack, size: 0 },
@@ -122,6 +122,14 @@ impl FileMap {
         let pages: Vec<PageRef> = (0..source.count()).step_by(ROWS).map(page).collect();
         let loaded = pages.iter().map(|_| OnceLock::new()).collect();
         FileMap { summary, form: Form::Archive, pages, loaded, source: Some(source) }
+    }
+
+    /// The same map without the pages that were brought, or made by a source; those of a map that had all from the start stay.
+    pub fn emptied(&self) -> FileMap {
+        let FileMap { summary, form, pages, loaded, source } = self;
+        let stays = *form == Form::Archive && source.is_none();
+        let loaded = loaded.iter().map(|slot| if stays { slot.clone() } else { OnceLock::new() }).collect();
+        FileMap { summary: summary.clone(), form: *form, pages: pages.clone(), loaded, source: source.clone() }
     }
 
     /// The pages of entries.
@@ -243,6 +251,14 @@ impl FileMap {
             place = (page, row + 1);
         }
         Ok(out)
+    }
+
+    /// The entries of the directory at `path` that a page holds, in order of their names.
+    pub fn children_in(&self, path: &[u8], page: usize) -> Found<&[Entry]> {
+        let rows = self.rows(page)?;
+        let start = rows.partition_point(|row| parent_and_name(&row.path) < (path, b"\0".as_slice()));
+        let count = rows[start..].partition_point(|row| parent_and_name(&row.path).0 == path);
+        Ok(&rows[start..start + count])
     }
 
     /// Pages that may hold entries of the directory at `path`.

@@ -43,7 +43,7 @@ pub fn file_map(footer: &Footer, compressed: impl Read + Send, length: u64, job:
         Ok(settled) => {
             let (tree, bytes) = (settled.tree(), settled.bytes());
             let summary = Summary { push: None, tree, entries: settled.count() as u64, bytes, tar: None };
-            return Ok((FileMap::of_source(summary, Box::new(settled.named(pack.clone())), &pack), toc));
+            return Ok((FileMap::of_source(summary, Arc::new(settled.named(pack.clone())), &pack), toc));
         }
         Err(given_back) => *given_back,
     };

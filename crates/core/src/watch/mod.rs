@@ -19,7 +19,7 @@ use std::thread::{self, JoinHandle};
 use crate::digest::Digest;
 use crate::error::{Error, Result, show};
 use crate::index::{Dirty, Options, Scope, State, Status, Summary};
-use crate::job::Job;
+use crate::job::{Job, release_memory};
 use crate::scan::{Dir, Root, Stat, is_gone};
 use book::MOST;
 use notices::Notices;
@@ -128,6 +128,7 @@ impl Watcher {
             None => known.tally = Tally::of(&state),
         }
         if !state.is_in_place() {
+            // What a change of structure took besides the state would be kept for years: a fifth more in all.
             release_memory();
         }
         state.write(&self.index)?;
@@ -246,15 +247,6 @@ impl Watcher {
 fn id_of(root: &Root) -> Result<(u64, u64)> {
     let stat = Stat::from(rustix::fs::fstat(root).map_err(|e| Error::io("stat", root.path())(e.into()))?);
     Ok((stat.dev, stat.ino))
-}
-
-/// Give back what a change of structure took besides the state: it would be kept for years, for a fifth more in all.
-fn release_memory() {
-    #[cfg(target_env = "gnu")]
-    // SAFETY: it has no preconditions and only returns free memory to the system.
-    unsafe {
-        libc::malloc_trim(0);
-    }
 }
 
 impl Drop for Watcher {
