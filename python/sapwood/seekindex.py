@@ -12,9 +12,12 @@ import stat
 
 from sapwood.archive.opening import open_file, require_bytes
 from sapwood.archive.seek import ENDING, Indexed, write_index
-from sapwood.errors import ConflictError, InvalidInputError
+from sapwood.errors import ConflictError, InvalidInputError, SapwoodError
 from sapwood.progress import OnProgress
 from sapwood.sink import open_sink
+from sapwood.store.archive import open_ranges
+from sapwood.store.naming import is_remote, local_path, without_query
+from sapwood.tarsource import as_it_lies
 
 __all__ = ["Indexed", "index_archive"]
 
@@ -22,17 +25,21 @@ __all__ = ["Indexed", "index_archive"]
 def index_archive(
     archive: str | os.PathLike[str], output: str | None = None, *, progress: OnProgress | None = None
 ) -> Indexed:
-    """Write the index of the archive at a path to `output`: a path, a bucket's URL; by default beside the archive.
+    """Write the index of the archive at a path or URL to `output`: a path, a bucket's URL; by default beside it.
 
     Raises:
-        NotFoundError: `path-missing`.
-        InvalidInputError: `not-a-file`, `archive-not-seekable`; `invalid`: it is empty; `own-archive`; as `open_sink`.
+        NotFoundError: `path-missing`, `object-missing`.
+        InvalidInputError: `not-a-file`, `archive-not-seekable`; `invalid`: it is empty; `own-archive`; `no-output`: it
+            is on a web server, where nothing is put beside it; `bad-store-url`, `store-kind-unknown`; as `open_sink`.
         CorruptError: `archive-corrupt`: it is no tar, or cannot be unpacked; an entry is named.
         ConflictError: `archive-changed`: it was written to meanwhile.
-        UnavailableError, DeniedError: the disk.
+        UnavailableError, DeniedError: it cannot be read, or the index cannot be written.
     """
     path = os.fspath(archive)
-    file = _open(path)
+    if is_remote(path):
+        return _index_far(path, output, progress)
+    path = local_path(path) if "://" in path else path
+    file = open_file(path, os.O_NONBLOCK)
     try:
         before = _look(file, path)
         require_bytes(file, path)
@@ -49,14 +56,35 @@ def index_archive(
         os.close(file)
 
 
-def _open(path: str) -> int:
-    if "://" in path:
+def _index_far(url: str, output: str | None, progress: OnProgress | None) -> Indexed:
+    """Read an archive on a server from front to back, and keep nothing of it."""
+    shown = without_query(url)
+    if output is None and url.startswith(("http://", "https://")):
         raise InvalidInputError(
-            f"{path}: an archive must be here to be indexed",
-            kind="not-a-file",
-            hint=f"fetch it, index that, and put ARCHIVE{ENDING} beside {path}",
+            f"{shown}: nothing can be put beside it on a web server",
+            kind="no-output",
+            hint=f"keep the index here: sapwood index {shown} --output FILE; then say --seek-index FILE",
         )
-    return open_file(path, os.O_NONBLOCK)
+    ranges = open_ranges(url)
+    if ranges.size == 0:
+        raise InvalidInputError(f"{shown}: it is empty, and a tar is not", kind="invalid")
+    if output is not None and output == url:
+        raise InvalidInputError(
+            f"{shown}: the index would take the place of the archive",
+            kind="own-archive",
+            hint=f"sapwood index {shown}, which writes {shown}{ENDING}",
+        )
+    [first] = [ranges.tail] if len(ranges.tail) == ranges.size else ranges.read([(0, len(ranges.tail))])
+    ends = (ranges.size, first, ranges.tail)
+    with open_sink(output if output is not None else url + ENDING) as sink, as_it_lies(ranges) as source:
+        try:
+            indexed = write_index(source.fd, shown, sink.fd, sink.name, ends=ends, progress=progress)
+        except SapwoodError:
+            source.check()  # of what could not be read the core knows only that it ended
+            raise
+        source.check()
+        ranges.check()
+    return indexed
 
 
 def _require_apart(file: int, path: str, output: str) -> None:

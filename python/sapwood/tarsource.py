@@ -20,7 +20,7 @@ from sapwood.errors import InvalidInputError, SapwoodError, UnavailableError
 from sapwood.store.archive import open_ranges
 from sapwood.store.beside import Ranges
 
-__all__ = ["TarSource", "open_source"]
+__all__ = ["TarSource", "as_it_lies", "open_source"]
 
 # Of a server, a request.
 _RANGE = 8 << 20
@@ -83,6 +83,13 @@ def open_source(what: str | os.PathLike[str]) -> Iterator[TarSource]:
             yield source
 
 
+@contextmanager
+def as_it_lies(ranges: Ranges) -> Iterator[TarSource]:
+    """Give all bytes of an object on a server, nothing decompressed."""
+    with _fed(_of_server(ranges), ranges.url, ranges.size, inflated=False) as source:
+        yield source
+
+
 def _first(fd: int) -> bytes:
     return os.pread(fd, LEAD, os.lseek(fd, 0, os.SEEK_CUR))
 
@@ -127,12 +134,19 @@ class _Raw(io.RawIOBase):
 
 
 @contextmanager
-def _fed(read: _Read, name: str, stored: int | None, close: Callable[[], None] = lambda: None) -> Iterator[TarSource]:
-    """Give a pipe into which a thread writes what `read` gives, decompressed where the core cannot."""
+def _fed(
+    read: _Read,
+    name: str,
+    stored: int | None,
+    close: Callable[[], None] = lambda: None,
+    *,
+    inflated: bool = True,
+) -> Iterator[TarSource]:
+    """Give a pipe into which a thread writes what `read` gives, if `inflated`, decompressed where the core cannot."""
     out, into = os.pipe2(os.O_CLOEXEC)
     source = TarSource(out, name, stored)
     # A daemon: after an error nobody waits for bytes that may never come.
-    thread = threading.Thread(target=_feed, args=(read, into, source, close), daemon=True, name="sapwood-tar")
+    thread = threading.Thread(target=_feed, args=(read, into, source, close, inflated), daemon=True, name="sapwood-tar")
     thread.start()
     try:
         yield source
@@ -140,13 +154,13 @@ def _fed(read: _Read, name: str, stored: int | None, close: Callable[[], None] =
         os.close(out)
 
 
-def _feed(read: _Read, into: int, source: TarSource, close: Callable[[], None]) -> None:
+def _feed(read: _Read, into: int, source: TarSource, close: Callable[[], None], inflated: bool) -> None:
     try:
         # Closed after the error is known: whoever reads to the end then finds it.
         with open(into, "wb", buffering=0) as pipe:
             try:
                 stored = io.BufferedReader(_Raw(read), PIECE)
-                plain = inflating(stored, stored.peek(LEAD)) or stored
+                plain = (inflated and inflating(stored, stored.peek(LEAD))) or stored
                 while piece := plain.read(PIECE):
                     left = memoryview(piece)
                     while left:

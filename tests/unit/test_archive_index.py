@@ -192,6 +192,78 @@ def test_to_read_one_file_little_is_decompressed_however_large_the_archive(tmp_p
     assert costs[-1] <= 2 * MIB
 
 
+def test_blocks_of_many_megabytes_are_entered_within(tmp_path: Path) -> None:
+    files = {f"{number}": (text(331, number) * 40_000)[: 5 * MIB] for number in range(3)} | {"little": b"x" * 100}
+    archive = tmp_path / "bundle.tar.gz"
+    archive.write_bytes(gzip.compress(a_tar(files), 9))
+    index_archive(archive)
+    opened, _ = open_archive(str(archive))
+    frames = set()
+    tree = open_tree(str(archive))
+    for name, content in files.items():
+        entry = opened.file_map.lookup(name.encode())
+        assert entry is not None
+        frames |= {frame.plain for frame, *_ in entry.chunks}
+        assert b"".join(tree.read_blob(name.encode())) == content
+    # A small file lies in two at most.
+    assert 2 * max(frames) <= MOST
+    pull(*open_archive(str(archive)), tmp_path / "pulled")
+    assert {path: (tmp_path / "pulled" / path).read_bytes() for path in files} == files
+
+
+@pytest.mark.parametrize("name", ["plain", "gzip", "zstd of frames"])
+def test_an_archive_on_a_server_is_indexed_and_read_there(run: Sapwood, tmp_path: Path, name: str) -> None:
+    ending, compress = STREAMS[name]
+    files = {"a": text(300_000, 1), "b": b"hello\n", "c": text(700_000, 2)}
+    data = compress(a_tar(files))
+    asked = list[str]()
+
+    def reply(handler: BaseHTTPRequestHandler) -> None:
+        asked.append(handler.headers.get("Range", ""))
+        if handler.path.startswith(f"/x{ending}?"):
+            serve(handler, data)
+        else:
+            send(handler, 404)
+
+    with replying(reply) as url:
+        far = f"{url}/x{ending}?token=secret"
+        assert (refused := run("index", far)).code == 2
+        assert "--output" in refused.err
+        assert "secret" not in refused.err
+        asked.clear()
+        said = run.good("index", "--json", far, "--output", "index").document
+        assert said["bytes"] == sum(map(len, files.values()))
+        # Its ends, its version, and all of it once.
+        assert len(asked) <= 6
+        by = ("--seek-index", "index")
+        assert run.good("cat", far, "b", *by).out == "hello\n"
+        (tmp_path / "mount").mkdir()
+        run.good("mount", *by, far, "mount")
+        assert (tmp_path / "mount" / "c").read_bytes() == files["c"]
+        run.good("umount", "mount")
+    (tmp_path / f"x{ending}").write_bytes(data)
+    run.good("index", f"x{ending}", "--output", "near")
+    assert (tmp_path / "near").read_bytes() == (tmp_path / "index").read_bytes()
+
+
+def test_a_server_that_fails_meanwhile_leaves_no_index(run: Sapwood, tmp_path: Path) -> None:
+    data = quick(a_tar({"a": noise(400_000)}))
+    now = [(data, "1")]
+
+    def reply(handler: BaseHTTPRequestHandler) -> None:
+        # Once all of it is asked for it is another.
+        if handler.headers.get("Range") == f"bytes=0-{len(data) - 1}":
+            now[0] = (data[:-1] + b"x", "2")
+            serve(handler, data)
+        else:
+            serve(handler, *now[0])
+
+    with replying(reply) as url, pytest.raises(ConflictError) as changed:
+        index_archive(f"{url}/x.tar.gz", str(tmp_path / "index"))
+    assert changed.value.kind == "archive-changed"
+    assert os.listdir(tmp_path) == []
+
+
 def test_by_url_only_ranges_are_asked_for_the_index_beside_among_them(tmp_path: Path, files: dict[str, bytes]) -> None:
     archive = tmp_path / "x.tar.gz"
     archive.write_bytes(quick(a_tar(files)))
@@ -379,7 +451,7 @@ def test_an_index_of_a_newer_format_is_refused_as_such(tmp_path: Path) -> None:
     index_archive(archive)
     beside = tmp_path / "a.tar.sapwood"
     data = bytearray(beside.read_bytes())
-    data[-16] = 2
+    data[-16] = 3
     beside.write_bytes(data)
     with pytest.raises(FormatError) as refused:
         open_tree(str(archive))
@@ -395,7 +467,7 @@ def test_the_index_goes_where_it_is_told_and_what_is_no_archive_is_refused(run: 
     with pytest.raises(NotFoundError):
         index_archive(tmp_path / "missing")
     os.mkfifo(tmp_path / "fifo")
-    for nothing in (tmp_path, tmp_path / "fifo", "https://host/a.tar"):
+    for nothing in (tmp_path, tmp_path / "fifo"):
         with pytest.raises(InvalidInputError) as refused:
             index_archive(nothing)
         assert refused.value.kind == "not-a-file"

@@ -49,8 +49,8 @@ WRONG: dict[str, tuple[int, str, str | None]] = {
     "index none": (3, "none is missing", None),
     "index dir": (2, "dir is a directory, not a tar", "sapwood pack dir OUT.tar.gz"),
     "index empty": (2, "empty: it is empty, and a tar is not", None),
-    "index": (2, "index: name an archive that lies here, or what to do: verify or show", "sapwood index --help"),
-    "index -": (2, "index: name an archive that lies here, or what to do: verify or show", "sapwood index --help"),
+    "index": (2, "index: name an archive, or what to do: verify or show", "sapwood index --help"),
+    "index -": (2, "index: name an archive, or what to do: verify or show", "sapwood index --help"),
     "index a.tar.gz --output ./a.tar.gz": (
         2, "./a.tar.gz: the index would take the place of the archive", "sapwood index a.tar.gz, which writes"
     ),

@@ -81,18 +81,24 @@ impl SeekIndex {
 
 /// The index of the archive in the file `input`, called `name`, into the file `output`, called `path`.
 #[pyfunction]
-#[pyo3(signature = (input, name, output, path, *, progress=None))]
+#[pyo3(signature = (input, name, output, path, *, ends=None, progress=None))]
 fn build<'py>(
     py: Python<'py>,
     input: RawFd,
     name: PathBuf,
     output: RawFd,
     path: PathBuf,
+    ends: Option<(u64, PyBackedBytes, PyBackedBytes)>,
     progress: Option<Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyDict>> {
     let built = enter(py, progress.as_ref(), |job| {
         let mut out = Out::new(own(output, &path)?, path)?;
-        seek::build(&show(&name), &own(input, &name)?, &mut out, job)
+        let (input, what) = (own(input, &name)?, show(&name));
+        let ends = match ends {
+            Some((size, first, last)) => seek::Ends { size, first: first.to_vec(), last: last.to_vec() },
+            None => seek::Ends::of(&what, &input)?,
+        };
+        seek::build(&what, &input, &ends, &mut out, job)
     })?;
     let out = PyDict::new(py);
     out.set_item("tree", digest_text(&built.tree))?;

@@ -155,7 +155,7 @@ def _verdict(record: dict[str, Any]) -> str:
 
 
 def _configure_archive(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("archive", metavar="ARCHIVE", help="a tar, plain or by gzip or zstd")
+    parser.add_argument("archive", metavar="ARCHIVE", help="a tar, plain or by gzip or zstd; a path or URL")
     parser.add_argument("--output", metavar="FILE", help="the index (default: ARCHIVE.sapwood); s3://…, gs://…, az://…")
     add_json(parser)
 
@@ -201,7 +201,7 @@ class _Index(Command):
         word = next((word for word in arguments if not word.startswith("-")), None)
         if word is None and not {"-h", "--help"} & set(arguments):
             raise InvalidInputError(
-                "index: name an archive that lies here, or what to do: verify or show",
+                "index: name an archive, or what to do: verify or show",
                 kind="bad-usage",
                 hint="sapwood index --help",
             )
@@ -216,6 +216,7 @@ COMMANDS = {
         _run,
         """
         sapwood index bundle.tar.gz           lets ls, cat, mount … read single files of it, by bundle.tar.gz.sapwood
+        sapwood index --output b https://…    reads it once; then: sapwood mount --seek-index b https://… /mnt/b
         sapwood index verify .                checks the state that is kept of this directory
         sapwood index show src/main.c         what is recorded of one file, and whether it still holds
         """,

@@ -196,7 +196,7 @@ def _beside(url: str) -> Ranges | None:
 def _remedy(url: str) -> str:
     """Say how to come by an index."""
     if is_remote(url):
-        return f"fetch it, `sapwood index` that, and put the index beside it: {url}{ENDING}"
+        return f"read it once, to keep an index here: sapwood index {url} --output FILE; then say --seek-index FILE"
     return f"read it once, to keep an index beside it: sapwood index {url}"
 
 

@@ -39,20 +39,45 @@ pub struct Built {
     pub size: u64,
 }
 
-/// Read the archive `input`, called `what`, and write its index to `out`.
+/// What is known of an archive before it is read.
+#[derive(Debug)]
+pub struct Ends {
+    pub size: u64,
+    /// The first and the last 64 KiB, or all.
+    pub first: Vec<u8>,
+    pub last: Vec<u8>,
+}
+
+impl Ends {
+    /// Those of a file called `what`.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub fn of(what: &str, input: &File) -> Result<Ends> {
+        let io = || Error::io("read", what);
+        let size = input.metadata().map_err(io())?.len();
+        let length = size.min(ENDS) as usize;
+        let (mut first, mut last) = (vec![0; length], vec![0; length]);
+        input.read_exact_at(&mut first, 0).map_err(io())?;
+        input.read_exact_at(&mut last, size - length as u64).map_err(io())?;
+        Ok(Ends { size, first, last })
+    }
+}
+
+/// Read the archive `input`, called `what`, from front to back, be it a pipe, and write its index to `out`; `ends` are its ends.
 ///
 /// # Errors
 /// `Damaged` when it is no tar or cannot be unpacked, naming the entry; `NoCheckpoint`; `Io`, `Stopped`.
-pub fn build(what: &str, input: &File, out: &mut Out, job: &Job) -> Result<Built> {
-    let built = build_unwatched(what, input, out, job);
+pub fn build(what: &str, input: &File, ends: &Ends, out: &mut Out, job: &Job) -> Result<Built> {
+    let built = build_unwatched(what, input, ends, out, job);
     // A reader that was stopped says that it cannot read.
     job.step(0)?;
     built
 }
 
-fn build_unwatched(what: &str, input: &File, out: &mut Out, job: &Job) -> Result<Built> {
-    let mut look = Look { what, input, job };
-    let (identity, stream, has_toc) = look.ends()?;
+fn build_unwatched(what: &str, input: &File, ends: &Ends, out: &mut Out, job: &Job) -> Result<Built> {
+    let look = Look { what, input, job };
+    let (identity, stream, has_toc) = look.at(ends)?;
     job.bytes_total.store(identity.size, Relaxed);
     let pack = identity.pack();
     let mut writer = IndexWriter::new(out, job);
@@ -64,7 +89,7 @@ fn build_unwatched(what: &str, input: &File, out: &mut Out, job: &Job) -> Result
             let (tree, bodies) = survey(what, Reader::new(what, plain), has_toc, &mut contents, identity.size, job)?;
             (tree, bodies, Vec::new())
         }
-        _ => look.compressed(stream, has_toc, &pack, &mut writer)?,
+        _ => look.compressed(stream, has_toc, &pack, identity.size, &mut writer)?,
     };
     place(what, &mut bodies, &points, stream, identity.size)?;
     let (entries, tree) = unpacked(tree, bodies, job)?;
@@ -102,13 +127,8 @@ struct Look<'a> {
 
 impl Look<'_> {
     /// What it is known by, what it is, and whether it has a TOC.
-    fn ends(&mut self) -> Result<(Identity, Stream, bool)> {
-        let io = || Error::io("read", self.what);
-        let size = self.input.metadata().map_err(io())?.len();
-        let length = size.min(ENDS) as usize;
-        let (mut first, mut last) = (vec![0; length], vec![0; length]);
-        self.input.read_exact_at(&mut first, 0).map_err(io())?;
-        self.input.read_exact_at(&mut last, size - length as u64).map_err(io())?;
+    fn at(&self, ends: &Ends) -> Result<(Identity, Stream, bool)> {
+        let Ends { size, first, last } = ends;
         let stream = match &first[..] {
             [0x1f, 0x8b, ..] => Stream::Gzip,
             [0x28, 0xb5, 0x2f, 0xfd, ..] => Stream::Zstd,
@@ -119,21 +139,21 @@ impl Look<'_> {
             [b'B', b'Z', b'h', ..] => return Err(closed(self.what, "bzip2 cannot be entered in its middle")),
             _ => Stream::Tar,
         };
-        let tail = &last[length.saturating_sub(stargz::footer::LONGEST)..];
-        let has_toc = matches!(Footer::read(tail, size), Ok(Some(_)));
-        Ok((Identity { size, first: Digest::of(&first).sha256, last: Digest::of(&last).sha256 }, stream, has_toc))
+        let tail = &last[last.len().saturating_sub(stargz::footer::LONGEST)..];
+        let has_toc = matches!(Footer::read(tail, *size), Ok(Some(_)));
+        Ok((Identity { size: *size, first: Digest::of(first).sha256, last: Digest::of(last).sha256 }, stream, has_toc))
     }
 
     fn compressed(
-        &mut self,
+        &self,
         stream_is: Stream,
         has_toc: bool,
         pack: &Arc<[u8; 32]>,
+        size: u64,
         writer: &mut IndexWriter<'_>,
     ) -> Result<(crate::tar::Tree, Vec<Entry>, Vec<Checkpoint>)> {
         let Look { what, input, job } = *self;
         std::thread::scope(|scope| {
-            let size = input.metadata().map_err(Error::io("read", what))?.len();
             let (source, parts, used) = stream(input, job);
             scope.spawn(move || source.run(stream_is));
             let points = RefCell::default();
@@ -287,13 +307,13 @@ impl Read for Arriving<'_, '_> {
                     // It takes back as many as it can use.
                     let _ = self.used.try_send(used);
                 }
-                Ok(Part::Point { at, bit, plain, window }) => {
+                Ok(Part::Point { at, bit, plain, window, head }) => {
                     let window = window.map_or(Ok((0, 0)), |window| self.writer.window(&window));
                     let window = window.map_err(|error| {
                         self.refused = Some(Some(error));
                         io::Error::other("the index cannot be written")
                     })?;
-                    self.points.borrow_mut().push(Checkpoint { at, bit, plain, window });
+                    self.points.borrow_mut().push(Checkpoint { at, bit, plain, window, head });
                 }
                 Ok(Part::End) => self.ended = true,
                 Ok(Part::Failed(error)) => return Err(error),

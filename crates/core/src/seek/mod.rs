@@ -10,7 +10,7 @@ mod open;
 mod stream;
 mod text;
 
-pub use build::{Built, build};
+pub use build::{Built, Ends, build};
 pub use open::{Found, SeekIndex};
 
 use std::ffi::OsStr;
@@ -26,7 +26,9 @@ use crate::error::show;
 pub const ENDS: u64 = 64 << 10;
 /// Plain bytes between two checkpoints, where blocks allow it.
 const SPACING: u64 = 1 << 20;
-/// The most that may lie between them.
+/// In a gzip member one is set within a block, when none has ended for so long, or soon after, where a stored block ends.
+const FORCED: u64 = (2 << 20) - (64 << 10);
+/// The most that may lie between them: of zstd, which cannot be entered within a frame.
 const GAP: u64 = 64 << 20;
 /// No frame is longer, compressed, than that takes where nothing can be compressed.
 const LONGEST_FRAME: u64 = GAP + GAP / 4 + (64 << 10);
@@ -61,11 +63,17 @@ struct Checkpoint {
     plain: u64,
     /// Where in the index the plain bytes before it are, compressed; of no length where a member or frame begins.
     window: (u64, u32),
+    /// Of one within a block: how many bits the head of that has, which stands behind the window.
+    head: u16,
 }
 
 impl Checkpoint {
     fn entry(&self) -> Entry {
-        if self.window.1 == 0 { Entry::Member } else { Entry::Block { bit: self.bit } }
+        match self {
+            Checkpoint { window: (_, 0), .. } => Entry::Member,
+            &Checkpoint { bit, head: 0, .. } => Entry::Block { bit },
+            &Checkpoint { bit, head, .. } => Entry::Code { bit, head },
+        }
     }
 }
 

@@ -65,7 +65,7 @@ impl Found {
             return Err(damaged("it has no footer: it is none, or was cut"));
         }
         match number(64) {
-            1 => {}
+            1 | 2 => {}
             0 => return Err(damaged("format 0")),
             version => return Err(Error::NewerFormat { what: "seek index".into(), version }),
         }
@@ -95,6 +95,10 @@ struct Head<'a> {
     bytes: u64,
     checkpoints: u64,
 }
+
+/// Byte, bit, plain, window and its length, and of one within a block the bits of its head.
+#[derive(Deserialize)]
+struct Point(u64, u8, u64, u64, u32, #[serde(default)] u16);
 
 #[derive(Deserialize)]
 struct Page {
@@ -136,15 +140,15 @@ impl SeekIndex {
     /// `Missing` when no frame begins there.
     pub fn lead(&self, offset: u64) -> Result<(Vec<u8>, Range<u64>)> {
         if offset == self.identity.size {
-            return Ok((lead::head(lead::Entry::Zeros, 0).to_vec(), 0..0));
+            return Ok((lead::head(lead::Entry::Zeros, 0), 0..0));
         }
         if self.stream == Stream::Tar {
-            return Ok((lead::head(lead::Entry::Plain, 0).to_vec(), 0..0));
+            return Ok((lead::head(lead::Entry::Plain, 0), 0..0));
         }
         let point = self.points.binary_search_by_key(&offset, |point| point.at).map(|at| &self.points[at]);
         let point = point.map_err(|_| Error::Missing { what: format!("a checkpoint at byte {offset}") })?;
         let (begin, length) = point.window;
-        Ok((lead::head(point.entry(), length).to_vec(), begin..begin + u64::from(length)))
+        Ok((lead::head(point.entry(), length), begin..begin + u64::from(length)))
     }
 }
 
@@ -152,7 +156,7 @@ fn read(text: &mut Lines<impl Read>, end_of_windows: u64, room: &mut Room, job: 
     let wrong = || damaged("its first line cannot be");
     let line = text.next()?.ok_or_else(|| damaged("it is empty"))?.to_vec();
     let head: Head<'_> = serde_json::from_slice(&line).map_err(|_| wrong())?;
-    if head.format != 1 {
+    if !(1..=2).contains(&head.format) {
         return Err(Error::NewerFormat { what: "seek index".into(), version: head.format });
     }
     let sha = |text: &str| text.strip_prefix("sha256:").and_then(parse_hex).ok_or_else(wrong);
@@ -189,12 +193,12 @@ fn points(
     for _ in 0..count {
         let line = text.next()?.ok_or_else(|| damaged("its checkpoints are cut"))?;
         take(room, EACH_PLACE)?;
-        let read: (u64, u8, u64, u64, u32) =
+        let Point(at, bit, plain, begin, length, head) =
             serde_json::from_slice(line).map_err(|_| damaged("a checkpoint that cannot be"))?;
-        let point = Checkpoint { at: read.0, bit: read.1, plain: read.2, window: (read.3, read.4) };
+        let point = Checkpoint { at, bit, plain, window: (begin, length), head };
         let rises = points.last().is_none_or(|last| last.at < point.at && last.plain < point.plain);
         let window = point.window.0.checked_add(point.window.1.into()).is_some_and(|to| to <= end);
-        let window = window && point.window.1 <= LONGEST_WINDOW;
+        let window = window && point.window.1 <= LONGEST_WINDOW && point.head <= lead::LONGEST_HEAD;
         if !rises || !window || point.at >= identity.size || point.bit > 7 {
             return Err(damaged("a checkpoint that cannot be"));
         }

@@ -5,12 +5,14 @@
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::slice;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use zstd::zstd_safe::{DCtx, InBuffer, OutBuffer, get_error_name};
 
-use super::{GAP, SPACING, Stream};
-use crate::archive::inflate::{At, Inflater};
+use super::{FORCED, GAP, SPACING, Stream};
+use crate::archive::inflate::{At, Inflater, head_bits};
+use crate::archive::lead::LONGEST_HEAD;
 use crate::job::Job;
 
 /// Plain bytes that are handed over at once, how many such blocks lie ready, and compressed bytes that are read at once.
@@ -21,12 +23,14 @@ const READ: usize = 256 << 10;
 /// What comes out of the thread.
 pub enum Part {
     Plain(Vec<u8>),
-    /// `window`: the plain bytes before a block; `None` where a member or frame begins.
+    /// `window`: the plain bytes before a block, or before a code of one, whose head stands behind them and has so many bits;
+    /// `None` where a member or frame begins.
     Point {
         at: u64,
         bit: u8,
         plain: u64,
         window: Option<Vec<u8>>,
+        head: u16,
     },
     /// It was decompressed to its end.
     End,
@@ -100,35 +104,49 @@ impl Source<'_> {
 
     fn gzip(&mut self) -> Result<(), Ended> {
         let mut inflater = Inflater::member();
+        let (mut head, mut is_in_codes) = (BlockHead::default(), false);
         self.point(self.position(), 0, None)?;
         loop {
             let is_due = self.is_due()?;
-            let room = self.room(is_due);
-            let step = inflater.step(
-                &self.buffer[self.at..self.filled],
-                &mut self.block[self.length..self.length + room],
-                is_due,
-            );
+            let is_overdue = self.left_of(FORCED) == 0;
+            let room = if is_overdue { BLOCK - self.length } else { self.room(is_due) };
+            let (input, output) =
+                (&self.buffer[self.at..self.filled], &mut self.block[self.length..self.length + room]);
+            let step = match input {
+                &[byte, ..] if is_overdue && is_in_codes => inflater.step_to_code(byte, output),
+                // Little, if it may be the last of the block.
+                [byte, ..] if is_overdue => inflater.step(slice::from_ref(byte), output, true),
+                _ => inflater.step(input, output, true),
+            };
             let step = step.map_err(damaged)?;
+            head.pass(&self.buffer[self.at..self.at + step.read]);
             self.at += step.read;
             self.wrote(step.written)?;
+            is_in_codes = inflater.is_in_codes() && (is_in_codes || step.written > 0);
             match step.at {
                 At::Block { unused } => {
-                    let bits = self.position() * 8 - u64::from(unused);
-                    let window = inflater.window();
-                    self.point(bits / 8, (bits % 8) as u8, Some(window))?;
+                    head.begin(unused);
+                    if is_due {
+                        self.point_at_bit(unused, inflater.window(), 0)?;
+                    }
                 }
                 At::End => {
                     if !self.follows()? {
                         return Ok(());
                     }
                     inflater.restart();
+                    (head, is_in_codes) = (BlockHead::default(), false);
                     if self.is_due()? {
                         self.point(self.position(), 0, None)?;
                     }
                 }
                 At::Within if step.read == 0 && step.written == 0 && !self.fill()? => {
                     return Err(damaged("it ends within a gzip member"));
+                }
+                At::Code { unused } => {
+                    if let Some((bytes, bits)) = head.read() {
+                        self.point_at_bit(unused, [inflater.window(), bytes].concat(), bits)?;
+                    }
                 }
                 At::Within => {}
             }
@@ -166,7 +184,7 @@ impl Source<'_> {
                 self.point(self.position(), 0, None)?;
             }
             self.is_due()?;
-            let room = self.room(true);
+            let room = BLOCK - self.length;
             let mut input = InBuffer::around(&self.buffer[self.at..self.filled]);
             let mut output = OutBuffer::around(&mut self.block[self.length..self.length + room]);
             let left = decoder.decompress_stream(&mut output, &mut input).map_err(wrong)?;
@@ -205,11 +223,14 @@ impl Source<'_> {
         if gap > GAP { Err(Ended::Closed) } else { Ok(gap >= SPACING) }
     }
 
-    /// How much may be written to the block: not beyond where the next checkpoint is due.
+    /// How much may be written to the block: not beyond where the next checkpoint is due, or has to be.
     fn room(&self, is_due: bool) -> usize {
-        let room = BLOCK - self.length;
-        let left = self.last.map_or(0, |last| (last + SPACING).saturating_sub(self.plain));
-        if is_due { room } else { room.min(left as usize) }
+        (BLOCK - self.length).min(self.left_of(if is_due { FORCED } else { SPACING }) as usize)
+    }
+
+    /// How many plain bytes there may be until so many are behind the last checkpoint.
+    fn left_of(&self, spacing: u64) -> u64 {
+        self.last.map_or(0, |last| (last + spacing).saturating_sub(self.plain))
     }
 
     fn wrote(&mut self, count: usize) -> Result<(), Ended> {
@@ -218,9 +239,16 @@ impl Source<'_> {
         if self.length == BLOCK { self.hand_over() } else { Ok(()) }
     }
 
-    fn point(&mut self, at: u64, bit: u8, window: Option<Vec<u8>>) -> Result<(), Ended> {
+    fn point(&mut self, at: u64, bit: u8, window: Option<(Vec<u8>, u16)>) -> Result<(), Ended> {
         self.last = Some(self.plain);
-        self.give(Part::Point { at, bit, plain: self.plain, window })
+        let (window, head) = window.map_or((None, 0), |(window, head)| (Some(window), head));
+        self.give(Part::Point { at, bit, plain: self.plain, window, head })
+    }
+
+    /// A checkpoint so many bits before the next byte.
+    fn point_at_bit(&mut self, back: u8, window: Vec<u8>, head: u16) -> Result<(), Ended> {
+        let bits = self.position() * 8 - u64::from(back);
+        self.point(bits / 8, (bits % 8) as u8, Some((window, head)))
     }
 
     fn hand_over(&mut self) -> Result<(), Ended> {
@@ -237,5 +265,45 @@ impl Source<'_> {
 
     fn give(&self, part: Part) -> Result<(), Ended> {
         self.parts.send(part).map_err(|_| Ended::Left)
+    }
+}
+
+/// The first bytes of the block that is being decompressed: what says how its codes are spelled.
+#[derive(Default)]
+struct BlockHead {
+    bytes: Vec<u8>,
+    /// The bit of the first byte at which it begins; `None` before the first block of a member.
+    bit: Option<u8>,
+    /// The last bytes that were read: some of their bits may belong to the next block.
+    last: Vec<u8>,
+}
+
+impl BlockHead {
+    /// More than all bits that are read before they are used.
+    const LAST: usize = 8;
+
+    /// These were read.
+    fn pass(&mut self, read: &[u8]) {
+        let room = (usize::from(LONGEST_HEAD / 8) + 2 * Self::LAST).saturating_sub(self.bytes.len());
+        self.bytes.extend_from_slice(&read[..read.len().min(room)]);
+        self.last.extend_from_slice(&read[read.len().saturating_sub(Self::LAST)..]);
+        self.last.drain(..self.last.len().saturating_sub(Self::LAST));
+    }
+
+    /// A block begins, so many bits before the next byte.
+    fn begin(&mut self, unused: u8) {
+        let bytes = usize::from(unused.div_ceil(8)).min(self.last.len());
+        self.bytes.clear();
+        self.bytes.extend_from_slice(&self.last[self.last.len() - bytes..]);
+        self.bit = Some((8 - unused % 8) % 8);
+    }
+
+    /// The head, from the lowest bit of a byte on, and how many bits it has; `None` of a block without codes.
+    fn read(&self) -> Option<(Vec<u8>, u16)> {
+        let bit = self.bit?;
+        let bits = head_bits(&self.bytes, bit)?;
+        let at = |byte: usize| u16::from(self.bytes.get(byte).copied().unwrap_or(0));
+        let moved = |byte: usize| ((at(byte) | at(byte + 1) << 8) >> bit) as u8;
+        Some(((0..usize::from(bits.div_ceil(8))).map(moved).collect(), bits))
     }
 }

@@ -64,10 +64,13 @@ impl<'a> IndexWriter<'a> {
             encoder: zstd::stream::write::Encoder::new(Vec::new(), LEVEL).expect("zstd has memory for a context"),
             writer: self,
         };
-        text.add(first_line(head, points.len()).as_bytes())?;
+        // Who knows no checkpoints within blocks shall say so.
+        let format = if points.iter().any(|point| point.head > 0) { 2 } else { 1 };
+        text.add(first_line(head, format, points.len()).as_bytes())?;
         for point in points {
-            let Checkpoint { at, bit, plain, window: (begin, length) } = point;
-            text.add(format!("[{at},{bit},{plain},{begin},{length}]\n").as_bytes())?;
+            let Checkpoint { at, bit, plain, window: (begin, length), head } = point;
+            let head = if *head > 0 { format!(",{head}") } else { String::new() };
+            text.add(format!("[{at},{bit},{plain},{begin},{length}{head}]\n").as_bytes())?;
         }
         let mut map = MapWriter::new(head.entries);
         for entry in entries {
@@ -88,7 +91,7 @@ impl<'a> IndexWriter<'a> {
             footer.extend_from_slice(&number.to_le_bytes());
         }
         footer.extend_from_slice(&digest.sha256);
-        footer.extend_from_slice(&1u64.to_le_bytes());
+        footer.extend_from_slice(&u64::to_le_bytes(format));
         footer.extend_from_slice(MAGIC);
         this.give(&footer)?;
         Ok((digest, this.written))
@@ -108,10 +111,10 @@ fn skippable(length: usize) -> [u8; 8] {
     out
 }
 
-fn first_line(head: &Head, points: usize) -> String {
+fn first_line(head: &Head, format: u64, points: usize) -> String {
     let Head { identity: Identity { size, first, last }, stream, tree, entries, bytes } = head;
     format!(
-        "{{\"format\":1,\"stream\":\"{}\",\"size\":{size},\"first\":\"sha256:{}\",\"last\":\"sha256:{}\",\
+        "{{\"format\":{format},\"stream\":\"{}\",\"size\":{size},\"first\":\"sha256:{}\",\"last\":\"sha256:{}\",\
          \"tree\":\"sha256:{}\",\"treeSize\":{},\"entries\":{entries},\"bytes\":{bytes},\"checkpoints\":{points}}}\n",
         stream.name(),
         hex(first),
