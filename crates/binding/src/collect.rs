@@ -12,7 +12,7 @@ use sapwood_core::digest::{hex, parse_hex};
 use sapwood_core::error::{Error, Result};
 use sapwood_core::push::PackName;
 
-use crate::enter::direct;
+use crate::enter::{Shared, direct};
 use crate::filemap::{FileMap, absent};
 use crate::values::Frame;
 
@@ -82,24 +82,18 @@ impl OldPack {
 
 /// What live file maps use.
 #[pyclass(frozen, module = "sapwood._core.collect")]
-struct Marks(Mutex<collect::Marks>);
-
-impl Marks {
-    fn with<T: Send>(&self, py: Python<'_>, work: impl FnOnce(&mut collect::Marks) -> T + Send) -> T {
-        py.detach(|| work(&mut self.0.lock().expect("no method panics with it")))
-    }
-}
+struct Marks(Shared<collect::Marks>);
 
 #[pymethods]
 impl Marks {
     #[new]
     fn new() -> Marks {
-        Marks(Mutex::default())
+        Marks(Shared::default())
     }
 
     /// Mark the pages of a live map; gives number and frame of those that are to be brought.
     fn map(&self, py: Python<'_>, map: &FileMap) -> Vec<(usize, Frame)> {
-        let wanted = self.with(py, |marks| marks.map(&map.0));
+        let wanted = self.0.with(py, |marks| marks.map(&map.0));
         wanted.into_iter().map(|page| (page, Frame(map.0.stored()[page].frame.clone()))).collect()
     }
 
@@ -111,7 +105,7 @@ impl Marks {
             map.0.read_page(page, frame::chunk(&plain, at.inner, &at.digest)?)
         });
         let entries = direct(py, entries)?;
-        self.with(py, |marks| marks.page(&entries));
+        self.0.with(py, |marks| marks.page(&entries));
         Ok(())
     }
 
@@ -120,12 +114,12 @@ impl Marks {
         let Some(entry) = pack.toc.entries.iter().find(|entry| entry.lying.offset == offset) else {
             return Ok(false);
         };
-        direct(py, self.with(py, |marks| marks.outline(&pack.name, entry, &stored)))
+        direct(py, self.0.with(py, |marks| marks.outline(&pack.name, entry, &stored)))
     }
 
     /// Take every mark to where redirects, by pack, say that its frame lies now.
     fn follow(&self, py: Python<'_>, redirects: HashMap<String, PyBackedBytes>) -> PyResult<()> {
-        let followed = self.with(py, |marks| {
+        let followed = self.0.with(py, |marks| {
             let decode =
                 |(pack, stored): (&String, &PyBackedBytes)| Ok((pack_name(pack)?, archive::Redirect::decode(stored)?));
             marks.follow(&redirects.iter().map(decode).collect::<Result<_>>()?)
@@ -135,36 +129,36 @@ impl Marks {
 
     /// Bytes of live frames by pack.
     fn packs(&self, py: Python<'_>) -> HashMap<String, u64> {
-        self.with(py, |marks| marks.packs()).iter().map(|(pack, live)| (hex(pack), *live)).collect()
+        self.0.with(py, |marks| marks.packs()).iter().map(|(pack, live)| (hex(pack), *live)).collect()
     }
 
     /// Chunks, their bytes and those of their frames as stored; pages, and the bytes of their frames.
     fn totals(&self, py: Python<'_>) -> (u64, u64, u64, u64, u64) {
-        let totals = self.with(py, |marks| marks.totals());
+        let totals = self.0.with(py, |marks| marks.totals());
         (totals.chunks, totals.chunk_bytes, totals.chunk_stored, totals.pages, totals.page_stored)
     }
 
     /// Packs that are needed through their redirects.
     fn moved(&self, py: Python<'_>) -> Vec<String> {
-        self.with(py, |marks| marks.moved()).iter().map(|pack| hex(pack)).collect()
+        self.0.with(py, |marks| marks.moved()).iter().map(|pack| hex(pack)).collect()
     }
 
     /// How many redirects lead to a pack, at most.
     fn hops(&self, py: Python<'_>, pack: &str) -> PyResult<usize> {
         let pack = direct(py, pack_name(pack))?;
-        Ok(self.with(py, |marks| marks.hops(&pack)))
+        Ok(self.0.with(py, |marks| marks.hops(&pack)))
     }
 
     /// Offset and length of the live frames of a pack.
     fn frames(&self, py: Python<'_>, pack: &str) -> PyResult<Vec<(u32, u32)>> {
         let pack = direct(py, pack_name(pack))?;
-        Ok(self.with(py, |marks| marks.frames(&pack)))
+        Ok(self.0.with(py, |marks| marks.frames(&pack)))
     }
 
     /// Index fragments of everything that is alive in these packs, each of about `limit` bytes at most.
     fn fragments<'py>(&self, py: Python<'py>, packs: Vec<String>, limit: usize) -> PyResult<Vec<Bound<'py, PyBytes>>> {
         let packs = direct(py, packs.iter().map(|pack| pack_name(pack)).collect::<Result<Vec<_>>>())?;
-        let fragments = self.with(py, |marks| marks.fragments(&packs, limit));
+        let fragments = self.0.with(py, |marks| marks.fragments(&packs, limit));
         Ok(fragments.iter().map(|fragment| PyBytes::new(py, fragment)).collect())
     }
 }

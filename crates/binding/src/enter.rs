@@ -1,5 +1,6 @@
 //! The door: long work runs without the GIL while the caller looks for signals and shows progress.
 
+use std::sync::Mutex;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
@@ -9,6 +10,16 @@ use sapwood_core::error::Result;
 use sapwood_core::job::Job;
 
 use crate::errors::{internal, raise};
+
+/// What the methods of a class share; each has it alone, without the GIL.
+#[derive(Default)]
+pub struct Shared<T>(Mutex<T>);
+
+impl<T: Send> Shared<T> {
+    pub fn with<R: Send>(&self, py: Python<'_>, work: impl FnOnce(&mut T) -> R + Send) -> R {
+        py.detach(|| work(&mut self.0.lock().expect("no method panics with it")))
+    }
+}
 
 const TICK: Duration = Duration::from_millis(100);
 

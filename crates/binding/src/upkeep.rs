@@ -15,7 +15,7 @@ use sapwood_core::filemap::Summary;
 use sapwood_core::push::{Fragment, PackName};
 use sapwood_core::upkeep::{self, Need};
 
-use crate::enter::{direct, enter};
+use crate::enter::{Shared, direct, enter};
 use crate::filemap::FileMap;
 use crate::values::{Frame, digest_text, parse_sha};
 
@@ -105,48 +105,42 @@ fn prove(py: Python<'_>, name: &str, data: PyBackedBytes, frames: Vec<(u32, u32,
 
 /// What file maps need, by pack.
 #[pyclass(frozen, module = "sapwood._core.upkeep")]
-struct Needs(Mutex<upkeep::Needs>);
-
-impl Needs {
-    fn with<T: Send>(&self, py: Python<'_>, work: impl FnOnce(&mut upkeep::Needs) -> T + Send) -> T {
-        py.detach(|| work(&mut self.0.lock().expect("no method panics with it")))
-    }
-}
+struct Needs(Shared<upkeep::Needs>);
 
 #[pymethods]
 impl Needs {
     #[new]
     fn new() -> Needs {
-        Needs(Mutex::default())
+        Needs(Shared::default())
     }
 
     fn add(&self, py: Python<'_>, map: &FileMap) {
-        self.with(py, |needs| needs.add(&map.0));
+        self.0.with(py, |needs| needs.add(&map.0));
     }
 
     fn packs(&self, py: Python<'_>) -> Vec<String> {
-        self.with(py, |needs| needs.packs()).iter().map(|pack| hex(pack)).collect()
+        self.0.with(py, |needs| needs.packs()).iter().map(|pack| hex(pack)).collect()
     }
 
     fn of(&self, py: Python<'_>, pack: &str) -> PyResult<Vec<Place>> {
         let pack = direct(py, pack_name(pack))?;
-        Ok(self.with(py, |needs| needs.of(&pack).iter().map(needed).collect()))
+        Ok(self.0.with(py, |needs| needs.of(&pack).iter().map(needed).collect()))
     }
 
     fn follow(&self, py: Python<'_>, pack: &str, redirect: PyBackedBytes) -> PyResult<bool> {
         let pack = direct(py, pack_name(pack))?;
         let redirect = direct(py, Redirect::decode(&redirect))?;
-        Ok(self.with(py, |needs| needs.follow(&pack, &redirect)))
+        Ok(self.0.with(py, |needs| needs.follow(&pack, &redirect)))
     }
 
     fn unlisted(&self, py: Python<'_>, pack: &str, toc: &Toc) -> PyResult<Vec<Place>> {
         let pack = direct(py, pack_name(pack))?;
-        Ok(self.with(py, |needs| needs.unmet(&pack, &toc.held)).iter().map(needed).collect())
+        Ok(self.0.with(py, |needs| needs.unmet(&pack, &toc.held)).iter().map(needed).collect())
     }
 
     fn unproved(&self, py: Python<'_>, pack: &str, proved: &Proved) -> PyResult<Vec<Place>> {
         let pack = direct(py, pack_name(pack))?;
-        Ok(self.with(py, |needs| needs.unmet(&pack, &proved.sound)).iter().map(needed).collect())
+        Ok(self.0.with(py, |needs| needs.unmet(&pack, &proved.sound)).iter().map(needed).collect())
     }
 }
 
@@ -176,37 +170,31 @@ fn pages<'py>(py: Python<'py>, map: &FileMap) -> Vec<(String, u64, Bound<'py, Py
 
 /// Where chunks lie, to tell lost pages of file maps again.
 #[pyclass(frozen, module = "sapwood._core.upkeep")]
-struct Places(Mutex<upkeep::Places>);
-
-impl Places {
-    fn with<T: Send>(&self, py: Python<'_>, work: impl FnOnce(&mut upkeep::Places) -> T + Send) -> T {
-        py.detach(|| work(&mut self.0.lock().expect("no method panics with it")))
-    }
-}
+struct Places(Shared<upkeep::Places>);
 
 #[pymethods]
 impl Places {
     #[new]
     fn new() -> Places {
-        Places(Mutex::default())
+        Places(Shared::default())
     }
 
     fn redirect(&self, py: Python<'_>, pack: &str, redirect: PyBackedBytes) -> PyResult<()> {
         let pack = direct(py, pack_name(pack))?;
         let redirect = direct(py, Redirect::decode(&redirect))?;
-        self.with(py, |places| places.redirect(&pack, &redirect));
+        self.0.with(py, |places| places.redirect(&pack, &redirect));
         Ok(())
     }
 
     fn pack(&self, py: Python<'_>, pack: &str, toc: &Toc) -> PyResult<()> {
         let pack = direct(py, pack_name(pack))?;
-        self.with(py, |places| places.pack(&pack, toc.held.iter().copied()));
+        self.0.with(py, |places| places.pack(&pack, toc.held.iter().copied()));
         Ok(())
     }
 
     fn fragment(&self, py: Python<'_>, fragment: PyBackedBytes) -> PyResult<()> {
         let parsed = direct(py, py.detach(|| Fragment::parse(fragment.to_vec())))?;
-        self.with(py, |places| places.fragment(&parsed));
+        self.0.with(py, |places| places.fragment(&parsed));
         Ok(())
     }
 
@@ -225,7 +213,7 @@ impl Places {
         let lost = upkeep::LostPage { first: first.to_vec(), entries, digest: Digest { sha256, size } };
         let packs: Result<HashSet<_>> = packs.iter().map(|pack| pack_name(pack)).collect();
         let packs = direct(py, packs)?;
-        let page = self.with(py, |places| places.page(&map.0, &lost, &packs));
+        let page = self.0.with(py, |places| places.page(&map.0, &lost, &packs));
         Ok(page.map(|page| PyBytes::new(py, &page)))
     }
 }

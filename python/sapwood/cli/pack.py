@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import sys
-
 from sapwood.cli import show
+from sapwood.cli.binary import require_one_stdout
 from sapwood.cli.command import Command, add_json, add_seek_index, add_toc
 from sapwood.cli.hash import add_options, add_skip_unreadable, options_of
 from sapwood.cli.progress import progress
@@ -130,7 +129,7 @@ def _pack(arguments: argparse.Namespace) -> int:
     from sapwood.pack import pack
 
     choices = _choices_of(arguments, arguments.tree)
-    _require_one_stdout(arguments)
+    require_one_stdout(arguments, arguments.out, "archive")
     with progress("packing") as callback:
         written = pack(
             arguments.tree,
@@ -155,25 +154,10 @@ def _convert(arguments: argparse.Namespace) -> int:
     from sapwood.pack import convert
 
     choices = _choices_of(arguments)
-    _require_one_stdout(arguments)
+    require_one_stdout(arguments, arguments.out, "archive")
     with progress("converting") as callback:
         written = convert(arguments.tar, arguments.out, choices, progress=callback)
     return _tell(arguments, written)
-
-
-def _require_one_stdout(arguments: argparse.Namespace) -> None:
-    """Refuse to mix an archive with a report, and to send it to a terminal."""
-    from sapwood.errors import InvalidInputError
-
-    if arguments.out != "-":
-        return
-    if arguments.json:
-        raise InvalidInputError("stdout takes the archive or the report, not both", kind="bad-usage")
-    if sys.stdout.isatty():
-        raise InvalidInputError(
-            "an archive is nothing for a terminal", kind="bad-usage", hint="name a file, or send stdout to one"
-        )
-    sys.stdout.flush()
 
 
 def _tell(arguments: argparse.Namespace, written: Written) -> int:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import sys
 
 from sapwood.cli import show
+from sapwood.cli.binary import require_one_stdout
 from sapwood.cli.command import Command, add_json, add_seek_index, add_toc
 from sapwood.cli.progress import progress
 
@@ -30,21 +30,11 @@ def _configure_tar(parser: argparse.ArgumentParser) -> None:
 
 def _tar(arguments: argparse.Namespace) -> int:
     from sapwood.destination import writing
-    from sapwood.errors import InvalidInputError
     from sapwood.sink import open_sink
     from sapwood.store.address import open_address
     from sapwood.tarstream import write_tar
 
-    if arguments.output == "-":
-        if arguments.json:
-            raise InvalidInputError(
-                "stdout takes the tar or the report, not both", kind="bad-usage", hint="name a file with -o"
-            )
-        if sys.stdout.isatty():
-            raise InvalidInputError(
-                "a tar is nothing for a terminal", kind="bad-usage", hint="name a file with -o, or send stdout to one"
-            )
-        sys.stdout.flush()
+    require_one_stdout(arguments, arguments.output, "tar")
     store, snapshot = open_address(arguments.address, seek_index=arguments.seek_index, toc=arguments.toc)
     with (
         progress("writing") as callback,

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
-use serde::de::{self, MapAccess, Visitor};
+use serde::de::{self, Visitor};
 
 use super::entry::{ChunkAt, Content, Entry, FrameAt, Kind, parent_and_name};
 use super::frames::Row as FrameRow;
 use super::map::{PageRef, Summary};
-use super::text::{parse_time, unescape};
+use super::text::{object, parse_time, unescape};
 use crate::archive::frame::Form;
 use crate::archive::{MAX_FRAME, MAX_PAGE_FRAME};
 use crate::chunk::MAX_CHUNK;
@@ -71,22 +71,10 @@ struct Xattrs(Vec<(Vec<u8>, Vec<u8>)>);
 
 impl<'de> Deserialize<'de> for Xattrs {
     fn deserialize<D: de::Deserializer<'de>>(deserializer: D) -> std::result::Result<Xattrs, D::Error> {
-        struct Pairs;
-        impl<'de> Visitor<'de> for Pairs {
-            type Value = Xattrs;
-            fn expecting(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
-                f.write_str("an object")
-            }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Xattrs, A::Error> {
-                let mut out = Vec::new();
-                while let Some((name, value)) = map.next_entry::<Bytes, &str>()? {
-                    let value = STANDARD.decode(value).map_err(|_| de::Error::custom("not base64"))?;
-                    out.push((name.0, value));
-                }
-                Ok(Xattrs(out))
-            }
-        }
-        deserializer.deserialize_map(Pairs)
+        let each = |(name, value): (Bytes, &str)| {
+            STANDARD.decode(value).map(|value| (name.0, value)).map_err(|_| "not base64")
+        };
+        object(deserializer, each).map(Xattrs)
     }
 }
 

@@ -23,7 +23,7 @@ pub use differ::{Node, differing, nodes_of_map, nodes_of_state};
 pub use encode::type_of;
 pub use entry::{ChunkAt, Content, Entry, FrameAt, Kind, parent_and_name};
 pub use map::{FileMap, Found, Missing, PageRef, Place, Source, Summary, inode_of, place_of};
-pub(crate) use text::{parse_time, push_time, unescape};
+pub(crate) use text::{object, parse_time, push_time, unescape};
 pub use unpacked::{described, hash_directories, unpacked};
 pub use write::{MapWriter, PageText, content_of, cut_of, fence, page_of};
 

@@ -1,8 +1,41 @@
-//! The spellings of byte strings and times in JSON.
+//! The spellings of byte strings, times and pairs in JSON.
 //!
 //! Invariant: each byte string has exactly one spelling and is read back exactly (docs/format.md, first section).
 
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, Error, MapAccess, Visitor};
+
 use crate::scan::Time;
+
+/// What `each` makes of the names and values of an object, in the order of its text, repeated ones too.
+pub fn object<'de, D: Deserializer<'de>, K: Deserialize<'de>, V: Deserialize<'de>, T>(
+    deserializer: D,
+    each: impl Fn((K, V)) -> Result<T, &'static str>,
+) -> Result<Vec<T>, D::Error> {
+    struct Pairs<F, K, V>(F, PhantomData<(K, V)>);
+    impl<'de, F, K, V, T> Visitor<'de> for Pairs<F, K, V>
+    where
+        F: Fn((K, V)) -> Result<T, &'static str>,
+        K: Deserialize<'de>,
+        V: Deserialize<'de>,
+    {
+        type Value = Vec<T>;
+        fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+            f.write_str("an object")
+        }
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Vec<T>, A::Error> {
+            let mut out = Vec::new();
+            while let Some(pair) = map.next_entry()? {
+                out.push((self.0)(pair).map_err(A::Error::custom)?);
+            }
+            Ok(out)
+        }
+    }
+    deserializer.deserialize_map(Pairs(each, PhantomData))
+}
 
 /// A JSON string: UTF-8 as it is, other bytes `0xNN` as the escape `\udcNN`.
 pub fn push_string(out: &mut Vec<u8>, bytes: &[u8]) {

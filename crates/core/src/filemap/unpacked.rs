@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use super::entry::{Entry, Kind, parent_and_name};
+use super::entry::{Content, Entry, Kind, parent_and_name};
 use crate::digest::Digest;
 use crate::directory::Directory;
 use crate::error::Result;
@@ -16,11 +16,20 @@ use crate::tar;
 /// Of a directory that no entry names.
 const INVENTED_MODE: u32 = 0o755;
 
-/// An entry without name that is what its header says.
+/// An entry without name that is what its header says; `content` is that of a file.
 ///
 /// # Errors
 /// Says what no file map can say.
-pub fn described(header: &tar::Header, kind: Kind) -> std::result::Result<Entry, &'static str> {
+pub fn described(header: &tar::Header, content: Content) -> std::result::Result<Entry, &'static str> {
+    let kind = match &header.kind {
+        tar::Kind::Directory => Kind::Directory { digest: None },
+        tar::Kind::Regular { .. } => Kind::Regular(content),
+        tar::Kind::Symlink { target } => Kind::Symlink { target: target.clone() },
+        &tar::Kind::CharDevice { major, minor } => Kind::CharDevice { major, minor },
+        &tar::Kind::BlockDevice { major, minor } => Kind::BlockDevice { major, minor },
+        // What a hard link says is said by the file that it is.
+        tar::Kind::Fifo | tar::Kind::HardLink { .. } => Kind::Fifo,
+    };
     let number = |id: u64| u32::try_from(id).map_err(|_| "its owner has no such number here");
     let (uid, gid) = (number(header.uid)?, number(header.gid)?);
     let (mode, mtime, xattrs) = (header.mode & 0o7777, header.mtime, header.xattrs.clone());

@@ -236,9 +236,10 @@ impl Reading<'_> {
             bytes += header.size();
             let (stored, crc) = reader.stored();
             lines.content(number, stored, crc, reader.raw_name())?;
-            let kind = kind_of(&header, digest);
+            let holes = if let tar::Kind::Regular { holes, .. } = &header.kind { holes.clone() } else { Vec::new() };
+            let content = Content { digest, chunks: Vec::new(), holes };
             let wrong = |found| Error::damaged(what, format!("{}: {found}", tar::shown(&header.name)));
-            bodies.push(described(&header, kind).map_err(wrong)?);
+            bodies.push(described(&header, content).map_err(wrong)?);
             job.file_done();
         }
         lines.raw(&reader.take_raw())?;
@@ -326,18 +327,5 @@ fn weight(header: &tar::Header) -> usize {
         tar::Kind::Regular { size, holes } => (96 * (size / MAX_CHUNK as u64) as usize, holes.len()),
         _ => (0, 0),
     };
-    let xattrs: usize = header.xattrs.iter().map(|(name, value)| 96 + name.len() + value.len()).sum();
-    EACH + 3 * header.name.len() + 2 * link + xattrs + 48 * holes
-}
-
-fn kind_of(header: &tar::Header, digest: Digest) -> Kind {
-    match &header.kind {
-        tar::Kind::Directory => Kind::Directory { digest: None },
-        tar::Kind::Regular { holes, .. } => Kind::Regular(Content { digest, chunks: Vec::new(), holes: holes.clone() }),
-        tar::Kind::Symlink { target } => Kind::Symlink { target: target.clone() },
-        tar::Kind::CharDevice { major, minor } => Kind::CharDevice { major: *major, minor: *minor },
-        tar::Kind::BlockDevice { major, minor } => Kind::BlockDevice { major: *major, minor: *minor },
-        // What a hard link says is said by the file that it is.
-        tar::Kind::Fifo | tar::Kind::HardLink { .. } => Kind::Fifo,
-    }
+    EACH + 3 * header.name.len() + 2 * link + Room::of_xattrs(&header.xattrs) + 48 * holes
 }

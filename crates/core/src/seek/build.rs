@@ -21,7 +21,7 @@ use crate::chunk::MAX_CHUNK;
 use crate::convert::Out;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
-use crate::filemap::{Content, Entry, FrameAt, Kind, described, unpacked};
+use crate::filemap::{Entry, FrameAt, Kind, described, unpacked};
 use crate::job::Job;
 use crate::stargz::{self, Footer, TOC_NAME};
 use crate::tar::{self, Header, Reader, Room, TreeBuilder};
@@ -104,7 +104,6 @@ fn build_unwatched(what: &str, input: &File, ends: &Ends, out: &mut Out, job: &J
 fn weight(header: &Header) -> usize {
     const EACH: usize = 320;
     const CHUNK: u64 = 128;
-    let xattrs: usize = header.xattrs.iter().map(|(name, value)| 96 + name.len() + value.len()).sum();
     let kind = match &header.kind {
         tar::Kind::Regular { holes, .. } => {
             let zeros = holes.iter().map(|hole| hole.1 / MAX_CHUNK as u64 + 1).sum::<u64>() * CHUNK;
@@ -114,7 +113,7 @@ fn weight(header: &Header) -> usize {
         tar::Kind::HardLink { first } => 2 * first.len(),
         _ => 0,
     };
-    (EACH + 2 * header.name.len() + xattrs).saturating_add(kind)
+    (EACH + 2 * header.name.len() + Room::of_xattrs(&header.xattrs)).saturating_add(kind)
 }
 
 type Surveyed = (crate::tar::Tree, Vec<Entry>);
@@ -209,25 +208,12 @@ fn survey<R: Read>(
         }
         builder.push(&header)?;
         let content = contents.take(&mut reader, &header, job)?;
-        bodies.push(body(&header, content).map_err(|found| damaged(what, &header, found))?);
+        bodies.push(described(&header, content).map_err(|found| damaged(what, &header, found))?);
         job.file_done();
     }
     let mut rest = vec![0; 64 << 10];
     while reader.rest(&mut rest)? > 0 {}
     Ok((builder.finish()?, bodies))
-}
-
-fn body(header: &Header, content: Content) -> std::result::Result<Entry, &'static str> {
-    let kind = match &header.kind {
-        tar::Kind::Directory => Kind::Directory { digest: None },
-        tar::Kind::Regular { .. } => Kind::Regular(content),
-        tar::Kind::Symlink { target } => Kind::Symlink { target: target.clone() },
-        &tar::Kind::CharDevice { major, minor } => Kind::CharDevice { major, minor },
-        &tar::Kind::BlockDevice { major, minor } => Kind::BlockDevice { major, minor },
-        // What a hard link says is said by the file that it is.
-        tar::Kind::Fifo | tar::Kind::HardLink { .. } => Kind::Fifo,
-    };
-    described(header, kind)
 }
 
 fn damaged(what: &str, header: &Header, found: &str) -> Error {

@@ -6,9 +6,9 @@
 
 use super::entry::{Kind, TocEntry};
 use crate::digest::Digest;
-use crate::error::{Error, Result, show};
+use crate::error::{Error, Result};
 use crate::scan::Time;
-use crate::tar::{self, Header};
+use crate::tar::{self, Header, shown};
 
 /// The longest chunk that is read; writers cut at 4 MiB and below.
 const MAX_READ_CHUNK: u64 = 64 << 20;
@@ -67,7 +67,7 @@ impl<I: Iterator<Item = Result<TocEntry>>> Files<I> {
             rows.push(row(&entry));
         }
         let wrong = |found: &str| {
-            let name = shown(if first.name.is_empty() { b"." } else { &first.name[..] });
+            let name = shown(&first.name);
             if found == TOO_LARGE {
                 return Error::ChunkTooLarge { name };
             }
@@ -100,11 +100,6 @@ impl<I: Iterator<Item = Result<TocEntry>>> Iterator for Files<I> {
         self.ended = !matches!(step, Some(Ok(_)));
         step
     }
-}
-
-fn shown(name: &[u8]) -> String {
-    use std::os::unix::ffi::OsStrExt;
-    show(std::path::Path::new(std::ffi::OsStr::from_bytes(&name[..name.len().min(200)])))
 }
 
 /// Where in the file a chunk begins, its size or 0, and the rest.

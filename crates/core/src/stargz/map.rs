@@ -14,11 +14,11 @@ use super::rows::{Is, Row, Rows};
 use super::{Footer, TocEntry};
 use crate::archive::MAX_PAGE_FRAME;
 use crate::digest::Digest;
-use crate::error::{Error, Result, show};
+use crate::error::{Error, Result};
 use crate::filemap::{ChunkAt, Content, Entry, FileMap, FrameAt, Kind, Source, Summary, described, unpacked};
 use crate::job::Job;
 use crate::scan::Time;
-use crate::tar::{self, Room, TreeBuilder};
+use crate::tar::{self, Room, TreeBuilder, shown};
 
 /// The file map of the archive whose footer this is, and the TOC's digest; `compressed` are the `length` bytes of the TOC.
 ///
@@ -116,29 +116,22 @@ impl Gathering {
 
     fn body(&mut self, file: File) -> Result<Entry> {
         let name = &file.header.name;
-        let kind = match &file.header.kind {
-            tar::Kind::Directory => Kind::Directory { digest: None },
-            tar::Kind::Regular { holes, .. } => {
-                let (runs, digest) = runs(&file)?;
-                let mut chunks = Vec::with_capacity(runs.len());
-                for run in runs {
-                    let plain = run.inner.saturating_add(run.digest.size);
-                    if plain > MAX_PAGE_FRAME as u64 {
-                        return Err(Error::ChunkTooLarge { name: shown(name) });
-                    }
-                    let frame = FrameAt { pack: self.unnamed.clone(), offset: run.offset, length: 0, plain: 0 };
-                    chunks.push(ChunkAt { digest: run.digest, frame, inner: run.inner as u32 });
-                    self.spans.push(Span { offset: run.offset, plain, last: run.last });
+        let mut content =
+            Content { digest: Digest { sha256: [0; 32], size: 0 }, chunks: Vec::new(), holes: Vec::new() };
+        if let tar::Kind::Regular { holes, .. } = &file.header.kind {
+            let (runs, digest) = runs(&file)?;
+            content = Content { digest, chunks: Vec::with_capacity(runs.len()), holes: holes.clone() };
+            for run in runs {
+                let plain = run.inner.saturating_add(run.digest.size);
+                if plain > MAX_PAGE_FRAME as u64 {
+                    return Err(Error::ChunkTooLarge { name: shown(name) });
                 }
-                Kind::Regular(Content { digest, chunks, holes: holes.clone() })
+                let frame = FrameAt { pack: self.unnamed.clone(), offset: run.offset, length: 0, plain: 0 };
+                content.chunks.push(ChunkAt { digest: run.digest, frame, inner: run.inner as u32 });
+                self.spans.push(Span { offset: run.offset, plain, last: run.last });
             }
-            tar::Kind::Symlink { target } => Kind::Symlink { target: target.clone() },
-            tar::Kind::CharDevice { major, minor } => Kind::CharDevice { major: *major, minor: *minor },
-            tar::Kind::BlockDevice { major, minor } => Kind::BlockDevice { major: *major, minor: *minor },
-            // What a hard link says is said by the file that it is.
-            tar::Kind::Fifo | tar::Kind::HardLink { .. } => Kind::Fifo,
-        };
-        described(&file.header, kind).map_err(|found| wrong(name, found))
+        }
+        described(&file.header, content).map_err(|found| wrong(name, found))
     }
 }
 
@@ -174,11 +167,6 @@ fn simple(entry: &TocEntry, payload: u64) -> Option<(Row, Option<Span>)> {
     Some((row, Some(Span { offset: entry.offset, plain, last: entry.offset })))
 }
 
-fn shown(name: &[u8]) -> String {
-    use std::os::unix::ffi::OsStrExt;
-    show(std::path::Path::new(std::ffi::OsStr::from_bytes(&name[..name.len().min(200)])))
-}
-
 fn wrong(name: &[u8], found: &str) -> Error {
     Error::damaged("TOC", format!("{}: {found}", shown(name)))
 }
@@ -186,8 +174,7 @@ fn wrong(name: &[u8], found: &str) -> Error {
 /// About how many bytes are kept of an entry, in all that is made of it.
 fn weight(entry: &TocEntry) -> usize {
     const EACH: usize = 320;
-    let xattrs: usize = entry.xattrs.iter().map(|(name, value)| 96 + name.len() + value.len()).sum();
-    EACH + 2 * entry.name.len() + 2 * entry.link.len() + xattrs + 32 * entry.holes.len()
+    EACH + 2 * entry.name.len() + 2 * entry.link.len() + Room::of_xattrs(&entry.xattrs) + 32 * entry.holes.len()
 }
 
 /// A run of a file's content that is proved as one: where it begins, where its last frame begins, and what it has.

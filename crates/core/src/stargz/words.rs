@@ -5,11 +5,11 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
-use serde::de::{self, MapAccess, Visitor};
+use serde::de::{self, Visitor};
 
 use super::entry::Kind;
 use crate::digest::parse_hex;
-use crate::filemap::{parse_time, unescape};
+use crate::filemap::{object, parse_time, unescape};
 use crate::scan::Time;
 
 /// Implements `Deserialize` for what is made of a string's bytes.
@@ -161,24 +161,11 @@ pub struct Xattrs(pub Vec<(Vec<u8>, Vec<u8>)>);
 
 impl<'de> Deserialize<'de> for Xattrs {
     fn deserialize<D: de::Deserializer<'de>>(deserializer: D) -> std::result::Result<Xattrs, D::Error> {
-        struct Pairs;
-        impl<'de> Visitor<'de> for Pairs {
-            type Value = Xattrs;
-            fn expecting(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
-                f.write_str("an object")
-            }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Xattrs, A::Error> {
-                let mut out = Vec::new();
-                while let Some((name, value)) = map.next_entry::<Bytes, Option<Bytes>>()? {
-                    let mut value = value.unwrap_or_default().0;
-                    value.retain(|b| !matches!(b, b'\n' | b'\r'));
-                    let value =
-                        STANDARD.decode(value).map_err(|_| de::Error::custom("an attribute that is no base64"))?;
-                    out.push((name.0, value));
-                }
-                Ok(Xattrs(out))
-            }
-        }
-        deserializer.deserialize_map(Pairs)
+        let each = |(name, value): (Bytes, Option<Bytes>)| {
+            let mut value = value.unwrap_or_default().0;
+            value.retain(|b| !matches!(b, b'\n' | b'\r'));
+            STANDARD.decode(value).map(|value| (name.0, value)).map_err(|_| "an attribute that is no base64")
+        };
+        object(deserializer, each).map(Xattrs)
     }
 }

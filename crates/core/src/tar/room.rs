@@ -22,6 +22,11 @@ impl Room {
         Room { total, left: total }
     }
 
+    /// About what attributes take of it.
+    pub fn of_xattrs(xattrs: &[(Vec<u8>, Vec<u8>)]) -> usize {
+        xattrs.iter().map(|(name, value)| 96 + name.len() + value.len()).sum()
+    }
+
     /// Now it is so many compressed bytes in all.
     pub fn widen(&mut self, compressed: u64) {
         let total = Room::of(compressed).total.max(self.total);
