@@ -2,4 +2,4 @@
 
 import pytest
 
-pytest.register_assert_rewrite("tests.contract.objects_contract", "tests.contract.store_contract")
+pytest.register_assert_rewrite(*(f"tests.contract.{name}_contract" for name in ("mount", "objects", "store")))

@@ -25,12 +25,14 @@ def pushed(tree: Path, store: Path) -> str:
 
 
 @contextmanager
-def mounted(address: str, place: Path, cache: Path, **options: object) -> Iterator[Started]:
+def mounted(
+    address: str, place: Path, cache: Path, patience_s: float = _WATCHDOG_S, **options: object
+) -> Iterator[Started]:
     """Mount `address` at `place`, a new directory, with a server that ends with the block."""
     place.mkdir()
     started = process.start(address, place, cache_dir=cache, tied=True, **options)
     # The server too, which has the holder's session.
-    watchdog = threading.Timer(_WATCHDOG_S, os.killpg, (started.pid, signal.SIGKILL))
+    watchdog = threading.Timer(patience_s, os.killpg, (started.pid, signal.SIGKILL))
     watchdog.start()
     try:
         yield started

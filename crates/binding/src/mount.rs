@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use pyo3::prelude::*;
@@ -10,7 +10,7 @@ use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyDict};
 use sapwood_core::cache::Cache;
 use sapwood_core::error::Error;
-use sapwood_core::fuse;
+use sapwood_core::fuse::{self, Layers};
 use sapwood_core::wanted::{Class, Limits, Wanted};
 
 use crate::enter::direct;
@@ -29,6 +29,14 @@ struct Server {
     wanted: Arc<Wanted>,
     /// The descriptor of /dev/fuse that the server reads; open as long as this is.
     device: RawFd,
+    native: Option<Mutex<Native>>,
+}
+
+/// What the native tier is made of, until it is established.
+struct Native {
+    /// None of a mount that is taken over.
+    layers: Option<Layers>,
+    place: PathBuf,
 }
 
 /// The device that somebody keeps for us, for ourselves.
@@ -36,6 +44,17 @@ fn own(fd: RawFd, place: &Path) -> Result<OwnedFd, Error> {
     // SAFETY: the caller keeps it open during the call.
     let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
     borrowed.try_clone_to_owned().map_err(Error::io("take over", place))
+}
+
+impl Server {
+    fn serve(&self) {
+        let serving = self.server.clone();
+        std::thread::spawn(move || {
+            if let Err(error) = serving.serve(THREADS) {
+                serving.stop(&error.to_string());
+            }
+        });
+    }
 }
 
 fn class_of(name: &str) -> PyResult<Class> {
@@ -51,13 +70,14 @@ fn class_of(name: &str) -> PyResult<Class> {
 #[pymethods]
 impl Server {
     #[new]
-    #[pyo3(signature = (map, cache, place, *, idle_bytes, busy_bytes, quiet_s, device=None))]
-    #[allow(clippy::too_many_arguments)] // Python names them
+    #[expect(clippy::too_many_arguments, reason = "most of them by keyword")]
+    #[pyo3(signature = (map, cache, place, *, native, idle_bytes, busy_bytes, quiet_s, device=None))]
     fn new(
         py: Python<'_>,
         map: &FileMap,
         cache: PathBuf,
         place: PathBuf,
+        native: bool,
         idle_bytes: u64,
         busy_bytes: u64,
         quiet_s: f64,
@@ -70,22 +90,25 @@ impl Server {
             let cache = Arc::new(Cache::open(&cache)?);
             let wanted = Arc::new(Wanted::new(limits));
             let adopted = device.is_some();
-            let device = device.map_or_else(|| fuse::mount(&place), |fd| own(fd, &place))?;
+            let (layers, device) = match device {
+                Some(fd) => (None, own(fd, &place)?),
+                None if native => Layers::new(&place).map(|(layers, device)| (Some(layers), device))?,
+                None => (None, fuse::mount(&place)?),
+            };
             let number = device.as_raw_fd();
             let server = Arc::new(fuse::Server::new(map, cache, wanted.clone(), device));
-            if adopted {
+            if !native && adopted {
                 server.take_over(&place)?;
             }
-            Ok((server, wanted, number))
+            let native = native.then(|| Mutex::new(Native { layers, place }));
+            Ok(Server { server, wanted, device: number, native })
         });
-        let (server, wanted, device) = direct(py, made)?;
-        let serving = server.clone();
-        std::thread::spawn(move || {
-            if let Err(error) = serving.serve(THREADS) {
-                serving.stop(&error.to_string());
-            }
-        });
-        Ok(Server { server, wanted, device })
+        let made = direct(py, made)?;
+        // Who takes over the native tier must first know which contents there are.
+        if !(made.native.is_some() && device.is_some()) {
+            made.serve();
+        }
+        Ok(made)
     }
 
     #[getter]
@@ -111,6 +134,23 @@ impl Server {
 
     fn fail(&self, py: Python<'_>, frame: &Frame, why: &str) {
         py.detach(|| self.server.fail(&frame.0, why));
+    }
+
+    /// Waits for pages, which other threads must bring.
+    fn establish(&self, py: Python<'_>) -> PyResult<()> {
+        let Some(native) = &self.native else { return Ok(()) };
+        let established = py.detach(|| {
+            let mut native = native.lock().unwrap_or_else(PoisonError::into_inner);
+            let layers = native.layers.take();
+            let adopted = layers.is_none();
+            self.server.establish(layers)?;
+            if adopted {
+                self.server.take_over(&native.place)?;
+                self.serve();
+            }
+            Ok(())
+        });
+        direct(py, established)
     }
 
     /// Returns at once; a thread of the core goes through the tree as the queue has room.
@@ -150,6 +190,7 @@ impl Server {
         out.set_item("bytes_fetched", stats.bytes)?;
         out.set_item("files_read", stats.files_read)?;
         out.set_item("bytes_read", stats.bytes_read)?;
+        out.set_item("proved", stats.proved)?;
         out.set_item("errors", stats.errors)?;
         out.set_item("last_error", stats.last_error)?;
         Ok(out)

@@ -20,6 +20,8 @@ pub mod archive;
 
 pub mod filemap;
 
+pub mod erofs;
+
 pub mod stargz;
 
 pub mod convert;

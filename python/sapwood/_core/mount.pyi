@@ -17,6 +17,7 @@ class Server:
         cache: str | PathLike[str],
         place: str | PathLike[str],
         *,
+        native: bool,
         idle_bytes: int,
         busy_bytes: int,
         quiet_s: float,
@@ -26,6 +27,7 @@ class Server:
 
         With `device`, the descriptor of a mount at `place` whose server has died, that mount is taken over: what the
         dead one left unanswered is answered.
+        The `native` tier is mounted by `establish`.
 
         Of what nobody waits for, `take` hands out so many bytes at a time that `idle_bytes` are in flight, `busy_bytes`
         while somebody waits for something; and background only when nobody has waited for anything for `quiet_s`.
@@ -54,6 +56,14 @@ class Server:
         """
     def fail(self, frame: Frame, why: str) -> None:
         """Give a frame up: who waits for it gets EIO."""
+    def establish(self) -> None:
+        """Bring all pages and mount the native tier; threads must take and deliver meanwhile.
+
+        Raises:
+            InvalidInputError: `bad-argument`: the native tier cannot hold the tree.
+            NotFoundError: `missing`: a page does not come.
+            UnavailableError: `mount-failed`.
+        """
     def prefetch(self, contents: bool) -> None:
         """Want all pages, and with `contents` all blobs, behind everything that somebody waits for. Returns at once."""
     def follow(self, parts: list[tuple[bytes, int]]) -> None:
@@ -73,7 +83,8 @@ class Server:
         """Return counts.
 
         `requests` of the kernel, how many `waited` and are `waiting`; `frames_fetched`, and `bytes_fetched` in packs;
-        `files_read`, and `bytes_read`, their sizes; `errors` (answers of EIO) and `last_error` (text or None).
+        `files_read`, and `bytes_read`, their sizes; files `proved`,
+        which the native tier has as files of the local disk; `errors` (answers of EIO) and `last_error` (text or None).
         """
 
 def unmount(place: str | PathLike[str], lazy: bool = False) -> None:

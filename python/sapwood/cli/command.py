@@ -63,6 +63,16 @@ def add_profile(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_tier(parser: argparse.ArgumentParser) -> None:
+    """Let people say how the kernel gets the tree."""
+    parser.add_argument(
+        "--tier",
+        choices=("auto", "fuse", "native"),
+        default="auto",
+        help="fuse: asked of sapwood (default); native: names and complete files by the kernel alone, for root",
+    )
+
+
 def add_seek_index(parser: argparse.ArgumentParser) -> None:
     """Let people say by what an archive without TOC is read."""
     parser.add_argument(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sapwood.cli import show
-from sapwood.cli.command import Command, add_json, add_prefetch, add_profile, add_seek_index, add_toc
+from sapwood.cli.command import Command, add_json, add_prefetch, add_profile, add_seek_index, add_tier, add_toc
 from sapwood.cli.signals import leave_by_finally, stay
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ def _configure_mount(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--foreground", action="store_true", help="serve until unmounted or Ctrl-C, talking on stderr")
     add_prefetch(parser)
     add_profile(parser)
+    add_tier(parser)
     add_seek_index(parser)
     add_toc(parser)
     add_json(parser)
@@ -59,6 +60,7 @@ def _mount(arguments: argparse.Namespace) -> int:
         prefetch=arguments.prefetch,
         follow=arguments.follow,
         profile=absolute_path(arguments.profile),
+        tier=arguments.tier,
         seek_index=absolute_path(arguments.seek_index),
         toc=absolute_path(arguments.toc),
         tied=arguments.foreground,

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from sapwood.cli import show
-from sapwood.cli.command import Command, add_prefetch, add_profile, add_seek_index, add_toc
+from sapwood.cli.command import Command, add_prefetch, add_profile, add_seek_index, add_tier, add_toc
 from sapwood.cli.signals import leave_by_finally
 
 _PASSED_ON = {
@@ -37,6 +37,7 @@ def add_running(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("address", metavar="ADDRESS", help="which tree")
     add_prefetch(parser)
     add_profile(parser)
+    add_tier(parser)
     add_seek_index(parser)
     add_toc(parser)
     parser.add_argument(
@@ -95,6 +96,7 @@ def run_mounted(
             follow=arguments.follow,
             profile=absolute_path(arguments.profile),
             trace=trace,
+            tier=arguments.tier,
             seek_index=absolute_path(arguments.seek_index),
             toc=absolute_path(arguments.toc),
             stats=_absolute(arguments.stats),

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from sapwood._core.filemap import Frame
 from sapwood._core.mount import Server, unmount
@@ -30,7 +30,10 @@ from sapwood.store.naming import without_query
 from sapwood.store.snapshot import Snapshot
 from sapwood.store.store import Store
 
-__all__ = ["serve"]
+__all__ = ["Tier", "serve"]
+
+Tier = Literal["auto", "fuse", "native"]
+
 
 # The least urgent class that each fetcher takes: two are kept free for what somebody waits for.
 _FETCHERS = ("demand", "demand", "profile", "profile", "background", "background")
@@ -55,6 +58,7 @@ def serve(
     device: int | None = None,
     heritage: dict[str, Any] | None = None,
     prefetch: bool = True,
+    tier: Tier = "auto",
     seek_index: str | None = None,
     toc: str | None = None,
     stats: str | None = None,
@@ -63,6 +67,9 @@ def serve(
     trace: str | None = None,
 ) -> int | None:
     """Mount `address` at `place`, call `ready`, and serve until it is unmounted, or a signal says to end.
+
+    `tier` is docs/mount.md's: `native` needs root and all pages of the file map first; `auto` is `fuse`, and
+    what is traced is, too.
 
     Pages of the file map are always fetched in the background, with `prefetch` all contents too. An archive is read by
     `seek_index`, a path or URL, if that is given, and has its TOC at `toc`, if it is elsewhere. `stats` is a file that
@@ -117,6 +124,7 @@ def serve(
         file_map,
         cache_dir,
         place,
+        native=tier == "native" and trace is None,
         idle_bytes=_IDLE_BYTES,
         busy_bytes=_BUSY_BYTES,
         quiet_s=_QUIET_S,
@@ -126,12 +134,13 @@ def serve(
         server.start_trace()
     try:
         table.record(cache_dir, place, without_query(address), holder)
-        if leave and device is None:
-            leave(server.device, left)
         damaged = set[Frame]()
         for lowest in _FETCHERS:
             # Daemons: a request that is under way when the mount ends is nobody's business any more.
             threading.Thread(target=_fetch, args=(origin, server, lowest, damaged), daemon=True).start()
+        server.establish()
+        if leave and device is None:
+            leave(server.device, left)
         if recorded is not None:
             threading.Thread(target=recorded.follow, args=(server,), daemon=True).start()
         server.prefetch(prefetch)

@@ -12,6 +12,7 @@ import os
 import select
 import signal
 import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,7 @@ __all__ = ["Mount", "forget", "log_path", "map_path", "mounts", "record", "resta
 
 # A server that lives answers this from memory.
 _PATIENCE_S = 2.0
+_TICK_S = 0.01
 
 
 @dataclass(frozen=True)
@@ -133,6 +135,10 @@ def restart(mount: Mount) -> None:
         raise UnavailableError(
             f"{mount.path}: no other server could take over: {error.strerror}", kind="mount-died"
         ) from error
+    # The native tier answered that by itself.
+    note = _note(places.cache_dir(), mount.path)
+    while _runs(mount.pid) and _read(note).get("server") == mount.server:
+        time.sleep(_TICK_S)
 
 
 def record(cache_dir: Path, place: Path, address: str, holder: int | None) -> None:

@@ -9,10 +9,12 @@ mod lru;
 mod object;
 mod partial;
 mod pieces;
+mod proved;
 
 use std::collections::HashMap;
 use std::fs;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
@@ -20,7 +22,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::digest::Digest;
 use crate::error::{Error, Result};
-use crate::filemap::{ChunkAt, Content};
+use crate::filemap::Content;
 use lru::Lru;
 use object::{Object, Stamp};
 use partial::Partial;
@@ -51,7 +53,7 @@ pub struct Cache {
     /// What the objects that this process proved looked like then.
     proved: Mutex<HashMap<[u8; 32], Stamp>>,
     memory: Mutex<Lru<Arc<[u8]>>>,
-    temporary: AtomicU64,
+    written: AtomicU64,
     unwritten: AtomicU64,
 }
 
@@ -73,7 +75,7 @@ impl Cache {
             partials: Mutex::new(Lru::new(OPEN_PARTIALS)),
             proved: Mutex::default(),
             memory: Mutex::new(Lru::new(MEMORY)),
-            temporary: AtomicU64::new(0),
+            written: AtomicU64::new(0),
             unwritten: AtomicU64::new(0),
         };
         cache.sweep();
@@ -106,16 +108,23 @@ impl Cache {
 
     /// Indexes of the chunks of a blob that are not here, as far as can be told without reading them.
     pub fn missing(&self, content: &Content) -> Vec<usize> {
+        self.missing_in(content, 0..content.chunks.len())
+    }
+
+    /// `missing`, of some of the chunks.
+    pub fn missing_in(&self, content: &Content, mut range: Range<usize>) -> Vec<usize> {
         let digest = &content.digest;
         if digest.size == 0 || lock(&self.objects).get(&digest.sha256).is_some() || self.path(digest).exists() {
             return Vec::new();
         }
         let partial = if is_one_chunk(content) { None } else { self.partial(content, false) };
         let memory = lock(&self.memory);
-        let here = |(index, chunk): (usize, &ChunkAt)| {
-            partial.as_ref().is_some_and(|partial| partial.has(index)) || memory.has(&chunk.digest.sha256)
+        let here = |index: usize| {
+            let is_in_file = partial.as_ref().is_some_and(|partial| partial.has(index));
+            is_in_file || content.chunks.get(index).is_none_or(|chunk| memory.has(&chunk.digest.sha256))
         };
-        content.chunks.iter().enumerate().filter(|&at| !here(at)).map(|(index, _)| index).collect()
+        range.end = range.end.min(content.chunks.len());
+        range.filter(|&index| !here(index)).collect()
     }
 
     /// Keep a blob that is one chunk, or a page.
@@ -160,6 +169,11 @@ impl Cache {
     /// How many inserts found no place on the disk.
     pub fn unwritten(&self) -> u64 {
         self.unwritten.load(Relaxed)
+    }
+
+    /// Where files lie that are not complete, or have no name.
+    pub fn temporary(&self) -> PathBuf {
+        self.root.join("tmp")
     }
 
     /// Where a complete object lies, or will.
@@ -254,9 +268,9 @@ impl Cache {
     }
 
     fn publish_bytes(&self, digest: &Digest, bytes: &[u8]) -> io::Result<()> {
-        let number = self.temporary.fetch_add(1, Relaxed);
+        let number = self.written.fetch_add(1, Relaxed);
         let clock = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |now| now.as_nanos());
-        let path = self.root.join("tmp").join(format!("{}-{clock:x}-{number}", std::process::id()));
+        let path = self.temporary().join(format!("{}-{clock:x}-{number}", std::process::id()));
         let done = object::write_new(&path, bytes).and_then(|()| self.publish(&path, digest));
         if done.is_err() {
             let _ = fs::remove_file(&path);
@@ -302,7 +316,7 @@ impl Cache {
 
     /// Remove what killed processes left half-written.
     fn sweep(&self) {
-        let Ok(entries) = fs::read_dir(self.root.join("tmp")) else { return };
+        let Ok(entries) = fs::read_dir(self.temporary()) else { return };
         for entry in entries.flatten() {
             let age = entry.metadata().and_then(|meta| meta.modified()).map(|time| time.elapsed().unwrap_or_default());
             if age.is_ok_and(|age| age > STALE) {

@@ -89,7 +89,7 @@ pub fn read_whole(path: &Path, digest: &Digest, proved: Option<Stamp>, buffer: &
 }
 
 /// A file of the right name and size.
-fn find(path: &Path, digest: &Digest) -> io::Result<Option<(File, Stamp)>> {
+pub fn find(path: &Path, digest: &Digest) -> io::Result<Option<(File, Stamp)>> {
     let file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),

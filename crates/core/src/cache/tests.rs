@@ -3,7 +3,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::sync::Arc;
 
 use super::*;
-use crate::filemap::FrameAt;
+use crate::filemap::{ChunkAt, FrameAt};
 
 fn open() -> (tempfile::TempDir, Cache) {
     let dir = tempfile::tempdir().unwrap();

@@ -10,6 +10,8 @@ mod attr;
 mod deliver;
 mod follow;
 mod mount;
+mod native;
+mod objects;
 mod parked;
 mod prefetch;
 mod server;
@@ -19,6 +21,7 @@ mod trace;
 mod wire;
 
 pub use mount::{mount, unmount};
+pub use native::Layers;
 pub use server::{Server, Stats};
 pub use table::{Mounted, mounts};
 pub use trace::Part;

@@ -17,7 +17,7 @@ use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketFlags, SocketType, recvmsg, socketpair,
 };
 
-use super::table::{self, KIND};
+use super::table::{self, KIND, SOURCE};
 use crate::error::{Error, Result, show};
 
 const DEVICE: &str = "/dev/fuse";
@@ -46,7 +46,7 @@ pub fn mount(place: &Path) -> Result<OwnedFd> {
 pub fn unmount(place: &Path, lazy: bool) -> Result<()> {
     let absolute = table::absolute(place).map_err(|error| refused(place, error.to_string()))?;
     match table::at(&absolute)? {
-        Some(mounted) if mounted.kind == KIND => {}
+        Some(mounted) if mounted.is_ours() => {}
         Some(mounted) => {
             let why = format!("is a mount of another kind ({})", mounted.kind);
             return Err(unfit(place, why, format!("umount {}", show(place))));
@@ -65,7 +65,7 @@ pub fn unmount(place: &Path, lazy: bool) -> Result<()> {
     }
 }
 
-fn refused(place: &Path, why: impl Into<String>) -> Error {
+pub(super) fn refused(place: &Path, why: impl Into<String>) -> Error {
     Error::Mount { place: place.to_path_buf(), why: why.into() }
 }
 
@@ -74,7 +74,7 @@ fn unfit(place: &Path, why: impl Into<String>, remedy: impl Into<String>) -> Err
 }
 
 /// The absolute mount point, if one may mount there.
-fn check(place: &Path) -> Result<PathBuf> {
+pub(super) fn check(place: &Path) -> Result<PathBuf> {
     let meta = match fs::metadata(place) {
         Ok(meta) => meta,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -94,7 +94,7 @@ fn check(place: &Path) -> Result<PathBuf> {
     }
     let absolute = place.canonicalize().map_err(|error| refused(place, error.to_string()))?;
     if let Some(mounted) = table::at(&absolute)? {
-        let ours = mounted.kind == KIND;
+        let ours = mounted.is_ours();
         let remedy = if ours { format!("sapwood umount {}", show(place)) } else { ELSEWHERE.into() };
         return Err(unfit(place, format!("is already a mount ({})", mounted.kind), remedy));
     }
@@ -105,9 +105,10 @@ fn check(place: &Path) -> Result<PathBuf> {
     }
 }
 
-fn mount_as_root(place: &Path) -> Result<OwnedFd> {
+/// The device over which requests come.
+pub(super) fn open_device(place: &Path) -> Result<OwnedFd> {
     let flags = OFlags::RDWR | OFlags::CLOEXEC;
-    let device = rustix::fs::open(DEVICE, flags, Mode::empty()).map_err(|error| {
+    rustix::fs::open(DEVICE, flags, Mode::empty()).map_err(|error| {
         let why = match error {
             Errno::NOENT | Errno::NODEV | Errno::NXIO => {
                 "there is no /dev/fuse: load the module (modprobe fuse), or give it to the container (--device /dev/fuse)"
@@ -116,7 +117,11 @@ fn mount_as_root(place: &Path) -> Result<OwnedFd> {
             error => format!("cannot open /dev/fuse: {error}"),
         };
         refused(place, why)
-    })?;
+    })
+}
+
+fn mount_as_root(place: &Path) -> Result<OwnedFd> {
+    let device = open_device(place)?;
     let (user, group) = (rustix::process::geteuid(), rustix::process::getegid());
     let options = format!(
         "fd={},rootmode=40000,user_id={},group_id={},default_permissions,allow_other",
@@ -126,7 +131,7 @@ fn mount_as_root(place: &Path) -> Result<OwnedFd> {
     );
     let options = CString::new(options).expect("numbers hold no NUL");
     let flags = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV;
-    rustix::mount::mount("sapwood", place, KIND, flags, options.as_c_str()).map_err(|error| {
+    rustix::mount::mount(SOURCE, place, KIND, flags, options.as_c_str()).map_err(|error| {
         let why = match error {
             Errno::PERM => "the system forbids mounts here; a container needs --cap-add SYS_ADMIN".to_string(),
             error => format!("cannot mount: {error}"),
@@ -218,9 +223,13 @@ fn is_dead(place: &Path) -> bool {
     rustix::fs::statfs(place).is_err_and(|error| error == Errno::NOTCONN)
 }
 
-/// Without it reads come in pieces of 128 KiB. Only root may, and nothing but speed is lost without.
 fn raise_read_ahead(place: &Path) {
     if let Ok(Some(mounted)) = table::at(place) {
-        let _ = fs::write(format!("/sys/class/bdi/{}/read_ahead_kb", mounted.device), READ_AHEAD_KB);
+        raise_read_ahead_of(&mounted.device);
     }
+}
+
+/// Without it reads come in pieces of 128 KiB. Only root may, and nothing but speed is lost without.
+pub(super) fn raise_read_ahead_of(device: &str) {
+    let _ = fs::write(format!("/sys/class/bdi/{device}/read_ahead_kb"), READ_AHEAD_KB);
 }

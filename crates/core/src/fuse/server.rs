@@ -12,6 +12,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use rustix::io::Errno;
 
 use super::answer::{self, Need, No};
+use super::native::Layers;
+use super::objects::Objects;
 use super::parked::{Parked, Purpose, Waiting};
 use super::trace::{Part, Trace};
 use super::wire::{REQUEST_BYTES, Reply, Request, init, op};
@@ -38,6 +40,8 @@ pub struct Stats {
     /// Regular files of which anything was read, and their sizes together.
     pub files_read: u64,
     pub bytes_read: u64,
+    /// Regular files that the native tier has as files of the local disk.
+    pub proved: u64,
     /// Requests answered with EIO.
     pub errors: u64,
     /// Why the last of them was, or what was last wrong with a frame.
@@ -49,6 +53,9 @@ pub struct Server {
     pub(super) cache: Arc<Cache>,
     pub(super) wanted: Arc<Wanted>,
     pub(super) device: OwnedFd,
+    /// Of the native tier: contents are served, not the tree.
+    pub(super) objects: OnceLock<Objects>,
+    pub(super) proved: AtomicU64,
     parked: Mutex<Parked>,
     /// A page came, or will not.
     pub(super) page: Condvar,
@@ -81,6 +88,8 @@ impl Server {
             cache,
             wanted,
             device,
+            objects: OnceLock::new(),
+            proved: AtomicU64::new(0),
             parked: Mutex::default(),
             page: Condvar::new(),
             sparse: OnceLock::new(),
@@ -93,6 +102,18 @@ impl Server {
             bytes: AtomicU64::new(0),
             last_error: Mutex::new(None),
         }
+    }
+
+    /// Bring all pages; from now on contents are served by their digests, as the native tier asks for them. Then mount
+    /// `layers`, unless the mount is there and is taken over. Somebody must fetch meanwhile, and serve if there are layers.
+    ///
+    /// # Errors
+    /// `Missing` when a page cannot be had, and as `Layers::mount`.
+    pub fn establish(&self, layers: Option<Layers>) -> Result<()> {
+        self.bring_pages()?;
+        let _ = self.objects.set(Objects::of(&self.map)?);
+        let Some(layers) = layers else { return Ok(()) };
+        layers.mount(&self.map, &self.cache.temporary(), &self.cache.proved()?)
     }
 
     /// Answer requests with so many threads until the mount ends. Then the wanted queue is closed.
@@ -135,6 +156,7 @@ impl Server {
             waiting: self.parked().len() as u64,
             frames: self.frames.load(Relaxed),
             bytes: self.bytes.load(Relaxed),
+            proved: self.proved.load(Relaxed),
             errors: self.errors.load(Relaxed),
             last_error: self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         }
@@ -253,6 +275,9 @@ impl Server {
 
     /// The answer from what is here, pages in the cache included.
     fn attempt(&self, request: &Request, reply: &mut Reply) -> std::result::Result<(), No> {
+        if let Some(answered) = self.objects.get().and_then(|objects| objects.answer(&self.map, request, reply)) {
+            return answered;
+        }
         loop {
             match answer::answer(&self.map, &self.cache, request, reply) {
                 // Each page is loaded once, so this ends.

@@ -9,6 +9,8 @@ use crate::error::{Error, Result};
 
 /// What mounts of ours are called there.
 pub const KIND: &str = "fuse.sapwood";
+/// What they are said to be mounts of.
+pub const SOURCE: &str = "sapwood";
 
 /// A mount of ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +19,14 @@ pub struct Mounted {
     /// `major:minor` of the device; minor is also the number under /sys/fs/fuse/connections.
     pub device: String,
     pub kind: String,
+    pub source: String,
+}
+
+impl Mounted {
+    /// Whether it is a mount of sapwood, of whatever tier.
+    pub fn is_ours(&self) -> bool {
+        self.kind == KIND || self.kind == "overlay" && self.source == SOURCE
+    }
 }
 
 /// The mounts of ours that this thread sees, oldest first.
@@ -24,7 +34,7 @@ pub struct Mounted {
 /// # Errors
 /// `Io` without /proc.
 pub fn mounts() -> Result<Vec<Mounted>> {
-    Ok(all()?.into_iter().filter(|mounted| mounted.kind == KIND).collect())
+    Ok(all()?.into_iter().filter(Mounted::is_ours).collect())
 }
 
 /// What is mounted last at exactly this place.
@@ -43,8 +53,9 @@ pub fn line(line: &[u8]) -> Option<Mounted> {
     let mut fields = line.split(|&byte| byte == b' ');
     let device = std::str::from_utf8(fields.nth(2)?).ok()?.to_string();
     let place = PathBuf::from(OsString::from_vec(plain(fields.nth(1)?)));
-    let kind = fields.skip_while(|&field| field != b"-").nth(1)?;
-    Some(Mounted { place, device, kind: String::from_utf8_lossy(kind).into_owned() })
+    let mut fields = fields.skip_while(|&field| field != b"-").skip(1);
+    let mut text = || Some(String::from_utf8_lossy(fields.next()?).into_owned());
+    Some(Mounted { place, device, kind: text()?, source: text()? })
 }
 
 /// Blank, tab, newline and backslash are written there as `\` and three octal digits.

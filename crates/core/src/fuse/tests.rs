@@ -1,4 +1,5 @@
 mod faults;
+mod native;
 mod places;
 mod profiles;
 mod successor;

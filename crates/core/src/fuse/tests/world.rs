@@ -18,7 +18,7 @@ use crate::digest::Digest;
 use crate::filemap::{
     ChunkAt, Content, Entry, FileMap, FrameAt, Kind, MapWriter, PageRef, PageText, Summary, fence, parent_and_name,
 };
-use crate::fuse::{Server, mount};
+use crate::fuse::{Layers, Server, mount};
 use crate::scan::Time;
 use crate::wanted::{Class, Want, Wanted};
 
@@ -136,6 +136,7 @@ impl Packs {
 }
 
 /// What a mount can fetch.
+#[derive(Clone)]
 pub struct Store {
     fence: Vec<u8>,
     packs: HashMap<[u8; 32], Vec<u8>>,
@@ -266,6 +267,17 @@ impl Mounted {
     ) -> Mounted {
         let (cache, place) = (dir.path().join("cache"), dir.path().join("mount point"));
         Mounted::serving(dir, cache, store, act, device, |server| server.take_over(&place).unwrap())
+    }
+
+    /// By the native tier, with nothing in the cache.
+    pub fn native(store: Store) -> Mounted {
+        let dir = tempfile::tempdir().unwrap();
+        let (cache, place) = (dir.path().join("cache"), dir.path().join("mount point"));
+        std::fs::create_dir(&place).unwrap();
+        let (layers, device) = Layers::new(&place).unwrap();
+        let mounted = Mounted::serving(dir, cache, store, |_| Act::Bring, device, |_| ());
+        mounted.server.establish(Some(layers)).unwrap();
+        mounted
     }
 
     fn serving(

@@ -1,0 +1,120 @@
+//! The native tier: metadata as an EROFS image, contents as files, both under one overlay (docs/native.md).
+//!
+//! Invariant: the layers have no places of their own: they are there as long as the overlay is, and not a moment longer.
+//! The server must answer before the overlay is made, which asks the lowest layer for its limits.
+
+use std::ffi::CString;
+use std::fs::File;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, Mode, OFlags, StatxFlags};
+use rustix::io::Errno;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string,
+    fsmount, fsopen, move_mount,
+};
+
+use super::mount::{check, open_device, raise_read_ahead_of, refused};
+use super::table::SOURCE;
+use crate::erofs;
+use crate::error::{Error, Result};
+use crate::filemap::FileMap;
+
+/// A mount that is not made yet: only its lowest layer is there.
+pub struct Layers {
+    place: PathBuf,
+    objects: OwnedFd,
+}
+
+impl Layers {
+    /// For a mount at an empty directory, with the descriptor over which contents are asked for: whoever holds it must
+    /// answer before `mount`.
+    ///
+    /// # Errors
+    /// `MountPoint`, `Mount`.
+    pub fn new(place: &Path) -> Result<(Layers, OwnedFd)> {
+        let place = check(place)?;
+        if !rustix::process::geteuid().is_root() {
+            return Err(refused(&place, "only root can make the native tier; --tier fuse is for everybody"));
+        }
+        let device = open_device(&place)?;
+        let (user, group) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+        let options = [
+            ("source", SOURCE.to_string()),
+            ("subtype", SOURCE.to_string()),
+            ("fd", device.as_raw_fd().to_string()),
+            ("rootmode", "40000".to_string()),
+            ("user_id", user.to_string()),
+            ("group_id", group.to_string()),
+        ];
+        let objects = layer(&place, "fuse", &options, &["ro", "default_permissions", "allow_other"])?;
+        // What the kernel knows without asking: nobody answers yet.
+        let known = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+        if let Ok(root) = rustix::fs::statx(&objects, "", known, StatxFlags::empty()) {
+            raise_read_ahead_of(&format!("{}:{}", root.stx_dev_major, root.stx_dev_minor));
+        }
+        Ok((Layers { place, objects }, device))
+    }
+
+    /// Make the mount, now that somebody answers: of the tree of `map`, with a file for its metadata in `temporary`, and
+    /// contents that need not be asked for in `proved`.
+    ///
+    /// # Errors
+    /// `Missing` while pages of the map are, `Invalid` when the tier cannot hold the tree, `Mount`.
+    pub fn mount(self, map: &FileMap, temporary: &Path, proved: &Path) -> Result<()> {
+        let metadata = metadata(&self.place, map, temporary)?;
+        let by_descriptor = |layer: &OwnedFd| format!("/proc/self/fd/{}", layer.as_raw_fd());
+        let proved = proved.to_str().ok_or_else(|| refused(&self.place, "the cache's name is not UTF-8"))?;
+        let options = [
+            ("source", SOURCE.to_string()),
+            ("lowerdir+", by_descriptor(&metadata)),
+            ("datadir+", proved.to_string()),
+            ("datadir+", by_descriptor(&self.objects)),
+            ("metacopy", "on".to_string()),
+            ("redirect_dir", "follow".to_string()),
+            ("xino", "off".to_string()),
+        ];
+        let overlay = layer(&self.place, "overlay", &options, &["ro"])?;
+        let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+        move_mount(overlay.as_fd(), "", rustix::fs::CWD, &self.place, flags)
+            .map_err(|error| refused(&self.place, format!("cannot mount: {error}")))
+    }
+}
+
+/// The image of a tree's metadata, mounted; its file has no name.
+fn metadata(place: &Path, map: &FileMap, directory: &Path) -> Result<OwnedFd> {
+    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+    let image = rustix::fs::open(directory, flags, Mode::RUSR | Mode::WUSR);
+    let image = image.map_err(|error| Error::io("make a file in", directory)(error.into()))?;
+    let mut image = File::from(image);
+    erofs::write(map, &mut image)?;
+    let source = format!("/proc/self/fd/{}", image.as_raw_fd());
+    layer(place, "erofs", &[("source", source)], &["ro"])
+}
+
+/// A file system that is mounted nowhere yet.
+fn layer(place: &Path, kind: &str, options: &[(&str, String)], flags: &[&str]) -> Result<OwnedFd> {
+    let made = || -> std::result::Result<OwnedFd, Errno> {
+        let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
+        for (key, value) in options {
+            let value = CString::new(value.as_str()).map_err(|_| Errno::INVAL)?;
+            fsconfig_set_string(context.as_fd(), *key, value.as_c_str())?;
+        }
+        for flag in flags {
+            fsconfig_set_flag(context.as_fd(), *flag)?;
+        }
+        fsconfig_create(context.as_fd())?;
+        let attributes =
+            MountAttrFlags::MOUNT_ATTR_RDONLY | MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
+        fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)
+    };
+    made().map_err(|error| {
+        let why = match error {
+            Errno::NODEV => format!("this kernel has no {kind}, which the native tier needs; use --tier fuse"),
+            Errno::PERM => "the system forbids mounts here; a container needs --cap-add SYS_ADMIN".to_string(),
+            error => format!("cannot make the {kind} layer of the native tier: {error}; use --tier fuse"),
+        };
+        refused(place, why)
+    })
+}
