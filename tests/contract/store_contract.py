@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from sapwood.digests import MapDigest, PackName, SnapshotDigest
+from sapwood.digests import MapDigest, PackName, SnapshotDigest, TreeDigest
 from sapwood.errors import (
     ConflictError,
     CorruptError,
@@ -20,6 +20,7 @@ from sapwood.errors import (
     NotFoundError,
     SapwoodError,
 )
+from sapwood.profile import Profile, find_profile, keep_profile
 from sapwood.store import Address, Ref, Store, open_store
 from sapwood.store.record import encode
 from tests.support.racing import race
@@ -44,6 +45,18 @@ class StoreContract:
     @pytest.fixture
     def reader(self, place: Place, store: Store, tmp_path: Path) -> Store:
         return open_store(place.read_url, cache_dir=tmp_path / "reader")
+
+    # Profiles
+
+    def test_a_profile_is_kept_and_of_racing_recorders_none_is_lost(self, store: Store, reader: Store) -> None:
+        tree = digest(TreeDigest, "tree")
+        runs = [Profile.of_run(tree, f"2026-01-0{day}T00:00:00Z", [(b"%d" % day, 0, 1, [])]) for day in (1, 2, 3)]
+        assert find_profile(reader, "a/b", tree) is None
+        race(len(runs), lambda number: keep_profile(store, "a/b", runs[number]))
+        for ref in ("a/b", "another"):
+            found = find_profile(reader, ref, tree)
+            assert found is not None
+            assert (found.runs, set(found.paths())) == (3, {b"1", b"2", b"3"})
 
     # The place
 
