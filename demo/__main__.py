@@ -35,7 +35,9 @@ def main() -> int:
         shutil.rmtree(work, ignore_errors=True)
     console.print(_pushes(story.first, story.second))
     console.print(_trips(story))
-    outputs = {said.seen.output.strip() for job in story.jobs.values() for said in (job.mounted, job.pulled)}
+    outputs = {
+        said.seen.output.strip() for job in story.jobs.values() for said in (job.mounted, job.profiled, job.pulled)
+    }
     for output in sorted(outputs):
         console.print(f"a program said: {output}", highlight=False, soft_wrap=True)
     left = [line for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines() if str(work) in line]
@@ -75,14 +77,15 @@ def _trips(story: Story) -> Table:
         never = f"{human(unread)}, {unread / size:.0%}"
         for way, trip, untouched in (
             (f"{name}: run from a mount", job.mounted, never),
+            (f"{name}: after a trace", job.profiled, never),
             (f"{name}: pull, then run", job.pulled, "fetched all the same"),
         ):
             table.add_row(way, seconds(trip.seen.first_line_s), seconds(trip.seen.done_s), human(trip.bytes), untouched)
         table.add_row(
-            f"{name}: mount : pull",
-            f"{job.mounted.seen.first_line_s / job.pulled.seen.first_line_s:.2f}",
-            f"{job.mounted.seen.done_s / job.pulled.seen.done_s:.2f}",
-            f"{job.mounted.bytes / job.pulled.bytes:.2f}",
+            f"{name}: after a trace : pull",
+            f"{job.profiled.seen.first_line_s / job.pulled.seen.first_line_s:.2f}",
+            f"{job.profiled.seen.done_s / job.pulled.seen.done_s:.2f}",
+            f"{job.profiled.bytes / job.pulled.bytes:.2f}",
             end_section=True,
         )
     return table

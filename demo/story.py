@@ -1,7 +1,8 @@
 """What happens in the demo, measured: push, edit, push again; then, over a slow link, a mount beside a pull.
 
 Invariant: each mount and the pull start alike: empty caches, the same link, the same program. The pull happens once,
-and its time is part of that of each program that runs from what it brought. Not here: printing.
+and its time is part of that of each program that runs from what it brought. What is read is traced beside the store,
+and not counted. Not here: printing.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ class Job:
     """One program both ways; `stats` is what the mount counted."""
 
     mounted: Trip
+    profiled: Trip
+    """From a mount that is told what a run before read."""
     pulled: Trip
     stats: dict[str, Any]
 
@@ -59,10 +62,13 @@ def told(work: Path, tree: Path, during: Callable[[str], AbstractContextManager[
         second = _push(tree, store, work)
     with serving(store) as url, linked(int(url.rpartition(":")[2]), rtt_ms=RTT_MS, mbit=MBIT) as link:
         address = f"{link.url}#env"
-        mounted = {}
+        mounted, profiled = {}, {}
         for job, program in environment.PROGRAMS.items():
             with during(f"running a program that imports {job} from a mount, with an empty cache, over the link"):
                 mounted[job] = _trip(link, lambda: _run(address, program, work))  # noqa: B023 - called at once
+            with during(f"running it again so, with another empty cache, after what {job} reads was recorded once"):
+                profile = _traced(f"{store}#env", program, work)
+                profiled[job] = _trip(link, lambda: _run(address, program, work, profile))  # noqa: B023
         with during("fetching the whole tree over the same link, then running the programs"):
             fetched = _trip(link, lambda: _pull(address, work))
     jobs = {}
@@ -70,7 +76,9 @@ def told(work: Path, tree: Path, during: Callable[[str], AbstractContextManager[
         pulled = Trip(
             _after(fetched.seen, watched([work / "copy/bin/python", work / "copy" / program], {})), fetched.bytes
         )
-        jobs[job] = Job(mounted[job], pulled, json.loads((work / f"{program}.json").read_text(encoding="utf-8")))
+        jobs[job] = Job(
+            mounted[job], profiled[job], pulled, json.loads((work / f"{program}.json").read_text(encoding="utf-8"))
+        )
     return Story(first, second, jobs)
 
 
@@ -80,10 +88,19 @@ def _push(tree: Path, store: Path, work: Path) -> dict[str, Any]:
     return pushed
 
 
-def _run(address: str, program: str, work: Path) -> Watched:
-    command: list[str | Path] = [SAPWOOD, "run", "--stats", work / f"{program}.json", address]
+def _traced(address: str, program: str, work: Path) -> Path:
+    profile = work / f"{program}.profile"
+    command: list[str | Path] = [SAPWOOD, "trace", "--out", profile, address, "--", "{}/bin/python", f"{{}}/{program}"]
+    watched(command, {"SAPWOOD_CACHE": str(work / "cache-of-trace")})
+    return profile
+
+
+def _run(address: str, program: str, work: Path, profile: Path | None = None) -> Watched:
+    command: list[str | Path] = [SAPWOOD, "run", "--stats", work / f"{program}.json"]
+    command += [address] if profile is None else ["--profile", profile, address]
     command += ["--", "{}/bin/python", f"{{}}/{program}"]
-    return watched(command, {"SAPWOOD_CACHE": str(work / f"cache-of-{program}")})
+    cache = work / (f"cache-of-{program}" if profile is None else f"cache-of-profiled-{program}")
+    return watched(command, {"SAPWOOD_CACHE": str(cache)})
 
 
 def _pull(address: str, work: Path) -> Watched:
