@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import json
 import subprocess
 import tarfile
 import zlib
@@ -13,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from sapwood.pack import Choices, convert, pack
-from tests.support.archives import assert_rules, members_of, zlib_all
+from tests.support.archives import assert_rules, members_of, open_stargz, zlib_all
+from tests.support.hostile import sealed
 from tests.support.trees import LARGE, make_hard, noise
 
 HEADER = bytes.fromhex("1f8b080000000000 00ff")
@@ -215,3 +217,44 @@ def test_zstd_frames_of_others_stay_and_several_may_hold_one_member(tmp_path: Pa
     plain = subprocess.run(["zstd", "-dc", tmp_path / "out"], capture_output=True, check=True).stdout
     with tarfile.open(fileobj=io.BytesIO(plain)) as tar:
         assert [info.uname for info in tar.getmembers()] == ["somebody"] * 2
+
+
+def sparse_archive(tmp_path: Path) -> bytes:
+    root = tmp_path / "sparse"
+    root.mkdir()
+    with (root / "file").open("wb") as file:
+        for offset in (0, 3 << 20, 9 << 20):
+            file.seek(offset)
+            file.write(noise(5000))
+        file.truncate(12 << 20)
+    pack(str(root), str(tmp_path / "sparse.tar.gz"))
+    return (tmp_path / "sparse.tar.gz").read_bytes()
+
+
+def holes_of(data: bytes) -> list[list[int]] | None:
+    [file] = [entry for entry in open_stargz(data).entries if entry["name"] == "file" and entry["type"] == "reg"]
+    holes: list[list[int]] | None = file.get("holes")
+    return holes
+
+
+@pytest.mark.parametrize(
+    "choices", [Choices(), Choices(level=1), Choices(chunk_size=1 << 20)], ids=["copied", "1", "cut"]
+)
+def test_holes_stay(tmp_path: Path, choices: Choices) -> None:
+    data = sparse_archive(tmp_path)
+    holes = holes_of(data)
+    assert holes is not None
+    assert len(holes) == 3
+    assert holes_of(converted(tmp_path, data, choices)) == holes
+
+
+@pytest.mark.parametrize("lie", [[[0, 4096]], [[6 << 20, 4096], [5 << 20, 4096]], [[8 << 20, 8 << 20]]])
+def test_holes_where_the_file_has_data_are_not_believed(tmp_path: Path, lie: list[list[int]]) -> None:
+    data = sparse_archive(tmp_path)
+    toc = json.loads(open_stargz(data).toc)
+    for told in toc["entries"]:
+        if "holes" in told:
+            told["holes"] = lie
+    written = converted(tmp_path, sealed(payload(data), json.dumps(toc).encode()))
+    assert holes_of(written) is None
+    assert payload(written) == payload(data)

@@ -11,7 +11,7 @@ use super::{Made, Out, input};
 use crate::chunk::MAX_CHUNK;
 use crate::error::{Error, Result};
 use crate::job::{Job, release_memory};
-use crate::stargz::{self, Bounds, Compression, Copies, Options, Origin, Writer, archive_kind};
+use crate::stargz::{self, Bounds, Compression, Copies, Holes, Options, Origin, Writer, are_zeros, footer_of};
 use crate::tar::{Header, Kind, Placed, Reader, Room, Tree, TreeBuilder, is_read_alike};
 
 /// Read the tar in `input`, which can be read twice, and write the archive to `out`. `what` names the input in messages,
@@ -43,10 +43,13 @@ fn convert_unwatched(
 ) -> Result<Made> {
     // The tar may have been made in this process, of a tree of millions.
     release_memory();
-    let is_zstd = if options.copy { archive_kind(input)? } else { None };
-    let copying = is_zstd == Some(matches!(options.compression, Compression::Zstd(_)));
+    let footer = footer_of(input)?;
+    let is_zstd = footer.as_ref().map(|footer| footer.dialect.is_zstd());
+    let copying = options.copy && is_zstd == Some(matches!(options.compression, Compression::Zstd(_)));
     let bounds = RefCell::new(Bounds::default());
-    let (tree, left_out) = survey(what, input, options, copying.then_some(&bounds), job)?;
+    let said = footer.map_or_else(|| Ok(Holes::default()), |footer| Holes::of(input, &footer, job))?;
+    let Surveyed { tree, left_out, holes } = survey(what, input, options, copying.then_some(&bounds), &said, job)?;
+    drop(said);
     let copies = copying.then(|| Copies::new(input, is_zstd == Some(true), bounds.into_inner()));
     job.files_total.store(tree.entries.len() as u64, Relaxed);
     let names = tree.entries.iter().map(|placed| &placed.name[..]);
@@ -55,7 +58,7 @@ fn convert_unwatched(
     let written = stargz::write(options, copies.as_ref(), job, &mut |bytes| out.give(bytes, job), |writer| {
         let mut part = |writer: &mut Writer<'_>, is_front| {
             let entries = Entries::open(what, input, None, job)?;
-            pass(entries, &plan, &mut links, copying, writer, |number| front.is_in(number, is_front))
+            pass(entries, &plan, &mut links, &holes, copying, writer, |number| front.is_in(number, is_front))
         };
         if !front.is_empty() {
             part(writer, true)?;
@@ -90,12 +93,21 @@ fn survey(
     input: &File,
     options: &Options,
     bounds: Option<&RefCell<Bounds>>,
+    said: &Holes,
     job: &Job,
-) -> Result<(Tree, Vec<Vec<u8>>)> {
+) -> Result<Surveyed> {
     match input::open_plain(input, job).map_err(Error::io("read", what))? {
-        Some(plain) => survey_entries(what, input, options, Entries::of(what, Reader::jumping(what, plain), job)),
-        None => survey_entries(what, input, options, Entries::open(what, input, bounds, job)?),
+        Some(plain) => survey_entries(what, input, options, Entries::of(what, Reader::jumping(what, plain), job), said),
+        None => survey_entries(what, input, options, Entries::open(what, input, bounds, job)?, said),
     }
+}
+
+/// What the first pass finds.
+struct Surveyed {
+    tree: Tree,
+    left_out: Vec<Vec<u8>>,
+    /// Of files in which the TOC of the input says holes, and which have zeros there: by number of the entry.
+    holes: HashMap<u32, Vec<(u64, u64)>>,
 }
 
 fn survey_entries<R: Read>(
@@ -103,7 +115,9 @@ fn survey_entries<R: Read>(
     input: &File,
     options: &Options,
     mut entries: Entries<'_, R>,
-) -> Result<(Tree, Vec<Vec<u8>>)> {
+    said: &Holes,
+) -> Result<Surveyed> {
+    let mut proved = HashMap::new();
     let mut builder = TreeBuilder::new(what);
     let mut room = Room::of(input.metadata().map_err(Error::io("read", what))?.len());
     while let Some(header) = entries.next()? {
@@ -114,11 +128,17 @@ fn survey_entries<R: Read>(
             ));
         }
         builder.push(&header)?;
+        if let Kind::Regular { size, holes } = &header.kind
+            && let Some(said) = said.get(&header.name, *size).filter(|_| holes.is_empty())
+            && are_zeros(&mut entries.reader, said, entries.job)?
+        {
+            proved.insert(entries.count - 1, said.clone());
+        }
     }
     let mut rest = vec![0; 64 << 10];
     while entries.reader.rest(&mut rest)? > 0 {}
     let left_out = entries.left_out.into_iter().collect();
-    Ok((builder.finish()?, left_out))
+    Ok(Surveyed { tree: builder.finish()?, left_out, holes: proved })
 }
 
 /// The entries that are taken over, numbered.
@@ -216,6 +236,7 @@ fn pass(
     mut entries: Entries<'_>,
     plan: &Plan,
     links: &mut Links,
+    holes: &HashMap<u32, Vec<(u64, u64)>>,
     copying: bool,
     writer: &mut Writer<'_>,
     chosen: impl Fn(usize) -> bool,
@@ -237,6 +258,9 @@ fn pass(
             && is_read_alike(&headers, &header, entries.reader.raw_name());
         let content = entries.reader.position();
         let origin = copying.then_some(Origin { headers: stays.then_some(&headers), content });
+        if let (Some(said), Kind::Regular { holes, .. }) = (holes.get(&entry), &mut header.kind) {
+            holes.clone_from(said);
+        }
         if let Some(name) = name {
             header.name.clone_from(name);
         }

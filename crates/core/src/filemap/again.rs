@@ -3,6 +3,7 @@
 //! Invariant: every content is that of the tree, and has as many bytes as the stream is to have there; whoever puts the parts
 //! together proves the whole by its digest. Bytes: docs/archive.md.
 
+use std::cmp::Reverse;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -12,6 +13,10 @@ use super::map::{FileMap, Missing};
 use crate::error::{Error, Result, show};
 use crate::tar::split::{Line, Stored, parse};
 use crate::tar::{self, clean};
+
+/// The most holes of a file that are said in a header: as many as a reader takes (`tar::MAX_PAX`, `tar::MAX_RUNS`), however
+/// large their numbers. The zeros of others stand in the stream.
+pub const MOST_HOLES: usize = 400_000;
 
 /// What comes next in a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -107,12 +112,18 @@ pub fn sparse(entry: &Entry, first: &Entry) -> Result<Vec<Part>> {
         return Ok(Vec::new());
     }
     let (mut header, size) = (said(entry, first, None), content.digest.size);
-    header.kind = tar::Kind::Regular { size, holes: content.holes.clone() };
+    let mut holes = content.holes.clone();
+    if holes.len() > MOST_HOLES {
+        holes.sort_by_key(|hole| Reverse(hole.1));
+        holes.truncate(MOST_HOLES);
+        holes.sort_unstable();
+    }
+    header.kind = tar::Kind::Regular { size, holes: holes.clone() };
     let mut bytes = Vec::new();
     tar::push_sparse_header(&mut bytes, &header)?;
     let mut out = vec![Part::Raw(bytes)];
-    let (name, holes) = (entry.path.clone(), content.holes.clone());
-    let stored = Stored { name, size: size - holes.iter().map(|hole| hole.1).sum::<u64>(), crc: 0, holes };
+    let stored =
+        Stored { name: entry.path.clone(), size: size - holes.iter().map(|hole| hole.1).sum::<u64>(), crc: 0, holes };
     pour(&stored, content, &mut out)?;
     out.push(Part::Raw(vec![0; tar::padding(stored.size)]));
     Ok(out)

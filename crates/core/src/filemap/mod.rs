@@ -17,7 +17,7 @@ mod unpacked;
 mod working;
 mod write;
 
-pub use again::{Part, header, parts, sparse};
+pub use again::{MOST_HOLES, Part, header, parts, sparse};
 pub use decode::{page_alone, page_of_form};
 pub use differ::{Node, differing, nodes_of_map, nodes_of_state};
 pub use encode::type_of;

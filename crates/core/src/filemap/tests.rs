@@ -354,3 +354,23 @@ fn what_stands_in_a_tar_is_told_by_its_split_metadata() {
         assert!(matches!(told(&wrong), Err(Error::Damaged { .. })), "{wrong:?}");
     }
 }
+
+#[test]
+fn a_file_of_more_holes_than_are_read_keeps_the_longest() {
+    let count = MOST_HOLES as u64 + 50_000;
+    let size = 4 * count;
+    let frame = FrameAt { pack: Arc::new([1; 32]), offset: 0, length: 9, plain: 2_000_000 };
+    let chunk = ChunkAt { digest: Digest { sha256: [2; 32], size }, frame, inner: 0 };
+    // Every ninth is short.
+    let holes: Vec<(u64, u64)> = (0..count).map(|n| (4 * n, if n % 9 == 0 { 1 } else { 2 })).collect();
+    let long: Vec<(u64, u64)> = holes.iter().copied().filter(|hole| hole.1 == 2).collect();
+    assert_eq!(long.len(), MOST_HOLES);
+    let content = Content { digest: Digest { sha256: [3; 32], size }, chunks: vec![chunk], holes };
+    let entry = entry("a", Kind::Regular(content));
+    let parts = sparse(&entry, &entry).unwrap();
+    let [Part::Raw(header), Part::Chunk(_, ranges), Part::Raw(_)] = &parts[..] else { panic!("{} parts", parts.len()) };
+    let read = crate::tar::Reader::new("it", &header[..]).next_entry().unwrap().unwrap();
+    assert_eq!(read.kind, crate::tar::Kind::Regular { size, holes: long });
+    let stored: u64 = ranges.iter().map(|(from, to)| u64::from(to - from)).sum();
+    assert_eq!(stored, size - 2 * MOST_HOLES as u64);
+}

@@ -87,11 +87,11 @@ pub struct Copies<'a> {
     cut: Cell<Place>,
 }
 
-/// Whether a file is an archive with a TOC, and of zstd; `None` of any other file, or when its footer cannot be.
+/// The footer of an archive with a TOC; `None` of any other file, or when its footer cannot be.
 ///
 /// # Errors
 /// `Io`.
-pub fn archive_kind(file: &File) -> Result<Option<bool>> {
+pub fn footer_of(file: &File) -> Result<Option<Footer>> {
     let io = Error::io("read", "the end of an archive");
     let read = || {
         let size = file.metadata()?.len();
@@ -101,7 +101,7 @@ pub fn archive_kind(file: &File) -> Result<Option<bool>> {
         Ok((tail, size))
     };
     let (tail, size) = read().map_err(io)?;
-    Ok(Footer::read(&tail, size).ok().flatten().map(|footer| footer.dialect.is_zstd()))
+    Ok(Footer::read(&tail, size).ok().flatten())
 }
 
 impl<'a> Copies<'a> {

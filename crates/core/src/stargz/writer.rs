@@ -16,6 +16,7 @@ use super::copies::Copies;
 use super::encode::Spelling;
 use super::entry::{Kind, TocEntry};
 use super::footer;
+use super::lying::{Lying, Rows};
 use super::members::{Batch, Compression, Done, Workers};
 use super::split::Split;
 use super::toc::TocPacker;
@@ -57,15 +58,6 @@ struct Flight {
     pending: Vec<Pending>,
     plain: usize,
     done: Receiver<Done>,
-}
-
-/// A chunk of a file that has not ended.
-struct Lying {
-    size: u64,
-    digest: [u8; 32],
-    offset: u64,
-    inner: u64,
-    end: u64,
 }
 
 /// Where the archive goes, and how far it has come.
@@ -111,7 +103,7 @@ pub struct Writer<'a> {
     out: Out<'a>,
     toc: TocPacker,
     split: Option<Split>,
-    open: Option<(Box<TocEntry>, Vec<Lying>)>,
+    open: Option<(Box<TocEntry>, Rows)>,
     entries: u64,
     chunks: u64,
     /// Of the tar stream, as far as it was handed to the threads.
@@ -376,12 +368,16 @@ impl<'a> Writer<'a> {
                 Pending::Single(mut entry, place) => {
                     let lying = lying(place);
                     entry.digest = Some(lying.digest);
-                    self.toc.entry(&self.placed(*entry, &lying, Which::Only))?;
+                    self.toc.entry(&placed(self.options, *entry, &lying, Which::Only))?;
                 }
-                Pending::First(entry, place) => self.open = Some((entry, vec![lying(place)])),
+                Pending::First(entry, place) => {
+                    let mut rows = Rows::new(&self.options.temporary);
+                    rows.push(&lying(place))?;
+                    self.open = Some((entry, rows));
+                }
                 Pending::Next(place) => {
-                    let (_, chunks) = self.open.as_mut().expect("a file begins with its first chunk");
-                    chunks.push(lying(place));
+                    let (_, rows) = self.open.as_mut().expect("a file begins with its first chunk");
+                    rows.push(&lying(place))?;
                 }
                 Pending::End(digest) => self.close(digest)?,
             }
@@ -397,46 +393,29 @@ impl<'a> Writer<'a> {
 
     /// Tell the TOC of a file that came in several chunks, or might have.
     fn close(&mut self, digest: [u8; 32]) -> Result<()> {
-        let (mut entry, chunks) = self.open.take().expect("a file begins with its first chunk");
+        let (mut entry, mut rows) = self.open.take().expect("a file begins with its first chunk");
         entry.digest = Some(digest);
-        let (name, end) = (entry.name.clone(), chunks.last().map_or(0, |chunk| chunk.end));
+        let (name, count, end) = (entry.name.clone(), rows.count(), rows.end());
         let mut first = Some(*entry);
         let mut at = 0;
-        for (number, chunk) in chunks.iter().enumerate() {
-            let which = match (chunks.len(), number + 1) {
+        let mut number = 0;
+        rows.each(|chunk| {
+            number += 1;
+            self.job.step(0)?;
+            let which = match (count, number) {
                 (1, _) => Which::Only,
-                (all, number) if all == number => Which::Last,
+                (count, number) if count == number => Which::Last,
                 _ => Which::Other,
             };
             let is_first = first.is_some();
             let entry = first.take().unwrap_or_else(|| TocEntry::new(name.clone(), Kind::Chunk));
-            let mut entry = self.placed(TocEntry { chunk_offset: at, ..entry }, chunk, which);
+            let mut entry = placed(self.options, TocEntry { chunk_offset: at, ..entry }, chunk, which);
             if is_first && entry.end_offset > 0 {
                 entry.end_offset = end;
             }
-            self.toc.entry(&entry)?;
             at += chunk.size;
-        }
-        Ok(())
-    }
-
-    /// An entry with where its chunk lies, as the dialect says it.
-    fn placed(&self, mut entry: TocEntry, lying: &Lying, which: Which) -> TocEntry {
-        (entry.offset, entry.inner) = (lying.offset, lying.inner);
-        entry.chunk_digest = Some(lying.digest);
-        match (self.options.compression, which) {
-            (Compression::Gzip(_), Which::Only | Which::Last) => {}
-            (Compression::Gzip(_), Which::Other) => entry.chunk_size = lying.size,
-            (Compression::Zstd(_), which) => {
-                entry.end_offset = lying.end;
-                // Its readers take chunkDigest as the digest of chunkSize bytes, even where there are none of both.
-                match which {
-                    Which::Only => entry.chunk_digest = None,
-                    Which::Last | Which::Other => entry.chunk_size = lying.size,
-                }
-            }
-        }
-        entry
+            self.toc.entry(&entry)
+        })
     }
 
     /// The last members, the TOC and the footer.
@@ -479,6 +458,25 @@ impl<'a> Writer<'a> {
         }
         Ok(Written { size: out.position, toc, toc_digest, tar: tar.finish(), entries, chunks, chunked })
     }
+}
+
+/// An entry with where its chunk lies, as the dialect says it.
+fn placed(options: &Options, mut entry: TocEntry, lying: &Lying, which: Which) -> TocEntry {
+    (entry.offset, entry.inner) = (lying.offset, lying.inner);
+    entry.chunk_digest = Some(lying.digest);
+    match (options.compression, which) {
+        (Compression::Gzip(_), Which::Only | Which::Last) => {}
+        (Compression::Gzip(_), Which::Other) => entry.chunk_size = lying.size,
+        (Compression::Zstd(_), which) => {
+            entry.end_offset = lying.end;
+            // Its readers take chunkDigest as the digest of chunkSize bytes, even where there are none of both.
+            match which {
+                Which::Only => entry.chunk_digest = None,
+                Which::Last | Which::Other => entry.chunk_size = lying.size,
+            }
+        }
+    }
+    entry
 }
 
 /// Hashes what is written to it.
