@@ -110,7 +110,8 @@ fn header(digest: &Digest) -> [u8; BLOCK] {
 pub enum Form {
     /// Each is one zstd frame of tar entries of chunks, of exactly its plain length.
     Pack,
-    /// Each begins a gzip member or a zstd frame; what follows its plain length, in it or behind it, is not looked at.
+    /// Each begins a gzip member or a zstd frame; what follows its plain length, in it or behind it, is not looked at. One of
+    /// no length is zeros.
     Archive,
     /// Each is a lead, which says where in a stream it begins, and the bytes of an archive that has a seek index.
     Led,
@@ -124,6 +125,11 @@ impl Form {
     pub fn open_into(self, compressed: &[u8], plain: u32, out: &mut Vec<u8>) -> Result<()> {
         match self {
             Form::Pack => open_into(compressed, plain, out),
+            Form::Archive if compressed.is_empty() && plain as usize <= MAX_PAGE_FRAME => {
+                out.clear();
+                out.resize(plain as usize, 0);
+                Ok(())
+            }
             Form::Archive => begin_into(compressed, plain, out),
             Form::Led => lead::open_into(compressed, plain, out),
         }

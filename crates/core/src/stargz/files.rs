@@ -24,6 +24,8 @@ pub struct Chunk {
     pub offset: Option<u64>,
     /// Where it begins in the decompressed frame.
     pub inner: u64,
+    /// It is zeros, which need not be read.
+    pub zeros: bool,
 }
 
 /// An entry and its content.
@@ -105,7 +107,8 @@ impl<I: Iterator<Item = Result<TocEntry>>> Iterator for Files<I> {
 /// Where in the file a chunk begins, its size or 0, and the rest.
 fn row(entry: &TocEntry) -> (u64, u64, Chunk) {
     let offset = (!entry.zeros || entry.offset != 0).then_some(entry.offset);
-    (entry.chunk_offset, entry.chunk_size, Chunk { size: 0, sha256: entry.chunk_digest, offset, inner: entry.inner })
+    let TocEntry { chunk_digest: sha256, inner, zeros, .. } = *entry;
+    (entry.chunk_offset, entry.chunk_size, Chunk { size: 0, sha256, offset, inner, zeros })
 }
 
 fn chunks(
@@ -128,7 +131,7 @@ fn chunks(
         match chunk.offset {
             // Zeros take no room, so there may be as many as there are.
             None => {}
-            Some(_) if size > MAX_READ_CHUNK => return Err(TOO_LARGE),
+            Some(_) if size > MAX_READ_CHUNK && !chunk.zeros => return Err(TOO_LARGE),
             Some(offset) if offset >= payload => return Err("a chunk lies outside of the archive"),
             Some(_) => {}
         }

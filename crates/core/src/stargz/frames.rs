@@ -41,7 +41,8 @@ impl Frames {
         let mut at = 0;
         for body in bodies {
             let Kind::Regular(content) = &mut body.kind else { continue };
-            for ChunkAt { frame, .. } in &mut content.chunks {
+            // Of zeros there is no frame.
+            for ChunkAt { frame, .. } in content.chunks.iter_mut().filter(|chunk| chunk.frame.offset < self.payload) {
                 (frame.length, frame.plain) = self.reach(&mut at, frame.offset);
             }
         }

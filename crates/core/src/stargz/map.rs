@@ -13,6 +13,7 @@ use super::open::read_toc;
 use super::rows::{Is, Row, Rows};
 use super::{Footer, TocEntry};
 use crate::archive::MAX_PAGE_FRAME;
+use crate::chunk::MAX_CHUNK;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::filemap::{ChunkAt, Content, Entry, FileMap, FrameAt, Kind, Source, Summary, described, unpacked};
@@ -33,6 +34,7 @@ pub fn file_map(footer: &Footer, compressed: impl Read + Send, length: u64, job:
         spans: Vec::new(),
         unnamed: Arc::new([0; 32]),
         room: Room::of(length),
+        zeros: None,
     };
     let toc = read_toc(footer, compressed, length, job, |entry| gathering.entry(entry))?.digest;
     gathering.end_group()?;
@@ -72,6 +74,8 @@ struct Gathering {
     /// Stands for the archive, whose name is known at the end.
     unnamed: Arc<[u8; 32]>,
     room: Room,
+    /// Of zeros, as many as it says: those of the last chunk of them.
+    zeros: Option<Digest>,
 }
 
 impl Gathering {
@@ -121,7 +125,15 @@ impl Gathering {
         if let tar::Kind::Regular { holes, .. } = &file.header.kind {
             let (runs, digest) = runs(&file)?;
             content = Content { digest, chunks: Vec::with_capacity(runs.len()), holes: holes.clone() };
+            let (mut zeros, mut begin) = (Vec::new(), 0);
             for run in runs {
+                let at = begin;
+                begin += run.digest.size;
+                if run.zeros {
+                    self.add_zeros(name, run.digest.size, &mut content.chunks)?;
+                    zeros.push((at, run.digest.size));
+                    continue;
+                }
                 let plain = run.inner.saturating_add(run.digest.size);
                 if plain > MAX_PAGE_FRAME as u64 {
                     return Err(Error::ChunkTooLarge { name: shown(name) });
@@ -130,8 +142,37 @@ impl Gathering {
                 content.chunks.push(ChunkAt { digest: run.digest, frame, inner: run.inner as u32 });
                 self.spans.push(Span { offset: run.offset, plain, last: run.last });
             }
+            if matches!(&content.chunks[..], [only] if only.digest != digest) && !zeros.is_empty() {
+                return Err(wrong(name, "its TOC says that it is zeros, and another digest of it"));
+            }
+            if holes.is_empty() {
+                content.holes = zeros;
+            }
         }
         described(&file.header, content).map_err(|found| wrong(name, found))
+    }
+
+    /// Chunks of so many zeros, in frames of no length where the data ends: nobody fetches them.
+    fn add_zeros(&mut self, name: &[u8], mut left: u64, chunks: &mut Vec<ChunkAt>) -> Result<()> {
+        const EACH: u64 = 128;
+        let most = MAX_CHUNK as u64;
+        if !usize::try_from(left.div_ceil(most).saturating_mul(EACH)).is_ok_and(|bytes| self.room.take(bytes)) {
+            let found =
+                format!("{}: it says more zeros than are read of a TOC of as many compressed bytes", shown(name));
+            return Err(Error::TocTooLarge { found });
+        }
+        while left > 0 {
+            let size = left.min(most);
+            let digest = match self.zeros {
+                Some(known) if known.size == size => known,
+                _ => Digest::of(&vec![0; size as usize]),
+            };
+            self.zeros = Some(digest);
+            let frame = FrameAt { pack: self.unnamed.clone(), offset: self.payload, length: 0, plain: size as u32 };
+            chunks.push(ChunkAt { digest, frame, inner: 0 });
+            left -= size;
+        }
+        Ok(())
     }
 }
 
@@ -183,6 +224,8 @@ struct Run {
     last: u64,
     inner: u64,
     digest: Digest,
+    /// Only its size counts.
+    zeros: bool,
 }
 
 /// The runs of a file, and its digest: its chunks if each has a digest, else all of it.
@@ -190,11 +233,16 @@ fn runs(file: &File) -> Result<(Vec<Run>, Digest)> {
     let name = &file.header.name;
     let size = file.header.size();
     let proved = |chunk: &Chunk| {
+        if chunk.zeros {
+            let digest = Digest { sha256: [0; 32], size: chunk.size };
+            return Some(Run { offset: 0, last: 0, inner: 0, digest, zeros: true });
+        }
         Some(Run {
             offset: chunk.offset?,
             last: chunk.offset?,
             inner: chunk.inner,
             digest: Digest { sha256: chunk.sha256?, size: chunk.size },
+            zeros: false,
         })
     };
     let sha256 = file.sha256.or(if let [only] = &file.chunks[..] { only.sha256 } else { None });
@@ -212,7 +260,7 @@ fn runs(file: &File) -> Result<(Vec<Run>, Digest)> {
     let ends = file.chunks.first().zip(file.chunks.iter().rev().find_map(|chunk| chunk.offset));
     match ends {
         Some((Chunk { offset: Some(offset), inner, .. }, last)) if size <= MAX_PAGE_FRAME as u64 && last >= *offset => {
-            Ok((vec![Run { offset: *offset, last, inner: *inner, digest }], digest))
+            Ok((vec![Run { offset: *offset, last, inner: *inner, digest, zeros: false }], digest))
         }
         _ => Err(wrong(name, "its chunks have no digests, and it is too large to be proved whole")),
     }
