@@ -7,6 +7,7 @@
 
 mod compare;
 mod finish;
+mod fold;
 mod kept;
 mod metadata;
 mod place;

@@ -9,6 +9,7 @@ use rustix::fs::{AtFlags, Mode, statat};
 use rustix::io::Errno;
 
 use super::compare::{Action, Compared, compare, is_partial};
+use super::fold::require_apart;
 use super::kept::Keeper;
 use super::metadata::Setting;
 use super::place::{At, Near, Place};
@@ -93,12 +94,13 @@ impl Pull {
     ///
     /// # Errors
     /// `Damaged` when the map contradicts itself; `InTheWay` with the directories that would have to be removed although
-    /// nothing may be; `Io`.
+    /// nothing may be; `Invalid` with two names that the file system takes for one; `Io`.
     pub fn update(map: &FileMap, present: Present, delete: bool, nonce: u64, job: &Job) -> Result<Pull> {
         let tree = Tree::of(map)?;
         let Present { place, state, .. } = present;
         let privileged = is_privileged();
         let Compared { actions, blocked, extra } = compare(&tree, &place, &state, privileged, job)?;
+        require_apart(&tree, &place, &state, &extra)?;
         let (left_over, extra): (Vec<u32>, Vec<u32>) = extra
             .into_iter()
             .partition(|&record| state.kind(record) == scan::Kind::File && is_partial(state.name(record)));

@@ -191,3 +191,33 @@ fn a_stop_ends_a_pull() {
     pull.deliver(&at, &bytes, &Job::default()).unwrap();
     assert!(matches!(pull.finish(&stopped), Err(Error::Stopped)));
 }
+
+/// A file system that takes names for one shows a file that was found by one of them by the other, too. So does a second name
+/// that a file gets after the look.
+#[test]
+fn a_tree_of_two_names_that_the_file_system_takes_for_one_is_refused_by_both() {
+    let update = |entries: &[Entry], folds: bool| {
+        let (into, records) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        std::fs::write(into.path().join("readme"), b"here").unwrap();
+        let options = crate::index::Options::new(1);
+        let records = Records { index: records.path().join("index"), options };
+        let present = Present::look(into.path(), records, &Job::default()).unwrap();
+        if folds {
+            std::fs::hard_link(into.path().join("readme"), into.path().join("README")).unwrap();
+        }
+        let updated = Pull::update(&map_of(entries), present, false, 0, &Job::default());
+        assert_eq!(std::fs::read(into.path().join("readme")).unwrap(), b"here");
+        updated.map(|_| ()).map_err(|error| error.to_string().replace(&format!("{}/", into.path().display()), ""))
+    };
+    let of = |names: &[&str]| -> Vec<Entry> {
+        let entries = names.iter().map(|name| if name.is_empty() { directory("") } else { symlink(name, "x") });
+        entries.collect()
+    };
+    let said = |first: &str, second: &str| {
+        Err(format!("{first}: its file system takes it and {second} for one: rename one of them, or pull elsewhere"))
+    };
+    assert_eq!(update(&of(&["", "Readme"]), true), said("Readme", "readme"));
+    assert_eq!(update(&of(&["", "Other", "other"]), true), said("Other", "other"));
+    assert_eq!(update(&of(&["", "other"]), true), Ok(()));
+    assert_eq!(update(&of(&["", "Other", "Readme", "other"]), false), Ok(()));
+}
