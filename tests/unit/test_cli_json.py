@@ -50,6 +50,7 @@ ARGUMENTS = {
     "recover": ["store"],
     "trace": ["main", "--", "true"],
     "coverage": ["main"],
+    "optimize": ["main"],
     "mount": ["main", "place"],
     "mounts": [],
 }

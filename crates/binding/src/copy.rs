@@ -1,5 +1,6 @@
 //! `sapwood._core.copy`: a tree out of one store into another.
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 
 use pyo3::prelude::*;
@@ -82,7 +83,8 @@ impl Copy {
     }
 
     /// Gives the bytes of the frames that are to be delivered.
-    #[pyo3(signature = (*, push, holdings, fragments, pending, usable))]
+    #[pyo3(signature = (*, push, holdings, fragments, pending, usable, anew))]
+    #[expect(clippy::too_many_arguments, reason = "by keyword: what a copy knows")]
     fn begin(
         &self,
         py: Python<'_>,
@@ -91,6 +93,7 @@ impl Copy {
         fragments: Vec<PyBackedBytes>,
         pending: Vec<PyBackedBytes>,
         usable: Option<(Vec<String>, Vec<String>)>,
+        anew: Vec<String>,
     ) -> PyResult<u64> {
         let begun = py.detach(|| {
             let all = fragments.iter().chain(&pending).map(|bytes| bytes.to_vec()).collect();
@@ -98,12 +101,13 @@ impl Copy {
             let known = Known::new(holdings.map(|bytes| bytes.to_vec()), all, usable.as_ref())?;
             let pending: Result<Vec<_>> = pending.iter().map(|bytes| Fragment::parse(bytes.to_vec())).collect();
             let pending = pending?;
+            let anew: HashSet<[u8; 32]> = anew.iter().map(|digest| parse_sha(digest)).collect::<Result<_>>()?;
             let mut stage = self.stage.lock().expect("no method panics with it");
             let Stage::Looking(looking) = std::mem::replace(&mut *stage, Stage::Over) else {
                 return Err(wrong("begun"));
             };
             let looking = Arc::into_inner(looking).ok_or_else(|| wrong("threads that still look"))?;
-            let begun = looking.begin(push, known, &pending, self.job.clone());
+            let begun = looking.begin(push, known, &pending, &anew, self.job.clone());
             let bytes = begun.bytes_left();
             *stage = Stage::Running(Arc::new(begun));
             Ok(bytes)

@@ -36,8 +36,11 @@ class Copy:
         fragments: Sequence[bytes],
         pending: Sequence[bytes],
         usable: tuple[Sequence[str], Sequence[str]] | None,
+        anew: Sequence[str],
     ) -> int:
         """Go on, with what the other store has, as of `Push.begin`; return the stored bytes of all frames to deliver.
+
+        Chunks whose digests are in `anew` are packed, though the store has them, in the order of delivery.
 
         Raises:
             CorruptError: `damaged` fragment.

@@ -48,6 +48,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "run": ("run", "run a command on a mounted tree"),
         "trace": ("trace", "run a command likewise, and record what it reads, so that this comes first next time"),
         "coverage": ("coverage", "say what of a tree was ever read when it was traced, and what never"),
+        "optimize": ("optimize", "lay out again, together, what of a tree was read when it was traced"),
     },
     "Upkeep of a store": {
         "forget": ("forget", "cut the histories of refs to what rules keep"),

@@ -93,7 +93,8 @@ def serve(
 
     def look(store: Store | Archive, snapshot: Snapshot | ArchiveTree) -> None:
         nonlocal recorded
-        if follow or profile:
+        # A successor has a mount already, which no profile that is gone meanwhile may end.
+        if device is None and (follow or profile):
             recorded = _Recorded(store, address, snapshot, profile)
 
     origin, file_map, left = opened(

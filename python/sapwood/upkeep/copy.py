@@ -10,7 +10,7 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from sapwood import __version__
@@ -22,7 +22,7 @@ from sapwood.fetch import Pages, fetch_all, load_map, located
 from sapwood.progress import OnProgress, Progress
 from sapwood.push import commit, outline_words
 from sapwood.store.lease import clock_s
-from sapwood.store.ref import check_ref_name
+from sapwood.store.ref import Ref, check_ref_name
 from sapwood.store.snapshot import Snapshot
 from sapwood.store.store import Store
 from sapwood.store.waiting import interruptible
@@ -32,6 +32,8 @@ __all__ = ["Copied", "copy"]
 
 # Pages that wait for one before them are in memory: at most so many.
 _PAGES = 128
+# More bytes than there are.
+_ALL = 1 << 62
 
 
 @dataclass(frozen=True)
@@ -55,11 +57,22 @@ class Copied:
     """The ref named this very tree already; nothing was written."""
 
 
-def copy(source: Store, snapshot: Snapshot, target: Store, ref: str, *, progress: OnProgress | None = None) -> Copied:
+def copy(
+    source: Store,
+    snapshot: Snapshot,
+    target: Store,
+    ref: str,
+    *,
+    onto: Ref | None = None,
+    anew: Mapping[str, Frame] | None = None,
+    progress: OnProgress | None = None,
+) -> Copied:
     """Let `ref` of the store `target` name a copy of `snapshot` of the store `source`.
 
     The copy says who made the tree, when and of what, as `snapshot` does; its parent is what `ref` named before. The
-    history of `snapshot` is not copied.
+    history of `snapshot` is not copied. `onto` is the only state from which the ref may move, by default that which it
+    has now. Chunks of `anew`, by digest with the frames that they lie in, are sent though the target has them, first
+    and about in this order.
 
     Raises:
         NotFoundError: `map-missing`, `pack-missing`; CorruptError: `damaged`, `chunk-corrupt`, `object-short`: in the
@@ -72,7 +85,7 @@ def copy(source: Store, snapshot: Snapshot, target: Store, ref: str, *, progress
     """
     started = time.monotonic()
     since_s = clock_s()
-    before = target.ref_state(check_ref_name(ref))
+    before = onto or target.ref_state(check_ref_name(ref))
     seen = seen_or_confirmed(target, before)
     nonce = secrets.token_hex(8)
     with target.term(nonce, since_s) as term:
@@ -88,7 +101,7 @@ def copy(source: Store, snapshot: Snapshot, target: Store, ref: str, *, progress
         }
         run = Copy(file_map)
         uploads = Uploads(target, term)
-        way = _Way(source, run, uploads, progress)
+        way = _Way(source, run, uploads, progress, list((anew or {}).values()))
         try:
             # Those of split metadata, too, which are the same in every store.
             pages = file_map.stored_pages()
@@ -104,6 +117,7 @@ def copy(source: Store, snapshot: Snapshot, target: Store, ref: str, *, progress
                     fragments=[*fragments, *owed.values()],
                     pending=list(basis.pending.values()),
                     usable=basis.usable,
+                    anew=list(anew or ()),
                 )
             with uploads:
                 way.fetch_frames()
@@ -136,11 +150,15 @@ def copy(source: Store, snapshot: Snapshot, target: Store, ref: str, *, progress
 class _Way:
     """The way of the bytes: from the source through the core to the uploads. `total` is what frames come to."""
 
-    def __init__(self, source: Store, run: Copy, uploads: Uploads, progress: OnProgress | None) -> None:
+    def __init__(
+        self, source: Store, run: Copy, uploads: Uploads, progress: OnProgress | None, first: list[Frame]
+    ) -> None:
         self._source = source
         self._run = run
         self._uploads = uploads
         self._progress = progress
+        # The next is the last.
+        self._first = list(dict.fromkeys(first))[::-1]
         self._adding = threading.Lock()
         self.total = 0
         self.fetched = 0
@@ -159,10 +177,19 @@ class _Way:
             if self._progress:
                 self._progress(Progress(0, 0, done, self.total))
 
+        if self._first:
+            wanted = set(self._run.take(_ALL))
+            first = set(self._first)
+            self._first = sorted(wanted - first, reverse=True) + [frame for frame in self._first if frame in wanted]
         self.fetched += fetch_all(self._source, self, report).bytes
 
     def take(self, bytes: int) -> list[Frame]:  # noqa: A002 - the core's word
-        return self._run.take(bytes)
+        with self._adding:
+            batch = list[Frame]()
+            while self._first and (not batch or bytes >= self._first[-1].length):
+                batch.append(self._first.pop())
+                bytes -= batch[-1].length  # noqa: A001
+        return batch or self._run.take(bytes)
 
     def deliver(self, frame: Frame, stored: bytes) -> None:
         self.send(self._run.deliver(frame, stored))

@@ -72,11 +72,19 @@ impl Looking {
     }
 
     /// Go on, into a store that has what `known` names; `push` is the run, and `pending` what an earlier one put there.
-    pub fn begin(self, push: &str, known: Known, pending: &[Fragment], job: Arc<Job>) -> Copy {
+    /// Chunks of `anew`, by the SHA-256, are packed all the same.
+    pub fn begin(
+        self,
+        push: &str,
+        known: Known,
+        pending: &[Fragment],
+        anew: &HashSet<[u8; 32]>,
+        job: Arc<Job>,
+    ) -> Copy {
         let Looking { map, seen } = self;
         let mut left = BTreeMap::new();
         for (frame, mut chunks) in seen.into_inner().expect("a thread that panicked ends the copy").frames {
-            chunks.retain(|(digest, _)| !known.has(digest));
+            chunks.retain(|(digest, _)| !known.has(digest) || anew.contains(&digest.sha256));
             chunks.sort_unstable_by_key(|(_, inner)| *inner);
             if !chunks.is_empty() {
                 left.insert(frame, chunks);

@@ -327,7 +327,8 @@ impl Copy {
     }
 
     fn at(&self, digest: &Digest) -> Result<ChunkAt> {
-        let place = self.known.chunk(digest).or_else(|| self.packing.place(digest));
+        // What was packed anew lies where it was packed.
+        let place = self.packing.place(digest).or_else(|| self.known.chunk(digest));
         place.ok_or_else(|| Error::Missing { what: format!("chunk {}", digest.short()) })
     }
 }

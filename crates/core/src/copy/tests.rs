@@ -84,7 +84,7 @@ fn known(chunks: &[&[u8]]) -> Known {
 fn begin(origin: &Origin, known: Known) -> Copy {
     let looking = Looking::new(origin.map.clone());
     looking.look(0, &origin.page).unwrap();
-    looking.begin(PUSH, known, &[], Arc::default())
+    looking.begin(PUSH, known, &[], &HashSet::new(), Arc::default())
 }
 
 fn deliver_all(copy: &Copy, origin: &Origin) -> Result<()> {
@@ -198,4 +198,24 @@ fn what_the_snapshot_before_says_already_is_not_said_again() {
         assert_eq!((copied.map.is_none(), copied.packs.is_empty()), (unchanged, unchanged));
         assert_eq!(copied.holdings, first.holdings);
     }
+}
+
+#[test]
+fn what_is_to_be_packed_anew_is_packed_though_it_is_known_in_the_order_of_delivery() {
+    let origin = origin(&[ours(&[b"one", b"two", b"three"]), ours(&[b"four", b"five"])]);
+    let looking = Looking::new(origin.map.clone());
+    looking.look(0, &origin.page).unwrap();
+    let anew = [b"two".as_slice(), b"five"].map(|chunk| Digest::of(chunk).sha256).into();
+    let all: [&[u8]; 5] = [b"one", b"two", b"three", b"four", b"five"];
+    let copy = looking.begin(PUSH, known(&all), &[], &anew, Arc::default());
+    let taken = copy.take(u64::MAX);
+    for at in taken.iter().rev() {
+        let (_, stored) = origin.contents.iter().find(|(frame, _)| frame == at).unwrap();
+        assert!(copy.deliver(at, stored).unwrap().is_empty());
+    }
+    let (copied, packs) = finish(&copy, &origin);
+    assert_eq!((copied.sent.chunks, copied.sent.chunk_bytes), (2, 7));
+    let made = ours(&[b"five", b"two"]);
+    assert!(has_frame(&packs, &made.0), "both in one frame, as they were delivered");
+    assert_eq!(copied.map.unwrap().packs.len(), 3, "the old pack, that of contents, and that of page and outline");
 }
