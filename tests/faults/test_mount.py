@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.link import linked
+from sapwood.errors import UnavailableError
+from sapwood.mount import unmount
 from tests.support.mounting import is_mounted, mounted, pushed, shell
 from tests.support.webserver import serving
 
@@ -154,8 +156,12 @@ def test_a_mount_in_use_is_unmounted_only_lazily(tree: Path, tmp_path: Path, cac
             refused = subprocess.run(
                 [SAPWOOD, "umount", place], capture_output=True, text=True, timeout=50, check=False
             )
-            assert refused.returncode != 0
-            assert "--lazy" in refused.stderr
+            assert refused.returncode == 6
+            assert refused.stderr.startswith(f"sapwood: {place}: is in use by sleep ({user.pid})\nhint: ")
+            assert f"sapwood umount --lazy {place}" in refused.stderr
+            with pytest.raises(UnavailableError) as busy:
+                unmount(place)
+            assert busy.value.kind == "mount-busy"
             subprocess.run([SAPWOOD, "umount", "--lazy", place], check=True, timeout=50)
             user.kill()
         assert not is_mounted(place)

@@ -153,6 +153,11 @@ impl Server {
         direct(py, established)
     }
 
+    fn expire(&self, py: Python<'_>, patience_s: f64, why: &str) -> usize {
+        let patience = Duration::from_secs_f64(patience_s.clamp(0.0, 1e9));
+        py.detach(|| self.server.expire(patience, why))
+    }
+
     /// Returns at once; a thread of the core goes through the tree as the queue has room.
     fn prefetch(&self, contents: bool) {
         let server = self.server.clone();

@@ -64,6 +64,8 @@ class Server:
             NotFoundError: `missing`: a page does not come.
             UnavailableError: `mount-failed`.
         """
+    def expire(self, patience_s: float, why: str) -> int:
+        """Answer who has waited for longer with EIO, return how many; what they waited for stays wanted."""
     def prefetch(self, contents: bool) -> None:
         """Want all pages, and with `contents` all blobs, behind everything that somebody waits for. Returns at once."""
     def follow(self, parts: list[tuple[bytes, int]]) -> None:

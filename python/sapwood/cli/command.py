@@ -73,6 +73,24 @@ def add_tier(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_deadline(parser: argparse.ArgumentParser) -> None:
+    """Let people say for how long a read waits for a store that brings nothing."""
+    parser.add_argument(
+        "--deadline",
+        type=_seconds,
+        default=60.0,
+        metavar="SECONDS",
+        help="fail reads when the store has brought nothing for so long (default: 60); they work again when it does",
+    )
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 < seconds < 1e9:  # nor NaN
+        raise ValueError
+    return seconds
+
+
 def add_seek_index(parser: argparse.ArgumentParser) -> None:
     """Let people say by what an archive without TOC is read."""
     parser.add_argument(

@@ -9,10 +9,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sapwood.cli import show
-from sapwood.cli.command import Command, add_json, add_prefetch, add_profile, add_seek_index, add_tier, add_toc
+from sapwood.cli.command import (
+    Command,
+    add_deadline,
+    add_json,
+    add_prefetch,
+    add_profile,
+    add_seek_index,
+    add_tier,
+    add_toc,
+)
 from sapwood.cli.signals import leave_by_finally, stay
 
 if TYPE_CHECKING:
+    from sapwood.mount import Mount
     from sapwood.mount.process import Started
 
 
@@ -42,6 +52,7 @@ def _configure_mount(parser: argparse.ArgumentParser) -> None:
     add_tier(parser)
     add_seek_index(parser)
     add_toc(parser)
+    add_deadline(parser)
     add_json(parser)
 
 
@@ -63,6 +74,7 @@ def _mount(arguments: argparse.Namespace) -> int:
         tier=arguments.tier,
         seek_index=absolute_path(arguments.seek_index),
         toc=absolute_path(arguments.toc),
+        deadline_s=arguments.deadline,
         tied=arguments.foreground,
         talking=arguments.foreground,
         ready=(lambda: None) if arguments.foreground else stay,
@@ -141,14 +153,21 @@ def _mounts(arguments: argparse.Namespace) -> int:
                     "pid": m.pid or None,
                     "server": m.server or None,
                     "alive": m.alive,
+                    "problem": m.problem or None,
                 }
                 for m in found
             ]
         )
         return 0
     for mount in found:
-        show.line(bytes(mount.path), f"  {mount.address}" + ("" if mount.alive else "  (its server is gone)"))
+        show.line(bytes(mount.path), f"  {mount.address}" + _state(mount))
     return 0
+
+
+def _state(mount: Mount) -> str:
+    if not mount.alive:
+        return "  (its server is gone)"
+    return f"  ({mount.problem})" if mount.problem else ""
 
 
 COMMANDS = {

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from sapwood.cli import show
-from sapwood.cli.command import Command, add_prefetch, add_profile, add_seek_index, add_tier, add_toc
+from sapwood.cli.command import Command, add_deadline, add_prefetch, add_profile, add_seek_index, add_tier, add_toc
 from sapwood.cli.signals import leave_by_finally
 
 _PASSED_ON = {
@@ -40,6 +40,7 @@ def add_running(parser: argparse.ArgumentParser) -> None:
     add_tier(parser)
     add_seek_index(parser)
     add_toc(parser)
+    add_deadline(parser)
     parser.add_argument(
         "--stats", type=Path, metavar="FILE", help="write what was fetched and read to FILE, as JSON, at the end"
     )
@@ -99,6 +100,7 @@ def run_mounted(
             tier=arguments.tier,
             seek_index=absolute_path(arguments.seek_index),
             toc=absolute_path(arguments.toc),
+            deadline_s=arguments.deadline,
             stats=_absolute(arguments.stats),
         )
         try:

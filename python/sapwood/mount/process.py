@@ -28,6 +28,7 @@ from typing import Any, BinaryIO
 from sapwood.errors import InternalError, InvalidInputError, SapwoodError, UnavailableError
 from sapwood.mount.holder import GAVE_UP, READY
 from sapwood.mount.table import log_path, unmount
+from sapwood.store import kept
 
 __all__ = ["Started", "main", "start"]
 
@@ -87,10 +88,14 @@ def start(
 
     Raises:
         UnavailableError: `mount-died`: it ended without a word; its log's last line is in the message.
+        UnavailableError, DeniedError: nothing can be written to the cache.
         SapwoodError: whatever `sapwood.mount.serve` raised before it was ready.
     """
     log = log_path(cache_dir, place)
-    log.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise kept.named(error, log.parent) from error
     call = json.dumps({"address": address, "place": os.fsdecode(place), "cache_dir": os.fsdecode(cache_dir), **options})
     reading, writing = os.pipe()
     theirs, lifeline = os.pipe() if tied else (None, None)

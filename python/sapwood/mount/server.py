@@ -1,7 +1,8 @@
 """Serving one mount: what the kernel asks for is fetched, most urgent first.
 
 Promise: a read is answered with proved bytes, or with EIO and a line in the log that says why, and never hangs for
-longer than the limits of the store (docs/mount.md). Not here: the order of what is wanted, proving, the cache (core).
+longer than the limits of the store (docs/mount.md). Not here: bringing (`fetching`), the order of what is
+wanted, proving, the cache (core).
 """
 
 from __future__ import annotations
@@ -15,17 +16,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
-from sapwood._core.filemap import Frame
 from sapwood._core.mount import Server, unmount
-from sapwood.digests import PackName, TreeDigest
+from sapwood.digests import TreeDigest
 from sapwood.errors import InvalidInputError, SapwoodError, UnavailableError
-from sapwood.fetch import read_frames
 from sapwood.mount import table
-from sapwood.mount.heritage import Origin, opened
+from sapwood.mount.fetching import DEADLINE_S, Fetching
+from sapwood.mount.heritage import opened
 from sapwood.profile import Profile, find_profile, read_profile
 from sapwood.store.address import Address
 from sapwood.store.archive import Archive, ArchiveTree
-from sapwood.store.keys import pack_key
 from sapwood.store.naming import without_query
 from sapwood.store.snapshot import Snapshot
 from sapwood.store.store import Store
@@ -35,10 +34,6 @@ __all__ = ["Tier", "serve"]
 Tier = Literal["auto", "fuse", "native"]
 
 
-# The least urgent class that each fetcher takes: two are kept free for what somebody waits for.
-_FETCHERS = ("demand", "demand", "profile", "profile", "background", "background")
-# A request brings so many frames, or so many bytes: little enough that a reader who comes meanwhile does not wait long.
-_FRAMES, _BYTES = 32, 512 * 1024
 # Bytes in flight that nobody waits for: while nobody waits for anything, and while somebody does. Measured in the demo:
 # holding more back (256 KiB) frees the link for each demand and makes more of them; the program is done a third later.
 _IDLE_BYTES, _BUSY_BYTES = 8 << 20, 4 << 20
@@ -65,6 +60,7 @@ def serve(
     follow: bool = True,
     profile: str | None = None,
     trace: str | None = None,
+    deadline_s: float = DEADLINE_S,
 ) -> int | None:
     """Mount `address` at `place`, call `ready`, and serve until it is unmounted, or a signal says to end.
 
@@ -77,6 +73,8 @@ def serve(
     With `follow` what was recorded of the tree is fetched at once, behind what somebody waits for: by what the store
     knows of the tree or the ref, or by the file `profile`. `trace` is a file that gets the profile of this mount when
     it ends.
+
+    A read of what is not in the cache gets EIO when the store has brought nothing for `deadline_s` seconds.
 
     `leave` gets, before `ready`, the mount's device and the `heritage` of a successor: whoever keeps both may let one
     take over, when this process has died.
@@ -135,10 +133,8 @@ def serve(
         server.start_trace()
     try:
         table.record(cache_dir, place, without_query(address), holder)
-        damaged = set[Frame]()
-        for lowest in _FETCHERS:
-            # Daemons: a request that is under way when the mount ends is nobody's business any more.
-            threading.Thread(target=_fetch, args=(origin, server, lowest, damaged), daemon=True).start()
+        fetching = Fetching(origin, server, deadline_s)
+        fetching.start()
         server.establish()
         if leave and device is None:
             leave(server.device, left)
@@ -146,8 +142,12 @@ def serve(
             threading.Thread(target=recorded.follow, args=(server,), daemon=True).start()
         server.prefetch(prefetch)
         ready()
+        noted = ""
         while not (server.closed or asked_to_end.wait(_TICK_S)):
-            pass
+            fetching.expire()
+            if noted != fetching.problem:
+                noted = fetching.problem
+                table.record(cache_dir, place, without_query(address), holder, noted)
     finally:
         # Lazily: who still uses it would get errors from a server that is gone all the same. It may be gone already.
         with contextlib.suppress(InvalidInputError, UnavailableError):
@@ -201,37 +201,3 @@ def _is_below(where: str, place: Path) -> bool:
         return False
     mount, path = os.path.realpath(place), os.path.realpath(where)
     return os.path.commonpath([mount, path]) == mount
-
-
-def _fetch(origin: Origin, server: Server, lowest: str, damaged: set[Frame]) -> None:
-    """One fetcher: take what is wanted, bring it, until the mount is gone. `damaged` arrived so, last time."""
-    while not server.closed:
-        if frames := server.take(_FRAMES, _BYTES, lowest, _TICK_S):
-            _bring(origin, server, frames, damaged)
-
-
-def _bring(origin: Origin, server: Server, frames: list[Frame], damaged: set[Frame]) -> None:
-    left = set(frames)
-    try:
-        for frame, stored in read_frames(origin, frames):
-            moved = None
-            if frame in damaged:
-                damaged.discard(frame)
-                moved = origin.read_moved(PackName(frame.pack), frame.offset, frame.length, again=True)
-            try:
-                server.deliver(frame, stored if moved is None else moved)
-            except SapwoodError as error:
-                # The core wants it once more if somebody waits for it, and then gives it up.
-                damaged.add(frame)
-                _say(origin, frame, error)
-            left.discard(frame)
-    except BaseException as error:  # noqa: BLE001 - no bug of ours, nor of the core, may leave readers waiting for ever
-        for frame in left:
-            server.fail(frame, str(error))
-            _say(origin, frame, error)
-
-
-def _say(origin: Origin, frame: Frame, error: BaseException) -> None:
-    where = origin.url if isinstance(origin, Archive) else f"{origin.url}: {pack_key(PackName(frame.pack))}"
-    # The server's log: stderr is a file, or the terminal of `--foreground`.
-    os.write(2, f"sapwood: {where} at {frame.offset}: {error}\n".encode())

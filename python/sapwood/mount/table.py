@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import select
+import shlex
 import signal
 import threading
 import time
@@ -19,6 +20,7 @@ from pathlib import Path
 from sapwood import places
 from sapwood._core import mount as core
 from sapwood.errors import UnavailableError
+from sapwood.mount.users import users
 from sapwood.store import kept
 
 __all__ = ["Mount", "forget", "log_path", "map_path", "mounts", "record", "restart", "unmount"]
@@ -26,6 +28,8 @@ __all__ = ["Mount", "forget", "log_path", "map_path", "mounts", "record", "resta
 # A server that lives answers this from memory.
 _PATIENCE_S = 2.0
 _TICK_S = 0.01
+# Of those who use a mount.
+_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,8 @@ class Mount:
     address: str
     pid: int
     server: int
+    problem: str = ""
+    """Why reads of what is not in the cache wait or fail now."""
 
     @property
     def alive(self) -> bool:
@@ -92,7 +98,8 @@ def mounts(cache_dir: Path | None = None) -> list[Mount]:
         path = Path(os.fsdecode(raw))
         note = _read(_note(cache_dir or places.cache_dir(), path))
         server = int(str(note.get("server", 0)))
-        found.append(Mount(path, str(note.get("address", "")), int(str(note.get("holder") or server)), server))
+        holder, problem = int(str(note.get("holder") or server)), str(note.get("problem", ""))
+        found.append(Mount(path, str(note.get("address", "")), holder, server, problem))
     return sorted(found, key=lambda mount: mount.path)
 
 
@@ -101,10 +108,21 @@ def unmount(place: str | os.PathLike[str], *, lazy: bool = False, cache_dir: Pat
 
     Raises:
         InvalidInputError: `bad-mount-point`: it is no mount, or not one of ours.
-        UnavailableError: `mount-failed`: it is in use.
+        UnavailableError: `mount-busy`: it is in use; `mount-failed`.
     """
     path = Path(os.path.abspath(place))
-    core.unmount(path, lazy)
+    try:
+        core.unmount(path, lazy)
+    except UnavailableError as error:
+        if lazy or not (found := users(path.parent.resolve() / path.name)):
+            raise
+        named = ", ".join(f"{name} ({pid})" for pid, name in found[:_NAMED])
+        more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
+        raise UnavailableError(
+            f"{path}: is in use by {named}{more}",
+            kind="mount-busy",
+            hint=f"end them, or let them have errors: sapwood umount --lazy {shlex.quote(os.fspath(path))}",
+        ) from error
     forget(cache_dir or places.cache_dir(), path)
 
 
@@ -141,10 +159,11 @@ def restart(mount: Mount) -> None:
         time.sleep(_TICK_S)
 
 
-def record(cache_dir: Path, place: Path, address: str, holder: int | None) -> None:
-    """Note that this process serves `address` at `place`, for the process `holder` if there is one."""
+def record(cache_dir: Path, place: Path, address: str, holder: int | None, problem: str = "") -> None:
+    """Note that this process serves `address` at `place`, for the process `holder` if there is one, and its problem."""
     note = _note(cache_dir, place)
     said = {"place": os.fsdecode(place), "address": address, "holder": holder, "server": os.getpid()}
+    said |= {"problem": problem} if problem else {}
     # Whole or not at all: who reads it may do so while a server takes over.
     kept.write(note, json.dumps(said).encode())
 

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
 
 use super::answer;
 use super::parked::Purpose;
@@ -50,6 +51,16 @@ impl Server {
         self.note(why);
         waiting.iter_mut().for_each(|waiting| waiting.tries = TRIES);
         self.resume(waiting, at, Some(why));
+    }
+
+    /// Answer who has waited for longer than `patience` with EIO, and say how many these were; what they waited for may
+    /// come later.
+    pub fn expire(&self, patience: Duration, why: &str) -> usize {
+        let Some(then) = Instant::now().checked_sub(patience) else { return 0 };
+        let waiting = self.parked().take_older(then);
+        let number = waiting.len();
+        self.refuse_all(waiting, why);
+        number
     }
 
     fn keep(&self, at: &FrameAt, compressed: &[u8], purposes: &[Purpose]) -> Result<()> {

@@ -4,6 +4,7 @@
 //! and it stands under every frame that it still waits for.
 
 use std::collections::HashMap;
+use std::time::Instant;
 
 use super::wire::Request;
 use crate::filemap::FrameAt;
@@ -88,6 +89,13 @@ impl Parked {
             !uniques.is_empty()
         });
         Some(waiting)
+    }
+
+    /// Take out those that were read before `then`.
+    pub fn take_older(&mut self, then: Instant) -> Vec<Waiting> {
+        let older = self.requests.iter().filter(|(_, waiting)| waiting.request.since < then);
+        let older: Vec<u64> = older.map(|(&unique, _)| unique).collect();
+        older.into_iter().filter_map(|unique| self.take(unique)).collect()
     }
 
     pub fn take_all(&mut self) -> Vec<Waiting> {

@@ -2,6 +2,8 @@
 //!
 //! Invariant: a request is taken apart with every length checked, and a reply never grows past the room the kernel gave.
 
+use std::time::Instant;
+
 use crate::error::{Error, Result};
 
 /// The most a read may ask for: 256 pages.
@@ -60,6 +62,8 @@ pub struct Request {
     /// The process that asked; 0 where it is none that we see.
     pub pid: u32,
     pub body: Box<[u8]>,
+    /// When it was read.
+    pub since: Instant,
 }
 
 impl Request {
@@ -74,7 +78,7 @@ impl Request {
         })();
         match header {
             Some((length, opcode, unique, node, pid, body)) if length as usize == bytes.len() => {
-                Ok(Request { opcode, unique, node, pid, body: body.into() })
+                Ok(Request { opcode, unique, node, pid, body: body.into(), since: Instant::now() })
             }
             _ => Err(Error::damaged("FUSE request", format!("{} bytes that are none", bytes.len()))),
         }

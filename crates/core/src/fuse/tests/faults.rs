@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
-use super::world::{Act, Mounted, Tree};
+use super::world::{Act, Mounted, PATIENCE, Tree};
 use super::{names, noise};
 use crate::filemap::{Kind, Missing};
 use crate::fuse::unmount;
@@ -218,4 +218,27 @@ fn a_map_with_links_to_nothing_harms_nobody_else() {
         assert_eq!(errno(mounted.read(&format!("d/{name}"))), libc::EIO, "{name}");
     }
     assert!(mounted.read("d/good").unwrap() == noise(2, 400_000));
+}
+
+#[test]
+fn who_has_waited_too_long_gets_an_error_and_who_comes_later_the_bytes() {
+    let mut tree = Tree::new();
+    tree.file("f", noise(1, 400_000));
+    let mounted =
+        Mounted::acting(tree.store(), |want| if want.class == Class::Demand { Act::Hold } else { Act::Bring });
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(|| mounted.read("f"));
+        mounted.until_waiting(1);
+        assert_eq!(mounted.server.expire(PATIENCE, "not yet"), 0);
+        assert_eq!(mounted.server.stats().waiting, 1);
+        // Whatever it waits for now and next, its page or its bytes.
+        while !reader.is_finished() {
+            mounted.server.expire(Duration::ZERO, "the store is away");
+            std::thread::yield_now();
+        }
+        assert_eq!(errno(reader.join().unwrap()), libc::EIO);
+    });
+    assert_eq!(mounted.server.stats().last_error.as_deref(), Some("the store is away"));
+    mounted.gate.open();
+    assert!(mounted.read("f").unwrap() == noise(1, 400_000));
 }
