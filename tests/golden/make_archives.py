@@ -1,8 +1,8 @@
 """Write `archives/`: one small tar as every format of docs/archive.md, and as a store keeps it that was given it.
 
 `tree.tar.gz` and `tree.tar.zst` are packed archives, `plain.tar.gz.sapwood` is the seek index of `plain.tar.gz`, which
-any gzip might have written; `pack-*.tar.zst`, `map.jsonl.zst` and `snapshot.json` are the objects of a push of the tar,
-with its split metadata.
+any gzip might have written, `long.tar.gz.sapwood` that of one whose blocks are longer than 2 MiB; `pack-*.tar.zst`,
+`map.jsonl.zst` and `snapshot.json` are the objects of a push of the tar, with its split metadata.
 
 Run by hand when a format changes, and say so in its spec: `python -m tests.golden.make_archives`. Bytes of formats that
 were released stay, under another name, with a test that they are read.
@@ -10,6 +10,7 @@ were released stay, under another name, with a test that they are read.
 
 from __future__ import annotations
 
+import gzip
 import io
 import tarfile
 import tempfile
@@ -73,14 +74,15 @@ def tar(*, large: bool = True) -> bytes:
     return out.getvalue()
 
 
-def make(place: Path, plain: bytes) -> None:
-    """Write all of them but `plain.tar.gz`, whose bytes are `plain`, below the directory `place`."""
+def make(place: Path, plain: bytes, long: bytes) -> None:
+    """Write all of them below the directory `place`; `plain` and `long` are the bytes of the archives so called."""
     stored = place / "tree.tar"
     stored.write_bytes(tar())
     convert(str(stored), str(place / "tree.tar.gz"), Choices())
     convert(str(stored), str(place / "tree.tar.zst"), Choices(zstd=True))
-    (place / "plain.tar.gz").write_bytes(plain)
-    index_archive(str(place / "plain.tar.gz"), str(place / "plain.tar.gz.sapwood"))
+    for name, content in (("plain.tar.gz", plain), ("long.tar.gz", long)):
+        (place / name).write_bytes(content)
+        index_archive(str(place / name), str(place / f"{name}.sapwood"))
     # Which of the threads of a push is the first to pack chunks of a large file, nobody can say.
     stored.write_bytes(tar(large=False))
     _push(stored, place)
@@ -135,6 +137,13 @@ def _packs(run: Push) -> list[bytes]:
     return packs
 
 
+def long_tar() -> bytes:
+    """Return a tar of one file of which a block of deflate has many megabytes."""
+    info = tarfile.TarInfo("long")
+    info.size = 5_000_000
+    return info.tobuf(tarfile.USTAR_FORMAT) + (b"etaoin shrdlu" * 400_000)[:5_000_000] + bytes(-info.size % 512 + 1024)
+
+
 def _gzipped(plain: bytes) -> bytes:
     # Little memory makes short blocks, so that the index has checkpoints within the one member.
     packer = zlib.compressobj(6, zlib.DEFLATED, 31, 1)
@@ -143,4 +152,4 @@ def _gzipped(plain: bytes) -> bytes:
 
 if __name__ == "__main__":
     HERE.mkdir(exist_ok=True)
-    make(HERE, _gzipped(tar()))
+    make(HERE, _gzipped(tar()), gzip.compress(long_tar(), 9, mtime=0))

@@ -10,7 +10,7 @@ from sapwood.digests import MapDigest, PackName, SnapshotDigest, digest_of
 from sapwood.open import open_tree
 from sapwood.store.snapshot import Snapshot
 from sapwood.tarstream import write_tar
-from tests.golden.make_archives import HERE, make, tar
+from tests.golden.make_archives import HERE, long_tar, make, tar
 
 TREE = "sha256:82f8e03b9931659ee5b2b4c2e8f1f14ff7988d0b92ace3763c0d4baa39f43879"
 FILES = {
@@ -29,7 +29,7 @@ def kept() -> Snapshot:
 
 
 def test_what_is_written_now_has_the_same_bytes(tmp_path: Path) -> None:
-    make(tmp_path, (HERE / "plain.tar.gz").read_bytes())
+    make(tmp_path, (HERE / "plain.tar.gz").read_bytes(), (HERE / "long.tar.gz").read_bytes())
     made, golden = ({path.name: path.read_bytes() for path in place.iterdir()} for place in (tmp_path, HERE))
     assert made.keys() == golden.keys()
     assert [name for name in golden if made[name] != golden[name]] == []
@@ -40,6 +40,13 @@ def test_every_file_is_read_of_each_archive_and_by_the_seek_index(name: str) -> 
     tree = open_tree(str(HERE / name))
     assert tree.digest == TREE
     assert {path: b"".join(tree.read_blob(path)) for path in FILES} == FILES
+
+
+def test_by_a_seek_index_with_a_checkpoint_within_a_block_the_file_is_read() -> None:
+    assert (HERE / "long.tar.gz.sapwood").read_bytes()[-16] == 2
+    content = b"".join(open_tree(str(HERE / "long.tar.gz")).read_blob(b"long"))
+    assert content == long_tar()[512:][: len(content)]
+    assert len(content) == 5_000_000
 
 
 def test_of_the_objects_of_a_store_comes_the_very_tar_that_was_pushed(tmp_path: Path) -> None:
