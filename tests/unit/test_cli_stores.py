@@ -123,5 +123,6 @@ def test_a_place_that_can_be_no_store_is_said_to_be_that(run: Sapwood) -> None:
     said = run("repair", "--from", "nowhere")
     assert (said.code, said.err) == (
         2,
-        "sapwood: nowhere: neither a store nor a directory\nhint: sapwood repair --from DIR|STORE_URL STORE_URL\n",
+        "sapwood: nowhere: neither a store nor a directory nor a tar\n"
+        "hint: sapwood repair --from DIR|TAR|STORE_URL STORE_URL\n",
     )
