@@ -272,3 +272,42 @@ def test_run_without_prefetch_fetches_what_is_read(tree: Path, tmp_path: Path) -
     done = sapwood("run", "--no-prefetch", "--stats", stats, address, "--", "cat", "{}/bin/file-002")
     assert (done.stdout, done.stderr) == ("content 2\n" * 2, "")
     assert json.loads(stats.read_text())["bytes_fetched"] < 300_000
+
+
+def test_the_cache_is_held_to_its_size_and_what_went_is_fetched_again(tmp_path: Path, cache_dir: Path) -> None:
+    tree, place, bound = tmp_path / "tree", tmp_path / "mount", 3_000_000
+    tree.mkdir()
+    for number in range(40):
+        (tree / f"{number}").write_bytes(os.urandom(200_000))
+    summing = "find . -type f | sort | xargs sha256sum"
+    expected = shell(f"cd {tree} && {summing}").stdout
+
+    def taken() -> int:
+        found = [path.stat() for path in (cache_dir / "objects").rglob("*") if path.is_file()]
+        return sum(stat.st_blocks * 512 for stat in found)
+
+    with mounted(pushed(tree, tmp_path / "store"), place, cache_dir, cache_size=bound) as started:
+        assert shell(f"cd {place} && {summing}").stdout == expected
+        waiting = started.process
+        while taken() > bound:
+            assert waiting.poll() is None, "the watchdog ended it"
+            os.sched_yield()
+        shell("sync; echo 3 > /proc/sys/vm/drop_caches")
+        assert shell(f"cd {place} && {summing}").stdout == expected
+    assert taken() > 0
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (["--cache-size", "much"], "--cache-size much: no size"),
+        (["--cache-size", "-1"], "--cache-size"),
+        (["--tier", "fast"], "--tier fast: no tier"),
+    ],
+)
+def test_a_tier_or_a_size_that_is_none_is_refused(words: list[str], why: str, tmp_path: Path) -> None:
+    (tmp_path / "mount").mkdir()
+    said = sapwood("mount", *words, "main", tmp_path / "mount")
+    assert said.returncode == 2
+    assert why in said.stderr
+    assert not is_mounted(tmp_path / "mount")

@@ -158,6 +158,13 @@ impl Server {
         py.detach(|| self.server.expire(patience, why))
     }
 
+    /// Hold the cache to its bound; bytes that were freed.
+    #[pyo3(signature = (bound))]
+    fn tidy(&self, py: Python<'_>, bound: Option<u64>) -> PyResult<u64> {
+        let freed = py.detach(|| self.server.tidy(bound));
+        direct(py, freed)
+    }
+
     /// Returns at once; a thread of the core goes through the tree as the queue has room.
     fn prefetch(&self, contents: bool) {
         let server = self.server.clone();

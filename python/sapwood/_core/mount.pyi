@@ -81,6 +81,15 @@ class Server:
         Of each chunk the path of its file, its offset there, how many of its bytes were asked for, and the names of the
         processes that asked.
         """
+    def tidy(self, bound: int | None) -> int:
+        """Hold the cache to `bound` bytes, or so that a tenth of the disk's space stays free; return bytes freed.
+
+        Does nothing unless it may have outgrown that since it was last measured, or the disk was full. What was used
+        longest ago goes.
+
+        Raises:
+            UnavailableError: `io`: the cache cannot be measured.
+        """
     def stats(self) -> dict[str, Any]:
         """Return counts.
 

@@ -63,31 +63,82 @@ def add_profile(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_cache_size(parser: argparse.ArgumentParser) -> None:
+    """Let people say how much of the disk the cache may take; `cache_size` understands it."""
+    parser.add_argument(
+        "--cache-size",
+        metavar="SIZE",
+        help="what the cache may take, as 500M or 20G (default: what leaves a tenth of the disk's space free)",
+    )
+
+
+def cache_size(arguments: argparse.Namespace) -> int | None:
+    """Return the bytes that the cache may take, None where nobody said.
+
+    Raises:
+        InvalidInputError: `bad-usage`: that is no size.
+    """
+    import re
+
+    from sapwood.errors import InvalidInputError
+
+    text = arguments.cache_size
+    if text is None:
+        return None
+    found = re.fullmatch(r"([0-9]{1,15})([KMGT]?)", text.upper())
+    if found is None:
+        raise InvalidInputError(f"--cache-size {text}: no size", kind="bad-usage", hint="--cache-size 20G")
+    return int(found[1]) << 10 * " KMGT".index(found[2] or " ")
+
+
 def add_tier(parser: argparse.ArgumentParser) -> None:
-    """Let people say how the kernel gets the tree."""
+    """Let people say how the kernel gets the tree; `tier` understands it."""
     parser.add_argument(
         "--tier",
-        choices=("auto", "fuse", "native"),
-        default="auto",
+        metavar="TIER",
         help="fuse: asked of sapwood (default); native: names and complete files by the kernel alone, for root",
     )
 
 
+def tier(arguments: argparse.Namespace) -> str:
+    """Return the tier that was asked for.
+
+    Raises:
+        InvalidInputError: `bad-usage`: there is no such tier.
+    """
+    from sapwood.errors import InvalidInputError
+
+    if arguments.tier not in (None, "auto", "fuse", "native"):
+        raise InvalidInputError(
+            f"--tier {arguments.tier}: no tier", kind="bad-usage", hint="--tier fuse, native, or auto"
+        )
+    return arguments.tier or "auto"
+
+
 def add_deadline(parser: argparse.ArgumentParser) -> None:
-    """Let people say for how long a read waits for a store that brings nothing."""
+    """Let people say for how long a read waits for a store that brings nothing; `deadline_s` understands it."""
     parser.add_argument(
         "--deadline",
-        type=_seconds,
-        default=60.0,
         metavar="SECONDS",
         help="fail reads when the store has brought nothing for so long (default: 60); they work again when it does",
     )
 
 
-def _seconds(text: str) -> float:
-    seconds = float(text)
+def deadline_s(arguments: argparse.Namespace) -> float:
+    """Return for how long a read waits for a store that brings nothing, in seconds.
+
+    Raises:
+        InvalidInputError: `bad-usage`: that is no time.
+    """
+    from sapwood.errors import InvalidInputError
+
+    text = arguments.deadline
+    try:
+        seconds = 60.0 if text is None else float(text)
+    except ValueError:
+        seconds = 0.0
     if not 0 < seconds < 1e9:  # nor NaN
-        raise ValueError
+        raise InvalidInputError(f"--deadline {text}: no time", kind="bad-usage", hint="--deadline 60")
     return seconds
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from sapwood.cli import show
 from sapwood.cli.command import (
     Command,
+    add_cache_size,
     add_deadline,
     add_json,
     add_prefetch,
@@ -18,6 +19,9 @@ from sapwood.cli.command import (
     add_seek_index,
     add_tier,
     add_toc,
+    cache_size,
+    deadline_s,
+    tier,
 )
 from sapwood.cli.signals import leave_by_finally, stay
 
@@ -50,6 +54,7 @@ def _configure_mount(parser: argparse.ArgumentParser) -> None:
     add_prefetch(parser)
     add_profile(parser)
     add_tier(parser)
+    add_cache_size(parser)
     add_seek_index(parser)
     add_toc(parser)
     add_deadline(parser)
@@ -71,10 +76,11 @@ def _mount(arguments: argparse.Namespace) -> int:
         prefetch=arguments.prefetch,
         follow=arguments.follow,
         profile=absolute_path(arguments.profile),
-        tier=arguments.tier,
+        tier=tier(arguments),
+        cache_size=cache_size(arguments),
         seek_index=absolute_path(arguments.seek_index),
         toc=absolute_path(arguments.toc),
-        deadline_s=arguments.deadline,
+        deadline_s=deadline_s(arguments),
         tied=arguments.foreground,
         talking=arguments.foreground,
         ready=(lambda: None) if arguments.foreground else stay,

@@ -13,7 +13,19 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from sapwood.cli import show
-from sapwood.cli.command import Command, add_deadline, add_prefetch, add_profile, add_seek_index, add_tier, add_toc
+from sapwood.cli.command import (
+    Command,
+    add_cache_size,
+    add_deadline,
+    add_prefetch,
+    add_profile,
+    add_seek_index,
+    add_tier,
+    add_toc,
+    cache_size,
+    deadline_s,
+    tier,
+)
 from sapwood.cli.signals import leave_by_finally
 
 _PASSED_ON = {
@@ -38,6 +50,7 @@ def add_running(parser: argparse.ArgumentParser) -> None:
     add_prefetch(parser)
     add_profile(parser)
     add_tier(parser)
+    add_cache_size(parser)
     add_seek_index(parser)
     add_toc(parser)
     add_deadline(parser)
@@ -97,10 +110,11 @@ def run_mounted(
             follow=arguments.follow,
             profile=absolute_path(arguments.profile),
             trace=trace,
-            tier=arguments.tier,
+            tier=tier(arguments),
+            cache_size=cache_size(arguments),
             seek_index=absolute_path(arguments.seek_index),
             toc=absolute_path(arguments.toc),
-            deadline_s=arguments.deadline,
+            deadline_s=deadline_s(arguments),
             stats=_absolute(arguments.stats),
         )
         try:

@@ -54,6 +54,7 @@ def serve(
     heritage: dict[str, Any] | None = None,
     prefetch: bool = True,
     tier: Tier = "auto",
+    cache_size: int | None = None,
     seek_index: str | None = None,
     toc: str | None = None,
     stats: str | None = None,
@@ -66,6 +67,9 @@ def serve(
 
     `tier` is docs/mount.md's: `native` needs root and all pages of the file map first; `auto` is `fuse`, and
     what is traced is, too.
+
+    The cache is held to `cache_size` bytes, or so that a tenth of the disk's space stays free: what was used longest
+    ago goes. A tree that is larger is fetched as far as it is read.
 
     Pages of the file map are always fetched in the background, with `prefetch` all contents too. An archive is read by
     `seek_index`, a path or URL, if that is given, and has its TOC at `toc`, if it is elsewhere. `stats` is a file that
@@ -140,7 +144,7 @@ def serve(
             leave(server.device, left)
         if recorded is not None:
             threading.Thread(target=recorded.follow, args=(server,), daemon=True).start()
-        server.prefetch(prefetch)
+        server.prefetch(prefetch and (cache_size is None or file_map.bytes <= cache_size))
         ready()
         noted = ""
         while not (server.closed or asked_to_end.wait(_TICK_S)):
@@ -148,6 +152,7 @@ def serve(
             if noted != fetching.problem:
                 noted = fetching.problem
                 table.record(cache_dir, place, without_query(address), holder, noted)
+            _tidy(server, cache_size)
     finally:
         # Lazily: who still uses it would get errors from a server that is gone all the same. It may be gone already.
         with contextlib.suppress(InvalidInputError, UnavailableError):
@@ -188,6 +193,14 @@ class _Recorded:
             self._reading.join()
         if self._found is not None:
             server.follow(self._found.in_order())
+
+
+def _tidy(server: Server, cache_size: int | None) -> None:
+    try:
+        server.tidy(cache_size)
+    except SapwoodError as error:
+        # The disk may be back later.
+        os.write(2, f"sapwood: {error}\n".encode())
 
 
 def _write_stats(path: Path, server: Server) -> None:

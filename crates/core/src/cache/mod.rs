@@ -5,18 +5,20 @@
 //! reader: what cannot be written is kept in memory, within bounds, until it is read.
 //! Not here: fetching (`wanted`), decompressing (`archive`). Bytes: docs/format.md, "Cache".
 
+mod bound;
 mod lru;
 mod object;
 mod partial;
 mod pieces;
 mod proved;
+mod used;
 
 use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
@@ -26,6 +28,7 @@ use crate::filemap::Content;
 use lru::Lru;
 use object::{Object, Stamp};
 use partial::Partial;
+use used::Used;
 
 /// Open files: together well below the usual limit of 1,024 a process.
 const OPEN_OBJECTS: u64 = 384;
@@ -54,6 +57,12 @@ pub struct Cache {
     proved: Mutex<HashMap<[u8; 32], Stamp>>,
     memory: Mutex<Lru<Arc<[u8]>>>,
     written: AtomicU64,
+    used: Mutex<Used>,
+    /// Bytes that were written since the cache was measured, and how many call for it; 0 before the first time.
+    grown: AtomicU64,
+    step: AtomicU64,
+    /// The disk took something no more.
+    full: AtomicBool,
     unwritten: AtomicU64,
 }
 
@@ -64,11 +73,13 @@ impl Cache {
     /// `Io` when it is missing and cannot be made.
     pub fn open(root: &Path) -> Result<Cache> {
         use std::os::unix::fs::DirBuilderExt;
-        for name in ["", "objects", "partial", "tmp"] {
+        for name in ["", "objects", "partial", "tmp", "used"] {
             let path = root.join(name);
             let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&path);
             made.map_err(Error::io("make the cache directory", &path))?;
         }
+        let clock = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |now| now.as_nanos());
+        let own = format!("{}-{clock:x}", std::process::id());
         let cache = Cache {
             root: root.to_path_buf(),
             objects: Mutex::new(Lru::new(OPEN_OBJECTS)),
@@ -76,6 +87,10 @@ impl Cache {
             proved: Mutex::default(),
             memory: Mutex::new(Lru::new(MEMORY)),
             written: AtomicU64::new(0),
+            used: Mutex::new(Used::new(root.join("used"), own)),
+            grown: AtomicU64::new(0),
+            step: AtomicU64::new(0),
+            full: AtomicBool::new(false),
             unwritten: AtomicU64::new(0),
         };
         cache.sweep();
@@ -133,6 +148,7 @@ impl Cache {
     /// `Mismatch` when these are not its bytes.
     pub fn insert_blob(&self, digest: &Digest, bytes: &[u8]) -> Result<()> {
         prove(digest, bytes)?;
+        self.grown.fetch_add(bytes.len() as u64, Relaxed);
         if !bytes.is_empty() && !self.path(digest).exists() && self.publish_bytes(digest, bytes).is_err() {
             self.remember(digest, bytes);
         }
@@ -150,6 +166,7 @@ impl Cache {
             return self.insert_blob(&content.digest, bytes);
         }
         prove(&chunk.digest, bytes)?;
+        self.grown.fetch_add(bytes.len() as u64, Relaxed);
         if self.path(&content.digest).exists() {
             return Ok(());
         }
@@ -203,6 +220,7 @@ impl Cache {
         match object::read_whole(&self.path(digest), digest, proved, buffer) {
             Ok(None) => false,
             Ok(Some(stamp)) => {
+                lock(&self.used).note(&digest.sha256);
                 if proved != Some(stamp) {
                     self.note_proved(digest.sha256, stamp);
                 }
@@ -232,6 +250,7 @@ impl Cache {
         if object.is_proved() {
             self.note_proved(key, stamp);
         }
+        lock(&self.used).note(&key);
         let object = Arc::new(object);
         // Files let go by this insert are closed after the lock is.
         let evicted = lock(&self.objects).insert(key, object.clone(), 1);
@@ -246,6 +265,7 @@ impl Cache {
         if let Some(partial) = partials.get(&key) {
             return Some(partial.clone());
         }
+        lock(&self.used).note(&key);
         let partial = Arc::new(Partial::open(&self.root.join("partial"), content, create).ok()??);
         partials.insert(key, partial.clone(), 1);
         Some(partial)
@@ -303,6 +323,7 @@ impl Cache {
 
     fn remember(&self, digest: &Digest, bytes: &[u8]) {
         self.unwritten.fetch_add(1, Relaxed);
+        self.full.store(true, Relaxed);
         lock(&self.memory).insert(digest.sha256, bytes.into(), bytes.len() as u64);
     }
 

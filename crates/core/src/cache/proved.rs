@@ -20,15 +20,23 @@ impl Cache {
     /// # Errors
     /// `Io`.
     pub fn proved(&self) -> Result<PathBuf> {
-        let boot = fs::read_to_string(BOOT).map_err(Error::io("read", BOOT))?;
+        let own = self.proved_since_boot()?;
         let all = self.root.join("proved");
-        let own = all.join(boot.trim());
         fs::create_dir_all(&own).map_err(Error::io("make", &own))?;
         for entry in fs::read_dir(&all).into_iter().flatten().flatten().filter(|entry| entry.path() != own) {
             // Another process may be at it, too.
             let _ = fs::remove_dir_all(entry.path());
         }
         Ok(own)
+    }
+
+    /// Where `proved` is, or would be.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub(super) fn proved_since_boot(&self) -> Result<PathBuf> {
+        let boot = fs::read_to_string(BOOT).map_err(Error::io("read", BOOT))?;
+        Ok(self.root.join("proved").join(boot.trim()))
     }
 
     /// Prove a blob that is complete and give it its second name in `directory`, which `proved` gave. False when it is not
@@ -40,7 +48,12 @@ impl Cache {
         let digest = &content.digest;
         let hex = digest.hex();
         let name = directory.join(&hex[..2]).join(&hex);
-        if digest.size == 0 || name.exists() {
+        if digest.size == 0 {
+            return Ok(true);
+        }
+        // The kernel will not tell when it reads it.
+        lock(&self.used).note(&digest.sha256);
+        if name.exists() {
             return Ok(true);
         }
         let path = self.path(digest);

@@ -1,3 +1,5 @@
+mod bound;
+
 use std::fs;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::sync::Arc;

@@ -146,6 +146,14 @@ impl Server {
         self.refuse_all(waiting, why);
     }
 
+    /// Hold the cache to `bound` bytes, see `Cache::tidy`.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub fn tidy(&self, bound: Option<u64>) -> Result<u64> {
+        self.cache.tidy(bound)
+    }
+
     pub fn stats(&self) -> Stats {
         let read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
         Stats {
