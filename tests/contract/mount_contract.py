@@ -18,8 +18,9 @@ from typing import Any
 import pytest
 
 from sapwood import open_store
+from sapwood.mount import mounts, unmount
 from sapwood.mount.server import Tier
-from tests.support.mounting import mounted, shell
+from tests.support.mounting import is_mounted, mounted, shell
 from tests.support.nobody import as_nobody, nobodys_directory
 
 LARGE = 8 << 30
@@ -328,3 +329,19 @@ print(json.dumps(found))
         expected = out(f"sha256sum < {tree}/blob")
         readers = " & ".join([f"sha256sum < {place}/blob"] * 8)
         assert out(f"{readers} & wait") == expected * 8
+
+    def test_a_mount_made_right_after_another_one_ended_stays(
+        self, hard_pushed: tuple[Path, str], tmp_path: Path, cache_dir: Path
+    ) -> None:
+        place = tmp_path / "again"
+        for _ in range(5):
+            with mounted(hard_pushed[1], place, cache_dir, prefetch=False, tier=self.tier) as first:
+                unmount(place, cache_dir=cache_dir)
+                place.rmdir()
+                with mounted(hard_pushed[1], place, cache_dir, prefetch=False, tier=self.tier):
+                    # The other one has noticed by now that it has ended.
+                    first.process.wait(_PATIENCE_S)
+                    assert is_mounted(place)
+                    assert [mount.alive for mount in mounts(cache_dir) if mount.path == place] == [True]
+                    assert out(f"cat {place}/owned") == "theirs"
+            place.rmdir()

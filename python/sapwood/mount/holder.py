@@ -159,6 +159,8 @@ class _Holder:
         return bool(poll.poll(0))
 
     def _unmount(self) -> int:
+        if self._has_ended():  # and what is there by now is another mount
+            return 0
         os.waitpid(self._spawn("unmount"), 0)
         return 0
 

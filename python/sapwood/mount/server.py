@@ -149,15 +149,17 @@ def serve(
         noted = ""
         while not (server.closed or asked_to_end.wait(_TICK_S)):
             fetching.expire()
-            if noted != fetching.problem:
+            if noted != fetching.problem and not server.closed:
                 noted = fetching.problem
                 table.record(cache_dir, place, without_query(address), holder, noted)
             _tidy(server, cache_size)
     finally:
-        # Lazily: who still uses it would get errors from a server that is gone all the same. It may be gone already.
-        with contextlib.suppress(InvalidInputError, UnavailableError):
-            unmount(place, True)
-        table.forget(cache_dir, place)
+        # Lazily: who still uses it would get errors from a server that is gone all the same. When it is gone already,
+        # what is there by now is another mount.
+        if not server.closed:
+            with contextlib.suppress(InvalidInputError, UnavailableError):
+                unmount(place, True)
+        table.forget(cache_dir, place, os.getpid())
         if stats is not None:
             _write_stats(Path(stats), server)
         if trace is not None:

@@ -168,8 +168,10 @@ def record(cache_dir: Path, place: Path, address: str, holder: int | None, probl
     kept.write(note, json.dumps(said).encode())
 
 
-def forget(cache_dir: Path, place: Path) -> None:
-    """Remove the note of `place` and its file map, if there are."""
+def forget(cache_dir: Path, place: Path, server: int | None = None) -> None:
+    """Remove the note of `place` and its file map, if there are, and, with `server`, if they are that server's."""
+    if server is not None and _read(_note(cache_dir, place)).get("server") != server:
+        return
     for path in (_note(cache_dir, place), map_path(cache_dir, place)):
         with contextlib.suppress(OSError):
             path.unlink()

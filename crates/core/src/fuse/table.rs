@@ -54,8 +54,8 @@ pub fn line(line: &[u8]) -> Option<Mounted> {
     let device = std::str::from_utf8(fields.nth(2)?).ok()?.to_string();
     let place = PathBuf::from(OsString::from_vec(plain(fields.nth(1)?)));
     let mut fields = fields.skip_while(|&field| field != b"-").skip(1);
-    let mut text = || Some(String::from_utf8_lossy(fields.next()?).into_owned());
-    Some(Mounted { place, device, kind: text()?, source: text()? })
+    let mut text = || fields.next().map(|field| String::from_utf8_lossy(field).into_owned());
+    Some(Mounted { place, device, kind: text()?, source: text().unwrap_or_default() })
 }
 
 /// Blank, tab, newline and backslash are written there as `\` and three octal digits.
