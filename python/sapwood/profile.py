@@ -11,8 +11,9 @@ import builtins
 import json
 import os
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,8 +31,19 @@ MAGIC = b"\x1f\x8b"
 
 # The earliest parts are kept; a part is a line of some 60 bytes.
 _MOST_PARTS = 200_000
-_MOST_BYTES = 64 << 20
+_MOST_PROGRAMS = 10_000
+_MOST_BYTES = 32 << 20
+# Deflate adds less than that to what cannot be compressed.
+_MOST_PACKED = _MOST_BYTES + (1 << 20)
+_LONGEST_LINE = 1 << 20
+# Numbers of programs that are told apart in sets of readers; whoever read what comes behind is nobody.
+_MOST_READERS = 100_000
+# Read and parsed at a time, so that a damaged one takes little memory and other threads have their turns.
+_STEP = 64 << 10
+_PIECE = 256 << 10
 _TRIES = 8
+_REMEDY = "delete it, and trace again"
+_PLACE = attrgetter("rank", "path", "offset")
 
 
 class Part(NamedTuple):
@@ -95,20 +107,24 @@ class Profile:
         return list(dict.fromkeys(path for path, _ in self.in_order()))
 
     def encode(self) -> bytes:
-        """Return the profile's bytes."""
-        programs = sorted({reader for part in self.parts for reader in part.readers})
+        """Return the profile's bytes, without the last parts where it would be larger than any may be."""
+        programs = sorted({reader for part in self.parts for reader in part.readers})[:_MOST_PROGRAMS]
         numbers = {program: number for number, program in enumerate(programs)}
         header = encode(
             {"tree": self.tree, "runs": self.runs, "recorded": self.recorded, "programs": list(map(_text, programs))}
         )
-        lines = [header]
-        for part in self.parts:
-            readers = sorted(numbers[reader] for reader in part.readers)
-            row = [_text(part.path), part.offset, part.rank, part.runs, part.bytes, readers]
-            text = json.dumps(row, ensure_ascii=False, separators=(",", ":"))
-            lines.append(text.encode("utf-8", "backslashreplace"))
         packer = zlib.compressobj(6, zlib.DEFLATED, 31)
-        return packer.compress(b"\n".join(lines) + b"\n") + packer.flush()
+        packed = [packer.compress(header + b"\n")]
+        left = _MOST_BYTES - len(header) - 1
+        for part in self.parts:
+            readers = sorted(numbers[reader] for reader in part.readers if reader in numbers)
+            row = [_text(part.path), part.offset, part.rank, part.runs, part.bytes, readers]
+            line = json.dumps(row, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "backslashreplace")
+            left -= len(line) + 1
+            if left < 0:
+                break
+            packed.append(packer.compress(line + b"\n"))
+        return b"".join([*packed, packer.flush()])
 
     @classmethod
     def decode(cls, data: bytes, where: str) -> Profile:
@@ -118,16 +134,18 @@ class Profile:
             CorruptError: `profile-corrupt`.
             FormatError: `format-newer`.
         """
-        damage = {"kind": "profile-corrupt", "where": where}
-        lines = _inflated(data, where).split(b"\n")
-        header = Record(lines[0], where, remedy="delete it, and trace again", **damage)  # type: ignore[arg-type]
+        pieces = _pieces(data, where)
+        first, _, rest = next(pieces, b"").partition(b"\n")
+        header = Record(first, where, kind="profile-corrupt", remedy=_REMEDY, where=where)
         try:
             tree = parse_digest(TreeDigest, header.text("tree"))
-            programs = [_raw(name) for name in header.texts("programs")]
-            parts = [_part(json.loads(line), programs) for line in lines[1:] if line]
+            rows = _Rows([_raw(name) for name in header.texts("programs")])
+            rows.parse(rest)
+            for piece in pieces:
+                rows.parse(piece)
         except (ValueError, TypeError, LookupError, RecursionError, InvalidInputError) as error:
             raise header.damaged(f"a line is none: {error}") from None
-        return cls(tree, max(header.number("runs"), 1), header.text("recorded"), _cut(parts))
+        return cls(tree, max(header.number("runs"), 1), header.text("recorded"), _cut(rows.parts))
 
 
 def find_profile(store: Store, ref: str, tree: TreeDigest) -> Profile | None:
@@ -155,7 +173,8 @@ def read_profile(path: str | os.PathLike[str]) -> Profile:
         UnavailableError: `io`.
     """
     try:
-        data = Path(path).read_bytes()
+        with open(path, "rb") as file:
+            data = file.read(_MOST_PACKED + 1)
     except FileNotFoundError:
         raise NotFoundError(f"{os.fspath(path)} is missing", kind="path-missing") from None
     except OSError as error:
@@ -209,35 +228,90 @@ def _add(store: Store, key: str, run: Profile, first: Profile | None) -> Profile
 
 
 def _cut(parts: Iterable[Part]) -> tuple[Part, ...]:
-    ordered = sorted(parts, key=lambda part: (part.rank, part.path, part.offset))
+    ordered = sorted(parts, key=_PLACE)
     return tuple(ordered[:_MOST_PARTS])
 
 
-def _inflated(data: bytes, where: str) -> bytes:
+def _pieces(data: bytes, where: str) -> Iterator[bytes]:
+    """Return the text in pieces of whole lines; what is not sound is found at the end at the latest.
+
+    Raises:
+        CorruptError: `profile-corrupt`.
+    """
     unpacker = zlib.decompressobj(31)
-    try:
-        text = unpacker.decompress(data, _MOST_BYTES)
-    except zlib.error as error:
-        raise _corrupt(where, str(error)) from None
-    if not unpacker.eof or unpacker.unused_data:
-        raise _corrupt(where, "it is cut off, or too large" if not unpacker.eof else "something is behind it")
-    return text
+    left = _MOST_BYTES
+    kept = b""
+    packed = memoryview(data)
+    for at in range(0, len(packed), _STEP):
+        step: builtins.bytes | memoryview = packed[at : at + _STEP]
+        while step and not unpacker.eof:
+            try:
+                text = unpacker.decompress(step, _PIECE)
+            except zlib.error as error:
+                raise _corrupt(where, str(error)) from None
+            step = unpacker.unconsumed_tail
+            left -= len(text)
+            lines, newline, rest = text.rpartition(b"\n")
+            if newline:
+                yield kept + lines
+                kept = b""
+            kept += rest
+            if left < 0 or len(kept) > _LONGEST_LINE:
+                raise _corrupt(where, "it is too large" if left < 0 else "a line is too long")
+        if unpacker.eof and (unpacker.unused_data or at + _STEP < len(packed)):
+            raise _corrupt(where, "something is behind it")
+    if not unpacker.eof:
+        raise _corrupt(where, "it is cut off")
+    if kept:
+        yield kept
 
 
 def _corrupt(where: str, found: str) -> CorruptError:
-    return CorruptError(
-        f"{where} is damaged: {found}", kind="profile-corrupt", hint="delete it, and trace again", where=where
-    )
+    return CorruptError(f"{where} is damaged: {found}", kind="profile-corrupt", hint=_REMEDY, where=where)
 
 
-def _part(row: object, programs: list[bytes]) -> Part:
-    if not isinstance(row, list) or len(row) < 6:
-        raise ValueError("it has fewer than six values")
-    path, offset, rank, runs, count, readers = row[:6]
-    numbers = (offset, rank, runs, count)
-    if not isinstance(path, str) or not all(type(number) is int and 0 <= number < 1 << 63 for number in numbers):
-        raise ValueError("a path or a number is none")
-    return Part(_raw(path), offset, rank, runs, count, frozenset(programs[reader] for reader in readers))
+class _Rows:
+    """The parts of a profile whose lines come in pieces; the first `_MOST_PARTS`, the rest is not looked at."""
+
+    def __init__(self, programs: list[builtins.bytes]) -> None:
+        self.parts: list[Part] = []
+        self._programs = dict(enumerate(programs))
+        self._readers: dict[tuple[int, ...], frozenset[builtins.bytes]] = {}
+        self._left = _MOST_READERS
+
+    def parse(self, lines: builtins.bytes) -> None:
+        """Take whole lines, without the last newline.
+
+        Raises:
+            ValueError, TypeError, LookupError, RecursionError: a line is no part.
+        """
+        room = _MOST_PARTS - len(self.parts)
+        if room and lines:
+            # One call for all, which takes a third of the time that one a line does.
+            self._add(json.loads(b"[%b]" % lines.replace(b"\n", b","))[:room])
+
+    def _add(self, rows: list[object]) -> None:
+        was, path = None, b""
+        for row in rows:
+            if not isinstance(row, list) or len(row) < 6:
+                raise ValueError("it has fewer than six values")
+            text, offset, rank, runs, count, readers = row[:6]
+            numbers = (offset, rank, runs, count)
+            if type(text) is not str or not all(type(number) is int and 0 <= number < 1 << 63 for number in numbers):
+                raise ValueError("a path or a number is none")
+            if text != was:
+                was, path = text, _raw(text)
+            self.parts.append(Part(path, offset, rank, runs, count, self._who(tuple(readers))))
+
+    def _who(self, readers: tuple[int, ...]) -> frozenset[builtins.bytes]:
+        known = self._readers.get(readers)
+        if known is None:
+            known = frozenset(self._programs[reader] for reader in readers)
+            self._left -= len(readers) + 1
+            if self._left < 0:
+                return frozenset()
+            self._readers[readers] = known
+        return known
 
 
 def _text(name: bytes) -> str:

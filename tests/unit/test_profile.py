@@ -83,10 +83,13 @@ def test_a_newer_format_is_left_alone(tmp_path: Path) -> None:
     assert refused.value.kind == "format-newer"
 
 
-def test_a_bomb_is_refused() -> None:
-    with pytest.raises(CorruptError) as refused:
-        Profile.decode(zlib.compress(bytes(80 << 20), wbits=31), "here")
-    assert "too large" in str(refused.value)
+def test_what_is_larger_than_any_may_be_is_never_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    profile = run_of(*[b"%d" % number for number in range(1000)])
+    monkeypatch.setattr("sapwood.profile._MOST_BYTES", 10_000)
+    kept = Profile.decode(profile.encode(), "here").parts
+    assert len(zlib.decompress(profile.encode(), 31)) <= 10_000
+    assert 100 < len(kept) < 1000
+    assert kept == profile.parts[: len(kept)]
 
 
 def test_a_profile_in_a_file_is_replaced_whole(tmp_path: Path) -> None:

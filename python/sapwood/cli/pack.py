@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 # By --zstd: names that promise something else than what is written.
 _NAMED_OTHERWISE = {False: (".zst", ".tzst"), True: (".gz", ".tgz")}
+# Of a list of files, or a profile: a million lines or so.
+_MOST_LISTED = 64 << 20
 _OUT = "a path, s3://…, gs://… or az://…, or - for stdout"
 
 
@@ -105,13 +107,16 @@ def _content_of(path: str) -> bytes:
 
     try:
         with open(0 if path == "-" else path, "rb", closefd=path != "-") as file:
-            return file.read()
+            data = file.read(_MOST_LISTED + 1)
     except FileNotFoundError:
         raise NotFoundError(f"{path} is missing", kind="path-missing") from None
     except IsADirectoryError:
         raise InvalidInputError(f"{path} is a directory, no list", kind="not-a-file") from None
     except OSError as error:
         raise UnavailableError(f"cannot read {path}: {error.strerror}", kind="io") from error
+    if len(data) > _MOST_LISTED:
+        raise InvalidInputError(f"{path} is no list: it has more than {_MOST_LISTED >> 20} MiB", kind="bad-usage")
+    return data
 
 
 def _configure_pack(parser: argparse.ArgumentParser) -> None:
