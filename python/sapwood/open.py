@@ -19,6 +19,7 @@ from sapwood.errors import CorruptError, FormatError
 from sapwood.fetch import bring_pages, from_elsewhere, in_pack, load_map, located, read_frames
 from sapwood.store.address import Address, open_address
 from sapwood.store.archive import Archive, ArchiveTree
+from sapwood.store.naming import without_query
 from sapwood.store.snapshot import Snapshot
 from sapwood.store.store import Store
 from sapwood.tree.source import shown
@@ -129,11 +130,14 @@ def open_tree(
 
     Raises:
         NotFoundError, CorruptError, FormatError, InvalidInputError: as `open_address` and `Index.tree`.
+        InvalidInputError: `bad-usage`: there are `options`, and this is no directory.
     """
     if is_directory(what) and seek_index is None and toc is None:
         from sapwood.tree.index import Index
 
         return Index(what, options=options).tree()
+    if options is not None:
+        options.require_directory(without_query(what))
     return tree_of(*open_address(what, seek_index=seek_index, toc=toc))
 
 

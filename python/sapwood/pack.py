@@ -45,9 +45,12 @@ def pack(
     Raises:
         DeniedError, NotFoundError, InvalidInputError, UnavailableError: as `write.pack_directory` and `open_sink`.
         CorruptError: something in the store is damaged; it is named.
+        InvalidInputError: `bad-usage`: there are `options`, and this is no directory.
     """
     address = address_of(what) if seek_index is None and toc is None else os.fspath(what)
     if address is not None:
+        if options is not None:
+            options.require_directory(without_query(address))
         opened = _opened(address, destination, seek_index, toc)
         return _pack_opened(*opened, address, destination, choices or Choices(), progress)
     with open_sink(destination) as sink:

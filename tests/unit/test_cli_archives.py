@@ -36,6 +36,16 @@ WRONG: dict[str, tuple[int, str, str | None]] = {
     "pack #none out": (2, "STORE: not a store: there is no sapwood.json", "name a store"),
     "pack dir/file out": (2, "dir/file is a file, no directory", "if it is a tar: sapwood convert dir/file OUT"),
     "pack a.tar.gz out": (2, "a.tar.gz: it has no TOC and no index", "sapwood convert a.tar.gz out"),
+    **{
+        f"{call} {options}": (
+            2, f"{call.split()[1]} is no directory: these options say how to look at one", "leave out"
+        )
+        for call in ("pack a.tar.gz out", "pack main out", "ls a.tar.gz", "ls main", "diff a.tar.gz main")
+        for options in ("--exclude a", "--gitignore", "--one-file-system", "--no-trust-ctime")
+    },
+    "pack a.tar.gz out --skip-unreadable": (
+        2, "a.tar.gz is no directory: these options say how to look at one", "leave out"
+    ),
     "pack dir dir": (2, "dir is a directory", "name a file in it"),
     "pack dir --prioritize dir out": (2, "dir is a directory, no list", None),
     "convert none out": (3, "none is missing", None),

@@ -132,13 +132,16 @@ def _configure_diff(parser: argparse.ArgumentParser) -> None:
 
 
 def _diff(arguments: argparse.Namespace) -> int:
-    from sapwood.open import open_tree
+    from sapwood.open import is_directory, open_tree
     from sapwood.store.naming import may_name_archive
 
     options, said = options_of(arguments), {"seek_index": arguments.seek_index, "toc": arguments.toc}
     is_of_a = may_name_archive(arguments.a)
-    a = open_tree(arguments.a, options, **(said if is_of_a else {}))
-    b = open_tree(arguments.b, options, **({} if is_of_a else said))
+    # They are for the side that is a directory: the other was looked at when it was pushed.
+    is_of_one = is_directory(arguments.a) != is_directory(arguments.b)
+    for_a, for_b = (options if is_directory(side) or not is_of_one else None for side in (arguments.a, arguments.b))
+    a = open_tree(arguments.a, for_a, **(said if is_of_a else {}))
+    b = open_tree(arguments.b, for_b, **({} if is_of_a else said))
     if arguments.paths:
         a, b = _only(a, b, [os.fsencode(path).strip(b"/") for path in arguments.paths])
     if arguments.unified:

@@ -53,6 +53,21 @@ class Options:
         given = {name: getattr(self, name) for name in self.__slots__ if name != "threads"}
         return f"Options({', '.join(f'{name}={value!r}' for name, value in given.items())})"
 
+    def require_directory(self, what: str) -> None:
+        """Raise if any of them was given, of `what`, which is no directory: they would change nothing.
+
+        Raises:
+            InvalidInputError: `bad-usage`.
+        """
+        if self.key or self.skip_unreadable or not self.trust_ctime:
+            from sapwood.errors import InvalidInputError
+
+            raise InvalidInputError(
+                f"{what} is no directory: these options say how to look at one",
+                kind="bad-usage",
+                hint="leave out --exclude, --gitignore, --one-file-system and the like",
+            )
+
     @property
     def key(self) -> bytes:
         """What the tree's entries depend on; empty when nothing is left out."""
