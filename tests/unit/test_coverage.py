@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from sapwood.coverage import Coverage, Seen, measure, treemap
+from sapwood.coverage.packages import packages_of
 from sapwood.digests import TreeDigest
+from sapwood.open import open_tree
 from sapwood.profile import Profile
 from tests.support.cli import Sapwood
 
@@ -73,6 +75,31 @@ def test_packages_of_dpkg_and_pip_are_told(run: Sapwood) -> None:
     assert packages["pip:pkg"] == (2, 50, 200)
     assert packages[None][1] == 0
     assert "deb:tool:amd64" in run.good("coverage", "--by", "package", "main").out
+
+
+def test_a_list_of_pip_is_read_up_to_its_damage_and_one_larger_than_any_is_not(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    odd = 'a\u2028\x85"b'
+    lists = {
+        "good": b'"a\xe2\x80\xa8\xc2\x85""b",,\r\n"c\nd",,\n',
+        "long": b"first,,\n" + b"x" * 200_000 + b",,\nbehind,,\n",
+        "torn": b'first,,\n"' + b"\0" * 300_000,
+    }
+    for package, listed in lists.items():
+        for name in (odd, "c\nd", "first", "behind"):
+            (tree / package).mkdir(parents=True, exist_ok=True)
+            (tree / package / name).touch()
+        (tree / package / "x-1.dist-info").mkdir()
+        (tree / package / "x-1.dist-info/RECORD").write_bytes(listed)
+    (tree / "vast-1.dist-info").mkdir()
+    with (tree / "vast-1.dist-info/RECORD").open("wb") as file:
+        file.write(b"first,,\n")
+        file.truncate(40 << 20)
+    owner = packages_of(open_tree(str(tree)))
+    assert [owner(f"good/{name}".encode()) for name in (odd, "c\nd", "first")] == ["pip:x", "pip:x", None]
+    for package in ("long", "torn"):
+        assert [owner(f"{package}/{name}".encode()) for name in ("first", "behind")] == ["pip:x", None]
+    assert owner(b"first") is None
 
 
 def test_a_later_tree_is_compared_with_what_was_read_of_the_one_before(run: Sapwood) -> None:

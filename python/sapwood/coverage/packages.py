@@ -1,11 +1,13 @@
 """Which package a file of a tree belongs to, as dpkg and pip wrote it down in the tree itself.
 
-Invariant: what these lists say is only compared with names of the tree; one that is damaged names nothing.
+Invariant: what these lists say is only compared with names of the tree; one that is damaged names nothing behind that.
 """
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import io
 import posixpath
 from collections.abc import Callable, Iterator
 
@@ -15,6 +17,8 @@ __all__ = ["packages_of"]
 
 _DPKG = b"var/lib/dpkg/info/"
 _RECORD = b".dist-info/RECORD"
+# No list of a package has that: 100,000 files or so.
+_LONGEST = 16 << 20
 
 
 def packages_of(tree: Tree) -> Callable[[bytes], str | None]:
@@ -22,7 +26,7 @@ def packages_of(tree: Tree) -> Callable[[bytes], str | None]:
     owners: dict[bytes, str] = {}
     aliases = _aliases(tree)
     for path, item in tree.list():
-        if item.kind != "reg":
+        if item.kind != "reg" or item.size > _LONGEST:
             continue
         if path.startswith(_DPKG) and path.endswith(b".list"):
             claimed = _listed_by_dpkg(b"".join(tree.read_blob(path)), aliases)
@@ -57,9 +61,10 @@ def _listed_by_dpkg(text: bytes, aliases: dict[bytes, bytes]) -> Iterator[bytes]
 
 def _listed_by_pip(text: bytes, above: bytes) -> Iterator[bytes]:
     # Field by field as PEP 376 has it; `above` is the directory that names are relative to.
-    for row in csv.reader(_text(text).splitlines()):
-        if row:
-            yield posixpath.normpath(posixpath.join(above, row[0].encode("utf-8", "surrogateescape")))
+    with contextlib.suppress(csv.Error):  # damaged from here on
+        for row in csv.reader(io.StringIO(_text(text), newline="")):
+            if row:
+                yield posixpath.normpath(posixpath.join(above, row[0].encode("utf-8", "surrogateescape")))
 
 
 def _text(name: bytes) -> str:
