@@ -94,7 +94,7 @@ ENTRIES: dict[str, tuple[list[dict[str, Any] | None], str]] = {
     "a frame of exabytes": ([regular("a", innerOffset=LONG)], "a: a chunk needs more than 64 MiB"),
     "a place beyond 63 bits": ([regular("a", innerOffset=LONG * 2 - 1)], "a: a chunk needs more than 64 MiB"),
     "zeros of exabytes": ([regular("a", size=LONG, chunkType="zeros", digest=None)], "a: its TOC has no digest of it"),
-    "zeros of exabytes with digest": ([regular("a", size=LONG, chunkType="zeros")], "a: its chunks have no digests"),
+    "zeros of exabytes with digest": ([regular("a", size=LONG, chunkType="zeros")], "a: it says more zeros"),
     "holes that overlap": ([regular("a", holes=[[0, 4], [3, 1]])], "a: its holes overlap"),
     "a hole beyond the file": ([regular("a", holes=[[5, LONG * 2 - 1]])], "a: a hole behind its end"),
     "no digest": ([regular("a", digest=None)], "a: its TOC has no digest of it"),
