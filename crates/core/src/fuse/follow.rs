@@ -2,7 +2,10 @@
 //!
 //! Invariant: a profile is a hint. What it names and the tree has not is passed over, and nothing waits for it but itself.
 
+use std::collections::HashMap;
+
 use super::answer;
+use super::bounds::Bounds;
 use super::parked::Purpose;
 use super::server::Server;
 use crate::filemap::{Content, Missing};
@@ -17,6 +20,8 @@ impl Server {
                 self.queue_profiled_page(page);
             }
         }
+        // Files that are read in turns come again and again.
+        let mut bounds = HashMap::new();
         for file in parts.chunk_by(|a, b| a.0 == b.0) {
             let found = loop {
                 match self.find_file(&file[0].0) {
@@ -33,7 +38,8 @@ impl Server {
                 }
             };
             if let Some((inode, content)) = found {
-                self.queue_parts(inode, content, file);
+                let bounds = bounds.entry(inode).or_insert_with(|| Bounds::of(content));
+                self.queue_parts(inode, content, bounds, file);
             }
         }
     }
@@ -57,23 +63,17 @@ impl Server {
         }
     }
 
-    fn queue_parts(&self, inode: u64, content: &Content, parts: &[(Vec<u8>, u64)]) {
-        let missing = self.cache.missing(content);
-        if missing.is_empty() {
-            return;
-        }
+    fn queue_parts(&self, inode: u64, content: &Content, bounds: &Bounds, parts: &[(Vec<u8>, u64)]) {
         for &(_, wanted) in parts {
-            let mut end = 0;
-            let index = content.chunks.iter().position(|chunk| {
-                end += chunk.digest.size;
-                wanted < end
-            });
-            let Some(index) = index.filter(|index| missing.binary_search(index).is_ok()) else { continue };
-            let frame = &content.chunks[index].frame;
-            let mut parked = self.parked();
-            // It may have come with a neighbour meanwhile.
-            if parked.expects(frame) || self.cache.missing(content).contains(&index) {
-                self.queue(&mut parked, frame, Purpose::Chunk(inode, index), Class::Profile);
+            let index = bounds.chunk_at(wanted);
+            // Without the lock, which demand needs: what comes with a neighbour meanwhile is brought once more, seldom.
+            if !self.cache.missing_in(content, index..index + 1).is_empty() {
+                self.queue(
+                    &mut self.parked(),
+                    &content.chunks[index].frame,
+                    Purpose::Chunk(inode, index),
+                    Class::Profile,
+                );
             }
         }
     }

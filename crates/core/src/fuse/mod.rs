@@ -7,6 +7,7 @@
 
 mod answer;
 mod attr;
+mod bounds;
 mod deliver;
 mod follow;
 mod mount;

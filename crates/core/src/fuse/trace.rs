@@ -1,12 +1,13 @@
 //! What is read through a mount: which chunks of which files, in the order of first reading, and by whom.
 //!
 //! Invariant: a chunk is noted once, at the place of its first reading; what is read of it later only adds bytes and
-//! readers. Memory is bounded by the chunks that were read. What the kernel has in its page cache is not asked for again,
+//! readers. Memory is bounded by the chunks of the files that were read. What the kernel has in its page cache is not asked for again,
 //! so a chunk is seen at least once after the mount was made. Not here: what is kept of it (docs/profile.md).
 
 use std::collections::HashMap;
 use std::fs;
 
+use super::bounds::Bounds;
 use super::wire::Request;
 use crate::filemap::{Content, FileMap};
 
@@ -38,6 +39,8 @@ pub struct Trace {
     /// Inode and offset -> number in `seen`.
     numbers: HashMap<(u64, u64), usize>,
     programs: Vec<Vec<u8>>,
+    /// Of the files that were read.
+    bounds: HashMap<u64, Bounds>,
 }
 
 impl Trace {
@@ -46,17 +49,10 @@ impl Trace {
         let mut fields = request.fields();
         let (Some(_handle), Some(start), Some(size)) = (fields.u64(), fields.u64(), fields.u32()) else { return };
         let end = start.saturating_add(size.into());
-        let mut offset = 0;
-        for chunk in &content.chunks {
-            let length = chunk.digest.size;
-            let next = offset + length;
-            if offset >= end {
-                break;
-            }
-            if next > start {
-                self.note_part(inode, offset, length, end.min(next) - start.max(offset), request.pid);
-            }
-            offset = next;
+        let bounds = self.bounds.entry(inode).or_insert_with(|| Bounds::of(content));
+        let parts: Vec<_> = bounds.covering(start, end).collect();
+        for (from, to) in parts {
+            self.note_part(inode, from, to - from, end.min(to) - start.max(from), request.pid);
         }
     }
 

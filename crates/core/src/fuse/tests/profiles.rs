@@ -1,7 +1,12 @@
 //! What is read is told, and what is told is brought before anybody asks.
 
+use std::sync::Arc;
+
 use super::noise;
 use super::world::{Act, Mounted, Tree};
+use crate::digest::Digest;
+use crate::filemap::{ChunkAt, Content, FrameAt};
+use crate::fuse::bounds::Bounds;
 use crate::wanted::Class;
 
 fn tree() -> Tree {
@@ -60,4 +65,55 @@ fn a_profile_whose_frames_do_not_come_ends_all_the_same() {
     let mounted = Mounted::acting(tree().store(), |_| Act::Fail);
     mounted.server.follow(&[(b"d/001".to_vec(), 0), (b"large".to_vec(), 0)]);
     assert_eq!(mounted.server.stats().errors, 0, "nobody waited for it");
+}
+
+#[test]
+fn files_that_were_read_in_turns_are_brought_and_traced_by_chunk_wherever_they_were_read() {
+    use std::os::unix::fs::FileExt;
+    let mut tree = Tree::new();
+    for name in ["one", "two"] {
+        tree.file(name, noise(name.len() as u64 + u64::from(name.as_bytes()[0]), 12 << 20));
+    }
+    let mounted = Mounted::new(tree.store());
+    let places: Vec<(Vec<u8>, u64)> =
+        (0..12).flat_map(|at| ["one", "two"].map(|name| (name.as_bytes().to_vec(), at << 20))).collect();
+    let behind = [(b"one".to_vec(), 12 << 20), (b"two".to_vec(), u64::MAX)];
+    mounted.server.follow(&[&places[..], &behind].concat());
+    while mounted.wanted.counts().queued != [0; 4] || mounted.wanted.counts().in_flight != 0 {
+        std::thread::yield_now();
+    }
+    mounted.server.start_trace();
+    let files = ["one", "two"].map(|name| std::fs::File::open(mounted.path(name)).unwrap());
+    for (number, (_, offset)) in places.iter().enumerate() {
+        files[number % 2].read_exact_at(&mut [0], *offset).unwrap();
+    }
+    assert_eq!(mounted.server.stats().errors, 0);
+    let traced = mounted.server.traced();
+    for (path, offset) in &places {
+        let before = traced.iter().filter(|part| part.path == *path && part.offset <= *offset);
+        assert!(before.max_by_key(|part| part.offset).is_some_and(|part| part.offset + (4 << 20) > *offset));
+    }
+}
+
+#[test]
+fn the_chunks_under_a_range_are_those_that_a_walk_over_all_finds() {
+    let frame = FrameAt { pack: Arc::new([0; 32]), offset: 0, length: 1, plain: 1 };
+    let chunk = |size| ChunkAt { digest: Digest { sha256: [1; 32], size }, frame: frame.clone(), inner: 0 };
+    for sizes in [&[][..], &[5], &[3, 1, 4, 1, 5]] {
+        let chunks: Vec<_> = sizes.iter().copied().map(chunk).collect();
+        let whole = sizes.iter().sum();
+        let bounds = Bounds::of(&Content { digest: Digest { sha256: [2; 32], size: whole }, chunks, holes: vec![] });
+        let mut places = Vec::new();
+        for size in sizes {
+            let begin = places.last().map_or(0, |&(_, end)| end);
+            places.push((begin, begin + size));
+        }
+        for start in 0..whole + 3 {
+            assert_eq!(bounds.chunk_at(start), places.iter().filter(|&&(_, end)| end <= start).count());
+            for end in start + 1..whole + 4 {
+                let walked: Vec<_> = places.iter().copied().filter(|&(from, to)| from < end && to > start).collect();
+                assert_eq!(bounds.covering(start, end).collect::<Vec<_>>(), walked, "{sizes:?} {start} {end}");
+            }
+        }
+    }
 }
