@@ -118,7 +118,7 @@ def push_archive(store: Store, tar: TarSource, ref: str, *, progress: OnProgress
     name = tar.name if tar.name == "stdin" or "://" in tar.name else os.path.abspath(tar.name)
     try:
         pushed = _push(store, name, check_ref_name(ref), look, lambda: None, progress, tar.check)
-    except CorruptError as error:
+    except (CorruptError, InvalidInputError) as error:
         # It ends too early for the core because reading it has failed.
         tar.check()
         if error.kind != "damaged" or not str(error).startswith(f"{tar.name} is damaged"):

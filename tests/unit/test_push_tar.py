@@ -307,6 +307,15 @@ def test_memory_is_bounded_however_large_the_tar(tmp_path: Path) -> None:
     assert filecmp.cmp(tmp_path / "a.tar", tmp_path / "back.tar", shallow=False)
 
 
+def test_a_tar_that_breaks_before_its_first_byte_is_damaged_not_empty(tmp_path: Path) -> None:
+    run = Sapwood(tmp_path)
+    (tmp_path / "a.tar.bz2").write_bytes(bz2.compress(a_tar(("a", noise(100_000))))[:1000])
+    for words in (("push", "a.tar.bz2", "main"), ("convert", "a.tar.bz2", "out")):
+        said = run(*words)
+        assert (said.code, said.out, "is empty" in said.err) == (5, "", False), said
+        assert said.err.startswith("sapwood: a.tar.bz2 is damaged: ")
+
+
 def test_options_that_make_no_sense_are_refused(tmp_path: Path) -> None:
     run = Sapwood(tmp_path)
     (tmp_path / "a.tar").write_bytes(a_tar(("a", b"content")))
