@@ -371,6 +371,21 @@ def test_a_cut_archive_is_refused_and_leaves_nothing(tmp_path: Path, name: str) 
         assert os.listdir(tmp_path) == [archive.name]
 
 
+def test_the_entry_is_named_in_which_an_archive_is_cut(tmp_path: Path) -> None:
+    whole = gzip.compress(a_tar({"before": b"whole", "broken": os.urandom(300_000), "behind": b""}))
+    archive = tmp_path / "a.tar.gz"
+    archive.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(CorruptError, match=r"a\.tar\.gz is damaged: broken at byte "):
+        index_archive(archive)
+
+
+def test_what_follows_gzip_data_and_is_none_is_told(tmp_path: Path) -> None:
+    archive = tmp_path / "a.tar.gz"
+    archive.write_bytes(gzip.compress(a_tar({"a": b"whole"})) + b"junk")
+    with pytest.raises(CorruptError, match="what follows the gzip data is none"):
+        index_archive(archive)
+
+
 @pytest.mark.parametrize("name", STREAMS)
 def test_flipped_bits_of_an_archive_are_found_and_the_file_is_named(tmp_path: Path, name: str) -> None:
     files = {f"f{number}": text(400_000, number) for number in range(12)}

@@ -58,6 +58,9 @@ pub struct Source<'a> {
     last: Option<u64>,
 }
 
+/// The first byte of a gzip member.
+const MEMBER: u8 = 0x1f;
+
 /// Why the thread ends before the stream does.
 enum Ended {
     Failed(io::Error),
@@ -93,7 +96,9 @@ impl Source<'_> {
             Stream::Gzip => self.gzip(),
             _ => self.zstd(),
         };
-        let last = match run.and_then(|()| self.hand_over()) {
+        // What came before the damage, too: the entry in which it lies is known by it.
+        let rest = self.hand_over();
+        let last = match run.and(rest) {
             Ok(()) => Part::End,
             Err(Ended::Failed(error)) => Part::Failed(error),
             Err(Ended::Closed) => Part::Closed,
@@ -158,7 +163,7 @@ impl Source<'_> {
         if self.at == self.filled && !self.fill()? {
             return Ok(false);
         }
-        if self.buffer[self.at] != 0 {
+        if self.buffer[self.at] == MEMBER {
             return Ok(true);
         }
         loop {
