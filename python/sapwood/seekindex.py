@@ -46,7 +46,7 @@ def index_archive(
         where = output if output is not None else path + ENDING
         _require_apart(file, path, where)
         with open_sink(where) as sink:
-            indexed = write_index(file, path, sink.fd, sink.name, progress=progress)
+            indexed = write_index(file, path, sink.fd, sink.name, temporary=sink.temporary, progress=progress)
             if _look(file, path) != before:
                 raise ConflictError(
                     f"{path}: it was changed while it was read", kind="archive-changed", hint=f"sapwood index {path}"
@@ -78,7 +78,9 @@ def _index_far(url: str, output: str | None, progress: OnProgress | None) -> Ind
     ends = (ranges.size, first, ranges.tail)
     with open_sink(output if output is not None else url + ENDING) as sink, as_it_lies(ranges) as source:
         try:
-            indexed = write_index(source.fd, shown, sink.fd, sink.name, ends=ends, progress=progress)
+            indexed = write_index(
+                source.fd, shown, sink.fd, sink.name, temporary=sink.temporary, ends=ends, progress=progress
+            )
         except SapwoodError:
             source.check()  # of what could not be read the core knows only that it ended
             raise

@@ -25,6 +25,7 @@ from sapwood.store.archive import open_archive
 from tests.support import stargz
 from tests.support.badserver import replying, send
 from tests.support.cli import Sapwood
+from tests.support.hostile import header, run_bounded
 from tests.support.mounting import mounted
 from tests.support.ranges import serve
 from tests.support.trees import MIB, look, make_hard, noise
@@ -514,3 +515,15 @@ def test_an_archive_called_as_an_action_is_written_with_its_directory(run: Sapwo
     assert (tmp_path / "show.sapwood").exists()
     assert run("index", "show").code == 2
     assert run("index").code == 2
+
+
+def test_memory_of_many_entries_is_that_of_their_names(run: Sapwood, tmp_path: Path) -> None:
+    archive = tmp_path / "many.tar"
+    with archive.open("wb") as out:
+        for number in range(200_000):
+            out.write(header(b"d%03d/%s-%06d" % (number // 1000, b"n" * 40, number)))
+        out.write(bytes(1024))
+    done = run_bounded(run, "index", str(archive))
+    assert done.said.code == 0
+    # Each in memory would take 900 bytes, and Python 40 MB.
+    assert done.peak_mb < 110

@@ -79,15 +79,18 @@ impl SeekIndex {
     }
 }
 
-/// The index of the archive in the file `input`, called `name`, into the file `output`, called `path`.
+/// The index of the archive in the file `input`, called `name`, into the file `output`, called `path`; the directory `temporary` is for what
+/// memory should not hold.
 #[pyfunction]
-#[pyo3(signature = (input, name, output, path, *, ends=None, progress=None))]
+#[pyo3(signature = (input, name, output, path, *, temporary, ends=None, progress=None))]
+#[expect(clippy::too_many_arguments, reason = "two files, each with its name")]
 fn build<'py>(
     py: Python<'py>,
     input: RawFd,
     name: PathBuf,
     output: RawFd,
     path: PathBuf,
+    temporary: PathBuf,
     ends: Option<(u64, PyBackedBytes, PyBackedBytes)>,
     progress: Option<Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyDict>> {
@@ -98,7 +101,7 @@ fn build<'py>(
             Some((size, first, last)) => seek::Ends { size, first: first.to_vec(), last: last.to_vec() },
             None => seek::Ends::of(&what, &input)?,
         };
-        seek::build(&what, &input, &ends, &mut out, job)
+        seek::build(&what, &input, &ends, &mut out, &temporary, job)
     })?;
     let out = PyDict::new(py);
     out.set_item("tree", digest_text(&built.tree))?;

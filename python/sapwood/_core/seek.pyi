@@ -60,12 +60,14 @@ def build(
     output: int,
     path: str | os.PathLike[str],
     *,
+    temporary: str | os.PathLike[str],
     ends: tuple[int, bytes, bytes] | None = None,
     progress: Callable[[int, int, int, int], object] | None = None,
 ) -> dict[str, Any]:
     """Write the index of the archive in the open file `input`, called `name`, to the open file `output`, called `path`.
 
-    `input` may be a pipe, if its size, and its first and last 64 KiB, or all, are told as `ends`.
+    `input` may be a pipe, if its size, and its first and last 64 KiB, or all, are told as `ends`. What is
+    known of many entries is kept in the directory `temporary` meanwhile.
     Return `tree`, `map`, `entries`, `bytes`, `checkpoints` and `size` as `sapwood.archive.seek.Indexed` has them.
 
     Raises:

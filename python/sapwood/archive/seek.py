@@ -42,12 +42,14 @@ def write_index(
     output: int,
     path: str | os.PathLike[str],
     *,
+    temporary: str | os.PathLike[str],
     ends: tuple[int, bytes, bytes] | None = None,
     progress: OnProgress | None = None,
 ) -> Indexed:
     """Write the index of the archive that is open as `archive`, called `name`, to the descriptor `output`.
 
-    A pipe is as good, if its size, and its first and last 64 KiB, or all, are told as `ends`.
+    A pipe is as good, if its size, and its first and last 64 KiB, or all, are told as `ends`. What is
+    known of many entries is kept in the directory `temporary` meanwhile.
 
     Raises:
         CorruptError: `archive-corrupt`: it is no tar, or cannot be unpacked; an entry is named.
@@ -56,7 +58,7 @@ def write_index(
     """
     started = time.monotonic()
     try:
-        built = build(archive, name, output, path, ends=ends, progress=counter(progress))
+        built = build(archive, name, output, path, temporary=temporary, ends=ends, progress=counter(progress))
     except CorruptError as error:
         raise CorruptError(str(error), kind="archive-corrupt", hint="get the archive again") from error
     return Indexed(**built, seconds=time.monotonic() - started)

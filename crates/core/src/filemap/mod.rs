@@ -24,7 +24,7 @@ pub use encode::type_of;
 pub use entry::{ChunkAt, Content, Entry, FrameAt, Kind, parent_and_name};
 pub use map::{FileMap, Found, Missing, PageRef, Place, Source, Summary, inode_of, place_of};
 pub(crate) use text::{object, parse_time, push_time, unescape};
-pub use unpacked::{described, hash_directories, unpacked};
+pub use unpacked::{INVENTED_MODE, bare, described, hash_directories, unpacked};
 pub use write::{MapWriter, PageText, content_of, cut_of, fence, page_of};
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use crate::scan::Time;
 use crate::tar;
 
 /// Of a directory that no entry names.
-const INVENTED_MODE: u32 = 0o755;
+pub const INVENTED_MODE: u32 = 0o755;
 
 /// An entry without name that is what its header says; `content` is that of a file.
 ///
@@ -73,9 +73,9 @@ fn placed(tree: tar::Tree, mut bodies: Vec<Entry>) -> Vec<Entry> {
         let first = placed.first.unwrap_or(at as u32);
         has_root |= placed.name.is_empty();
         match names.get(&first).filter(|name| **name != placed.name) {
-            Some(name) => out.push(plain(placed.name, Kind::HardLink { first: name.clone() }, body.mode)),
+            Some(name) => out.push(bare(placed.name, Kind::HardLink { first: name.clone() }, body.mode)),
             None => {
-                let left = plain(Vec::new(), Kind::Fifo, body.mode);
+                let left = bare(Vec::new(), Kind::Fifo, body.mode);
                 let body = std::mem::replace(body, left);
                 out.push(Entry { path: placed.name, links: links[first as usize], ..body });
             }
@@ -83,7 +83,7 @@ fn placed(tree: tar::Tree, mut bodies: Vec<Entry>) -> Vec<Entry> {
     }
     let root = if has_root { None } else { Some(Vec::new()) };
     for name in tree.invented.into_iter().filter(|name| !name.is_empty()).chain(root) {
-        out.push(plain(name, Kind::Directory { digest: None }, INVENTED_MODE));
+        out.push(bare(name, Kind::Directory { digest: None }, INVENTED_MODE));
     }
     out
 }
@@ -107,7 +107,8 @@ fn sort(entries: &mut [Entry]) {
     }
 }
 
-fn plain(path: Vec<u8>, kind: Kind, mode: u32) -> Entry {
+/// An entry that says nothing but what it is and may.
+pub fn bare(path: Vec<u8>, kind: Kind, mode: u32) -> Entry {
     Entry { path, kind, mode, uid: 0, gid: 0, mtime: Time { sec: 0, nsec: 0 }, links: 1, xattrs: Vec::new() }
 }
 

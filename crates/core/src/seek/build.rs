@@ -7,21 +7,24 @@ use std::cell::RefCell;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use crossbeam_channel::{Receiver, Sender};
 
-use super::content::{Contents, NOWHERE};
+use super::bodies::Bodies;
+use super::content::Contents;
+use super::place::Needs;
+use super::remaining::Remaining;
 use super::stream::{Part, stream};
 use super::text::{Head, IndexWriter};
-use super::{Checkpoint, ENDS, Identity, LONGEST_FRAME, Stream, shown};
-use crate::archive::MAX_PAGE_FRAME;
+use super::{Checkpoint, ENDS, Identity, Stream, shown};
 use crate::chunk::MAX_CHUNK;
 use crate::convert::Out;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
-use crate::filemap::{Entry, FrameAt, Kind, described, unpacked};
+use crate::filemap::{Kind, described};
 use crate::job::Job;
 use crate::stargz::{self, Footer, TOC_NAME};
 use crate::tar::{self, Header, Reader, Room, TreeBuilder};
@@ -64,39 +67,44 @@ impl Ends {
     }
 }
 
-/// Read the archive `input`, called `what`, from front to back, be it a pipe, and write its index to `out`; `ends` are its ends.
+/// Read the archive `input`, called `what`, from front to back, be it a pipe, and write its index to `out`; `ends` are its
+/// ends, `temporary` is a directory for what memory should not hold.
 ///
 /// # Errors
 /// `Damaged` when it is no tar or cannot be unpacked, naming the entry; `NoCheckpoint`; `Io`, `Stopped`.
-pub fn build(what: &str, input: &File, ends: &Ends, out: &mut Out, job: &Job) -> Result<Built> {
-    let built = build_unwatched(what, input, ends, out, job);
+pub fn build(what: &str, input: &File, ends: &Ends, out: &mut Out, temporary: &Path, job: &Job) -> Result<Built> {
+    let built = build_unwatched(&Look { what, input, temporary, job }, ends, out);
     // A reader that was stopped says that it cannot read.
     job.step(0)?;
     built
 }
 
-fn build_unwatched(what: &str, input: &File, ends: &Ends, out: &mut Out, job: &Job) -> Result<Built> {
-    let look = Look { what, input, job };
+fn build_unwatched(look: &Look<'_>, ends: &Ends, out: &mut Out) -> Result<Built> {
+    let &Look { what, input, job, .. } = look;
     let (identity, stream, has_toc) = look.at(ends)?;
     job.bytes_total.store(identity.size, Relaxed);
     let pack = identity.pack();
     let mut writer = IndexWriter::new(out, job);
-    let (tree, mut bodies, points) = match stream {
+    let (surveyed, points) = match stream {
         Stream::Tar => {
-            let plain = Counted { input, job };
-            let points = RefCell::default();
-            let mut contents = Contents::new(pack.clone(), &points);
-            let (tree, bodies) = survey(what, Reader::new(what, plain), has_toc, &mut contents, identity.size, job)?;
-            (tree, bodies, Vec::new())
+            (look.survey(Counted { input, job }, has_toc, &pack, identity.size, &RefCell::default())?, Vec::new())
         }
         _ => look.compressed(stream, has_toc, &pack, identity.size, &mut writer)?,
     };
-    place(what, &mut bodies, &points, stream, identity.size)?;
-    let (entries, tree) = unpacked(tree, bodies, job)?;
-    let size = |entry: &Entry| if let Kind::Regular(content) = &entry.kind { content.digest.size } else { 0 };
-    let bytes = entries.iter().map(size).sum();
-    let head = Head { identity, stream, tree, entries: entries.len() as u64, bytes };
-    let (map, size) = writer.finish(&head, &points, &entries)?;
+    let Surveyed { tree, bodies, needs } = surveyed;
+    if needs.are_too_many() {
+        return Err(closed(what, TOO_FAR));
+    }
+    let mut remaining = Remaining::new(tree, bodies);
+    let (tree, bytes) = remaining.hash(job)?;
+    let (size, count) = (identity.size, remaining.count());
+    let head = Head { identity, stream, tree, entries: count as u64, bytes };
+    let placed = |at| {
+        let mut entry = remaining.entry(at)?;
+        needs.place(&mut entry, &points, size);
+        Ok(entry)
+    };
+    let (map, size) = writer.finish(&head, &points, (0..count).map(placed))?;
     Ok(Built { tree, map, entries: head.entries, bytes, checkpoints: points.len() as u64, size })
 }
 
@@ -116,11 +124,17 @@ fn weight(header: &Header) -> usize {
     (EACH + 2 * header.name.len() + Room::of_xattrs(&header.xattrs)).saturating_add(kind)
 }
 
-type Surveyed = (crate::tar::Tree, Vec<Entry>);
+/// What was read.
+struct Surveyed {
+    tree: tar::Tree,
+    bodies: Bodies,
+    needs: Needs,
+}
 
 struct Look<'a> {
     what: &'a str,
     input: &'a File,
+    temporary: &'a Path,
     job: &'a Job,
 }
 
@@ -150,8 +164,8 @@ impl Look<'_> {
         pack: &Arc<[u8; 32]>,
         size: u64,
         writer: &mut IndexWriter<'_>,
-    ) -> Result<(crate::tar::Tree, Vec<Entry>, Vec<Checkpoint>)> {
-        let Look { what, input, job } = *self;
+    ) -> Result<(Surveyed, Vec<Checkpoint>)> {
+        let Look { what, input, job, .. } = *self;
         std::thread::scope(|scope| {
             let (source, parts, used) = stream(input, job);
             scope.spawn(move || source.run(stream_is));
@@ -166,14 +180,50 @@ impl Look<'_> {
                 refused: None,
                 ended: false,
             };
-            let mut contents = Contents::new(pack.clone(), &points);
-            let surveyed = survey(what, Reader::new(what, &mut arriving), has_toc, &mut contents, size, job);
+            let surveyed = self.survey(&mut arriving, has_toc, pack, size, &points);
             if let Some(refused) = arriving.refused.take() {
                 return Err(refused.unwrap_or_else(|| closed(what, TOO_FAR)));
             }
-            let (tree, bodies) = surveyed?;
-            Ok((tree, bodies, points.into_inner()))
+            let surveyed = surveyed?;
+            Ok((surveyed, points.into_inner()))
         })
+    }
+
+    /// Read the tar to its end, and what follows it, so that the sums of a compression are proved.
+    fn survey(
+        &self,
+        plain: impl Read,
+        has_toc: bool,
+        pack: &Arc<[u8; 32]>,
+        compressed: u64,
+        points: &RefCell<Vec<Checkpoint>>,
+    ) -> Result<Surveyed> {
+        let &Look { what, temporary, job, .. } = self;
+        let mut reader = Reader::new(what, plain);
+        let mut builder = TreeBuilder::new(what);
+        let mut room = Room::of(compressed);
+        let (mut bodies, mut needs) = (Bodies::new(temporary, pack.clone()), Needs::default());
+        let mut contents = Contents::new(pack.clone(), points);
+        while let Some(header) = reader.next_entry()? {
+            job.step(0)?;
+            if has_toc && header.name == TOC_NAME {
+                continue;
+            }
+            if !room.take(weight(&header)) {
+                return Err(Error::damaged(what, "its entries take more memory than is allowed for its size"));
+            }
+            builder.push(&header)?;
+            let content = contents.take(&mut reader, &header, job)?;
+            let body = described(&header, content).map_err(|found| damaged(what, &header, found))?;
+            if let Kind::Regular(content) = &body.kind {
+                needs.note(content, &points.borrow());
+            }
+            bodies.push(&body)?;
+            job.file_done();
+        }
+        let mut rest = vec![0; 64 << 10];
+        while reader.rest(&mut rest)? > 0 {}
+        Ok(Surveyed { tree: builder.finish()?, bodies, needs })
     }
 }
 
@@ -186,74 +236,8 @@ fn closed(what: &str, why: &str) -> Error {
     }
 }
 
-/// Reads the tar to its end, and what follows it, so that the sums of a compression are proved.
-fn survey<R: Read>(
-    what: &str,
-    mut reader: Reader<R>,
-    has_toc: bool,
-    contents: &mut Contents<'_>,
-    compressed: u64,
-    job: &Job,
-) -> Result<Surveyed> {
-    let mut builder = TreeBuilder::new(what);
-    let mut room = Room::of(compressed);
-    let mut bodies = Vec::new();
-    while let Some(header) = reader.next_entry()? {
-        job.step(0)?;
-        if has_toc && header.name == TOC_NAME {
-            continue;
-        }
-        if !room.take(weight(&header)) {
-            return Err(Error::damaged(what, "its entries take more memory than is allowed for its size"));
-        }
-        builder.push(&header)?;
-        let content = contents.take(&mut reader, &header, job)?;
-        bodies.push(described(&header, content).map_err(|found| damaged(what, &header, found))?);
-        job.file_done();
-    }
-    let mut rest = vec![0; 64 << 10];
-    while reader.rest(&mut rest)? > 0 {}
-    Ok((builder.finish()?, bodies))
-}
-
 fn damaged(what: &str, header: &Header, found: &str) -> Error {
     Error::damaged(what, format!("{}: {found}", shown(&header.name)))
-}
-
-/// Say of each chunk in which frame it lies: one reaches from checkpoint to checkpoint, and has what its last chunk needs.
-fn place(what: &str, bodies: &mut [Entry], points: &[Checkpoint], stream: Stream, size: u64) -> Result<()> {
-    let at = |frame: &FrameAt| points.partition_point(|point| point.plain <= frame.offset) - 1;
-    let mut needed = vec![0; points.len()];
-    for (frame, _) in frames(bodies).filter(|(frame, _)| stream != Stream::Tar && frame.offset != NOWHERE) {
-        let number = at(frame);
-        needed[number] = needed[number].max(frame.offset - points[number].plain + u64::from(frame.plain));
-    }
-    for (frame, inner) in frames(bodies) {
-        if frame.offset == NOWHERE {
-            (frame.offset, frame.length) = (size, 0);
-        } else if stream == Stream::Tar {
-            frame.length = frame.plain;
-        } else {
-            let number = at(frame);
-            let (point, need) = (&points[number], needed[number]);
-            let end = points.get(number + 1).map_or(size, |next| next.at + u64::from(next.bit > 0));
-            if need > MAX_PAGE_FRAME as u64 {
-                return Err(closed(what, TOO_FAR));
-            }
-            // More of it is no tar: frames that are skipped.
-            let length = (end - point.at).min(LONGEST_FRAME) as u32;
-            *inner = (frame.offset - point.plain) as u32;
-            (frame.offset, frame.length, frame.plain) = (point.at, length, need as u32);
-        }
-    }
-    Ok(())
-}
-
-fn frames(bodies: &mut [Entry]) -> impl Iterator<Item = (&mut FrameAt, &mut u32)> {
-    bodies.iter_mut().flat_map(|body| {
-        let chunks = if let Kind::Regular(content) = &mut body.kind { &mut content.chunks[..] } else { &mut [] };
-        chunks.iter_mut().map(|chunk| (&mut chunk.frame, &mut chunk.inner))
-    })
 }
 
 /// A tar as it lies.

@@ -1,12 +1,15 @@
 //! Seek indexes: what it takes to read single files of an archive that was not made for it.
 //!
 //! Invariant: an index says of which archive it is, and has a digest of every chunk, so that it gives the bytes that were there
-//! when it was made, or an error. Memory is that of the file map, whatever the archive. Not here: where both lie, and that
-//! the archive is still the one. Bytes: docs/archive.md, "Seek index".
+//! when it was made, or an error. Memory of who reads one is that of the file map, of who makes one that of the
+//! names, whatever the archive. Not here: where both lie, and that the archive is still the one. Bytes: docs/archive.md, "Seek index".
 
+mod bodies;
 mod build;
 mod content;
 mod open;
+mod place;
+mod remaining;
 mod stream;
 mod text;
 

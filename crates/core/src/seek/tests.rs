@@ -48,7 +48,7 @@ fn index_of(archive: &[u8]) -> crate::error::Result<Vec<u8>> {
     std::fs::write(&archive_at, archive).unwrap();
     let mut out = Out::new(File::create(&index_at).unwrap(), PathBuf::from("i"))?;
     let input = File::open(&archive_at).unwrap();
-    build("a", &input, &Ends::of("a", &input)?, &mut out, &Job::default())?;
+    build("a", &input, &Ends::of("a", &input)?, &mut out, place.path(), &Job::default())?;
     Ok(std::fs::read(&index_at).unwrap())
 }
 

@@ -53,11 +53,16 @@ impl<'a> IndexWriter<'a> {
         Ok((at, bytes.len() as u32))
     }
 
-    /// Write text and footer: the text's digest, and the bytes of the whole index.
+    /// Write text and footer: the text's digest, and the bytes of the whole index; `entries` come in file-map order.
     ///
     /// # Errors
-    /// `Io`, `Stopped`.
-    pub fn finish(self, head: &Head, points: &[Checkpoint], entries: &[Entry]) -> Result<(Digest, u64)> {
+    /// `Io`, `Stopped`, and those of an entry.
+    pub fn finish(
+        self,
+        head: &Head,
+        points: &[Checkpoint],
+        entries: impl Iterator<Item = Result<Entry>>,
+    ) -> Result<(Digest, u64)> {
         let offset = self.written;
         let mut text = Text {
             hasher: Hasher::default(),
@@ -74,7 +79,7 @@ impl<'a> IndexWriter<'a> {
         }
         let mut map = MapWriter::new(head.entries);
         for entry in entries {
-            if let Some(page) = map.push(entry) {
+            if let Some(page) = map.push(&entry?) {
                 text.page(&page)?;
             }
         }

@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -39,6 +40,22 @@ impl Spool {
         }
         let file = self.file.as_ref().map(|file| file.take(u64::MAX));
         Ok(Either(file).chain(&self.memory[..]))
+    }
+
+    /// Fill `buffer` from byte `at` on.
+    ///
+    /// # Errors
+    /// Of the system.
+    pub fn read_at(&self, buffer: &mut [u8], at: u64) -> io::Result<()> {
+        let spilled = self.length - self.memory.len() as u64;
+        let cut = spilled.saturating_sub(at).min(buffer.len() as u64);
+        let (first, rest) = buffer.split_at_mut(cut as usize);
+        if let Some(file) = &self.file {
+            file.read_exact_at(first, at)?;
+        }
+        let begin = (at + cut).saturating_sub(spilled) as usize;
+        rest.copy_from_slice(&self.memory[begin..begin + rest.len()]);
+        Ok(())
     }
 
     /// Give everything to `sink`, piece by piece.
