@@ -16,11 +16,11 @@ use crate::tar;
 /// Of a directory that no entry names.
 pub const INVENTED_MODE: u32 = 0o755;
 
-/// An entry without name that is what its header says; `content` is that of a file.
+/// An entry without name that is what its header says; `content` is that of a file, `what` names the archive.
 ///
 /// # Errors
-/// Says what no file map can say.
-pub fn described(header: &tar::Header, content: Content) -> std::result::Result<Entry, &'static str> {
+/// As `tar::Header::owner`.
+pub fn described(what: &str, header: &tar::Header, content: Content) -> Result<Entry> {
     let kind = match &header.kind {
         tar::Kind::Directory => Kind::Directory { digest: None },
         tar::Kind::Regular { .. } => Kind::Regular(content),
@@ -30,8 +30,7 @@ pub fn described(header: &tar::Header, content: Content) -> std::result::Result<
         // What a hard link says is said by the file that it is.
         tar::Kind::Fifo | tar::Kind::HardLink { .. } => Kind::Fifo,
     };
-    let number = |id: u64| u32::try_from(id).map_err(|_| "its owner has no such number here");
-    let (uid, gid) = (number(header.uid)?, number(header.gid)?);
+    let (uid, gid) = header.owner(what)?;
     let (mode, mtime, xattrs) = (header.mode & 0o7777, header.mtime, header.xattrs.clone());
     Ok(Entry { path: Vec::new(), kind, mode, uid, gid, mtime, links: 1, xattrs })
 }

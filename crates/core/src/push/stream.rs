@@ -238,8 +238,7 @@ impl Reading<'_> {
             lines.content(number, stored, crc, reader.raw_name())?;
             let holes = if let tar::Kind::Regular { holes, .. } = &header.kind { holes.clone() } else { Vec::new() };
             let content = Content { digest, chunks: Vec::new(), holes };
-            let wrong = |found| Error::damaged(what, format!("{}: {found}", tar::shown(&header.name)));
-            bodies.push(described(&header, content).map_err(wrong)?);
+            bodies.push(described(what, &header, content)?);
             job.file_done();
         }
         lines.raw(&reader.take_raw())?;

@@ -19,7 +19,7 @@ use super::place::Needs;
 use super::remaining::Remaining;
 use super::stream::{Part, stream};
 use super::text::{Head, IndexWriter};
-use super::{Checkpoint, ENDS, Identity, Stream, shown};
+use super::{Checkpoint, ENDS, Identity, Stream};
 use crate::chunk::MAX_CHUNK;
 use crate::convert::Out;
 use crate::digest::Digest;
@@ -214,7 +214,7 @@ impl Look<'_> {
             }
             builder.push(&header)?;
             let content = contents.take(&mut reader, &header, job)?;
-            let body = described(&header, content).map_err(|found| damaged(what, &header, found))?;
+            let body = described(what, &header, content)?;
             if let Kind::Regular(content) = &body.kind {
                 needs.note(content, &points.borrow());
             }
@@ -234,10 +234,6 @@ fn closed(what: &str, why: &str) -> Error {
         what: what.into(),
         why: format!("{why}, so nothing in it can be read without what is before it"),
     }
-}
-
-fn damaged(what: &str, header: &Header, found: &str) -> Error {
-    Error::damaged(what, format!("{}: {found}", shown(&header.name)))
 }
 
 /// A tar as it lies.

@@ -215,7 +215,7 @@ mod tests {
             };
             let frame = FrameAt { pack: pack.clone(), offset: n, length: 0, plain: digest.size as u32 };
             let chunks = vec![ChunkAt { digest, frame, inner: 0 }; 2];
-            let body = described(header, Content { digest, chunks, holes: vec![(n, 1), (n + 2, 3)] }).unwrap();
+            let body = described("a", header, Content { digest, chunks, holes: vec![(n, 1), (n + 2, 3)] }).unwrap();
             bodies.push(&body).unwrap();
             all.push(body);
             builder.push(header).unwrap();
@@ -235,7 +235,7 @@ mod tests {
     fn bodies_that_no_temporary_file_takes_are_an_error() {
         let mut bodies = Bodies::new("/does/not/exist".as_ref(), Arc::new([0; 32]));
         let content = Content { digest: Digest::of(b""), chunks: Vec::new(), holes: Vec::new() };
-        let body = described(&file("a", 0), content).unwrap();
+        let body = described("a", &file("a", 0), content).unwrap();
         assert!((0..100_000).any(|_| bodies.push(&body).is_err()));
     }
 }

@@ -149,7 +149,7 @@ impl Gathering {
                 content.holes = zeros;
             }
         }
-        described(&file.header, content).map_err(|found| wrong(name, found))
+        described("TOC", &file.header, content)
     }
 
     /// Chunks of so many zeros, in frames of no length where the data ends: nobody fetches them.

@@ -35,6 +35,7 @@ pub use sparse::MAX_RUNS;
 pub use tree::{MAX_INVENTED, Placed, Tree, TreeBuilder};
 pub use write::{END, padding, push_header, push_sparse_header};
 
+use crate::error::{Error, Result};
 use crate::scan::Time;
 
 /// What an entry is, with what only that kind has.
@@ -85,6 +86,21 @@ impl Header {
     /// Bytes of content; of what is no regular file 0.
     pub fn size(&self) -> u64 {
         if let Kind::Regular { size, .. } = self.kind { size } else { 0 }
+    }
+
+    /// User and group as Linux has them; `what` names the archive.
+    ///
+    /// # Errors
+    /// `Invalid`, naming the entry, when a number is more than Linux can hold.
+    pub fn owner(&self, what: &str) -> Result<(u32, u32)> {
+        let held = |id: u64, of: &str| {
+            let more = |_| {
+                let why = format!("{}: its {of} {id} is more than Linux can hold", shown(&self.name));
+                Error::Invalid { what: what.into(), why }
+            };
+            u32::try_from(id).map_err(more)
+        };
+        Ok((held(self.uid, "owner")?, held(self.gid, "group")?))
     }
 }
 

@@ -85,8 +85,10 @@ impl TreeBuilder {
     /// The next entry; a name that was there before is given anew.
     ///
     /// # Errors
-    /// `Damaged` when it is a hard link to a directory, when the root is no directory, or when there are 2^32 - 1 already.
+    /// `Damaged` when it is a hard link to a directory, when the root is no directory, or when there are 2^32 - 1 already;
+    /// `Invalid` as `Header::owner`.
     pub fn push(&mut self, header: &Header) -> Result<()> {
+        header.owner(&self.what)?;
         let at = self.count;
         self.count = at.checked_add(1).ok_or_else(|| self.damaged("it has 2^32 entries or more".into()))?;
         let node = match &header.kind {

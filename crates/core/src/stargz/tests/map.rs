@@ -112,7 +112,7 @@ fn a_toc_that_lies_is_refused_by_name() {
         (file("f").replace("100", "9999999"), "lies outside"),
         (file("f").replace(":3", ":2305843009213693952").replace("100", "100,\"chunkSize\":1"), "f: "),
         (file("f").replace("100", "100,\"innerOffset\":67108864"), "64 MiB"),
-        (file("f").replace("100", "100,\"uid\":9999999999"), "owner"),
+        (file("f").replace("100", "100,\"uid\":9999999999"), "more than Linux can hold"),
         (format!("{},{}", file("d"), file("d/f")), "d/f lies below d"),
         (
             r#"{"name":"a","type":"hardlink","linkName":"b"},{"name":"b","type":"hardlink","linkName":"a"}"#.into(),
