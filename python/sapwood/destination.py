@@ -106,7 +106,8 @@ def _check(target: Path) -> None:
 def _working_directory(target: Path) -> Iterator[Path]:
     """A directory beside `target`, locked as long as it is worked in, gone at the end unless it was renamed."""
     work = target.with_name(_working_name(target.name))
-    with writing(work):
+    # The user knows nothing of the one beside it.
+    with writing(target):
         handle = _claim(work)
     try:
         with writing(work):

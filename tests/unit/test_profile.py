@@ -234,6 +234,14 @@ def test_nothing_is_traced_without_a_command(run: Sapwood) -> None:
     assert "hint: sapwood trace main -- ls {}" in said.err
 
 
+def test_nothing_is_run_whose_profile_could_not_be_kept(run: Sapwood) -> None:
+    said = run("trace", "--out", "nowhere/p", "main", "--", "touch", run.home / "ran")
+    assert said.code == 3
+    assert "nowhere is missing" in said.err
+    assert "hint: mkdir -p nowhere" in said.err
+    assert not (run.home / "ran").exists()
+
+
 def test_what_is_no_profile_is_refused_by_name(run: Sapwood) -> None:
     said = run("run", "--profile", run.home / "tree/hello", "main", "--", "true")
     assert said.code == 5

@@ -48,6 +48,7 @@ def _require_place(arguments: argparse.Namespace) -> None:
     from sapwood.store.naming import may_name_archive, without_query
 
     if arguments.out is not None:
+        _require_writable(arguments.out.parent)
         if arguments.out.exists():
             read_profile(arguments.out)
         return
@@ -58,6 +59,15 @@ def _require_place(arguments: argparse.Namespace) -> None:
             hint="name a file for it: --out FILE",
         )
     open_store(Address.parse(arguments.address).store_url).require_writable()
+
+
+def _require_writable(directory: Path) -> None:
+    from sapwood.errors import DeniedError, NotFoundError
+
+    if not directory.is_dir():
+        raise NotFoundError(f"{directory} is missing", kind="path-missing", hint=f"mkdir -p {directory}")
+    if not os.access(directory, os.W_OK | os.X_OK):
+        raise DeniedError(f"cannot write to {directory}", kind="path-denied")
 
 
 def _keep(arguments: argparse.Namespace, traced: Path, code: int) -> int:
