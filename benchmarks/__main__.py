@@ -14,6 +14,7 @@ from benchmarks.claims import (
     convert,
     demo,
     edit,
+    environment,
     first_byte,
     fresh,
     gc,
@@ -57,7 +58,7 @@ _GROUPS = {
     "Pull": {"pull": pull},
     "Store": {"gc": gc},
     "Archives": {"convert": convert, "toc": toc, "first-byte": first_byte, "seek": seek, "tar": tar},
-    "Mount": {"mount": mount, "demo": demo},
+    "Mount": {"mount": mount, "demo": demo, "environment": environment},
 }
 _CLAIMS = {name: claim for claims in _GROUPS.values() for name, claim in claims.items()}
 # Takes half an hour, 13 million inodes and 12 GB of memory for the kernel's caches.
@@ -82,6 +83,7 @@ _IN_README = (
     "tar",
     "mount",
     "demo",
+    "environment",
 )
 
 

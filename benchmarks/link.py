@@ -7,7 +7,8 @@ start; both would make many small requests dearer still.
 
     python -m benchmarks.link 127.0.0.1:8080 --rtt-ms 20 --mbit 100
 
-prints its port, then answers each line on stdin with what has passed: `{"up": bytes, "down": bytes, "connections": n}`.
+prints its port, then answers each line on stdin with what has passed: `{"up": bytes, "down": bytes, "connections": n,
+"down_s": seconds}`.
 It ends when stdin does, so it cannot outlive whoever started it. `linked` does all this from Python.
 """
 
@@ -34,11 +35,12 @@ _WAITING_S = 0.01
 
 
 class Counts(TypedDict):
-    """Bytes from the client, bytes to the client, connections made."""
+    """Bytes from the client, bytes to the client, connections made; `down_s`: see `_Direction.spent_s`."""
 
     up: int
     down: int
     connections: int
+    down_s: float
 
 
 class _Direction:
@@ -49,6 +51,13 @@ class _Direction:
         self._delay_s = delay_s
         self._free_at = 0.0
         self.passed = 0
+        self._span: tuple[float, float] | None = None
+
+    def spent_s(self) -> float:
+        """Return the seconds between the first bytes that left since this was asked last, and the last."""
+        first, last = self._span or (0, 0)
+        self._span = None
+        return last - first
 
     async def carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, not_before: float) -> None:
         """Carry bytes until `reader` ends, then end `writer`; the first arrive at `not_before` or later."""
@@ -57,8 +66,9 @@ class _Direction:
         delivering = asyncio.create_task(_deliver(on_the_way, writer))
         try:
             while piece := await reader.read(_PIECE):
-                self._free_at = max(clock(), self._free_at) + len(piece) / self._bytes_per_s
-                left_at = self._free_at
+                began = max(clock(), self._free_at)
+                self._free_at = left_at = began + len(piece) / self._bytes_per_s
+                self._span = (self._span[0] if self._span else began, left_at)
                 self.passed += len(piece)
                 await asyncio.sleep(left_at - _WAITING_S - clock())
                 await on_the_way.put((max(left_at + self._delay_s, not_before), piece))
@@ -92,7 +102,12 @@ class _Relay:
         self._connections = 0
 
     def counts(self) -> Counts:
-        return {"up": self._up.passed, "down": self._down.passed, "connections": self._connections}
+        return {
+            "up": self._up.passed,
+            "down": self._down.passed,
+            "connections": self._connections,
+            "down_s": self._down.spent_s(),
+        }
 
     async def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._connections += 1

@@ -72,6 +72,7 @@ bench() {
     need casync casync
     need tar tar
     need zstd zstd
+    need curl curl
     need nginx nginx-light
     need xz xz-utils
     need setpriv util-linux

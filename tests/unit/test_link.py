@@ -82,10 +82,13 @@ def test_connections_share_the_rate(sink: int) -> None:
     assert min(spent) > 0.3
 
 
-def test_it_counts_what_passed(sink: int) -> None:
-    with linked(sink, rtt_ms=1, mbit=1000) as link, closing(connected(link)) as connection:
+def test_it_counts_what_passed_and_when(sink: int) -> None:
+    with linked(sink, rtt_ms=1, mbit=100) as link, closing(connected(link)) as connection:
         ask(connection, 3)
-        assert link.counts() == {"up": 1, "down": 300_000, "connections": 1}
+        counts = link.counts()
+        assert (counts["up"], counts["down"], counts["connections"]) == (1, 300_000, 1)
+        assert counts["down_s"] >= 300_000 * 8 / 100e6 * 0.999
+        assert link.counts()["down_s"] == 0
 
 
 def test_it_ends_with_whoever_started_it(sink: int) -> None:
