@@ -21,6 +21,8 @@ from benchmarks.claims import (
     large,
     million,
     mount,
+    mount_million,
+    mount_ten_million,
     pull,
     push,
     requests,
@@ -58,11 +60,17 @@ _GROUPS = {
     "Pull": {"pull": pull},
     "Store": {"gc": gc},
     "Archives": {"convert": convert, "toc": toc, "first-byte": first_byte, "seek": seek, "tar": tar},
-    "Mount": {"mount": mount, "demo": demo, "environment": environment},
+    "Mount": {
+        "mount": mount,
+        "mount-million": mount_million,
+        "mount-ten-million": mount_ten_million,
+        "demo": demo,
+        "environment": environment,
+    },
 }
 _CLAIMS = {name: claim for claims in _GROUPS.values() for name, claim in claims.items()}
-# Takes half an hour, 13 million inodes and 12 GB of memory for the kernel's caches.
-_ONLY_WHEN_NAMED = {"ten-million"}
+# Each takes half an hour, 13 million inodes and 12 GB of memory for the kernel's caches.
+_ONLY_WHEN_NAMED = {"ten-million", "mount-ten-million"}
 _IN_README = (
     "startup",
     "unchanged",
@@ -82,6 +90,7 @@ _IN_README = (
     "seek",
     "tar",
     "mount",
+    "mount-million",
     "demo",
     "environment",
 )

@@ -17,8 +17,9 @@ const AHEAD: u64 = 1 << 20;
 const AHEAD_CHUNKS: usize = 16;
 /// Entries looked at for them.
 const AHEAD_ROWS: usize = 256;
-/// Pages queued after one that is demanded.
-const AHEAD_PAGES: usize = 2;
+/// Compressed bytes of pages queued after one that is demanded: many of a small tree, where they are small, and none or one
+/// of a large tree, where a path leads through pages that lie far from each other.
+const AHEAD_OF_PAGES: u64 = 64 << 10;
 /// Background frames that are queued at a time; the rest of the tree is known by the place reached.
 const ROOM: usize = 256;
 
@@ -139,9 +140,12 @@ impl Server {
     pub(super) fn read_ahead(&self, parked: &mut Parked, need: &Need) {
         match need {
             Need::Page(page) => {
-                for next in (page + 1..self.map.pages().len()).take(AHEAD_PAGES) {
+                let mut left = AHEAD_OF_PAGES;
+                for (next, page) in self.map.pages().iter().enumerate().skip(page + 1) {
+                    let Some(rest) = left.checked_sub(page.frame.length.into()) else { break };
+                    left = rest;
                     if !self.map.is_loaded(next) {
-                        self.queue(parked, &self.map.pages()[next].frame, Purpose::Page(next), Class::Readahead);
+                        self.queue(parked, &page.frame, Purpose::Page(next), Class::Readahead);
                     }
                 }
             }
