@@ -163,7 +163,7 @@ def test_the_command_restarts_mounts_and_shows_them(tree: Path, tmp_path: Path) 
         after = shown(sapwood)
     finally:
         sapwood.good("umount", "mnt")
-    assert f"{tmp_path}/mnt  {sapwood.store}#main\n" in said.out
+    assert f"{tmp_path}/mnt  {sapwood.store}#main" in said.out
     assert mount["pid"] == before["pid"] == after["pid"]
     assert before["server"] != after["server"]
     assert gone(after["pid"], after["server"])

@@ -145,7 +145,7 @@ def test_a_mount_in_the_background_stays_until_it_is_ended(run: Sapwood) -> None
     assert (shown["path"], shown["address"]) == (str(place), f"{run.store}#main")
     assert (place / "hello").read_text() == "hello\n"
     assert mounted_below(run) == [str(place)]
-    assert f"{place}  {run.store}#main\n" in run.good("mounts").out
+    assert f"{place}  {run.store}#main" in run.good("mounts").out
     server = os.pidfd_open(shown["pid"])
     run.good("umount", "mnt")
     ended, _, _ = select.select([server], [], [], PATIENCE_S)

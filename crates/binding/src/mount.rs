@@ -171,6 +171,11 @@ impl Server {
         std::thread::spawn(move || server.prefetch(contents));
     }
 
+    /// Files and bytes that are not here.
+    fn lacking(&self, py: Python<'_>) -> Option<(u64, u64)> {
+        py.detach(|| self.server.lacking()).map(|lacking| (lacking.files, lacking.bytes))
+    }
+
     /// Returns at once; a thread of the core queues these (path, offset), in order.
     fn follow(&self, parts: Vec<(PyBackedBytes, u64)>) {
         let parts: Vec<_> = parts.iter().map(|(path, offset)| (path.to_vec(), *offset)).collect();
@@ -204,6 +209,8 @@ impl Server {
         out.set_item("bytes_read", stats.bytes_read)?;
         out.set_item("proved", stats.proved)?;
         out.set_item("errors", stats.errors)?;
+        out.set_item("frames_expected", stats.expected)?;
+        out.set_item("frames_failed", stats.failed)?;
         out.set_item("last_error", stats.last_error)?;
         Ok(out)
     }

@@ -68,6 +68,11 @@ class Server:
         """Answer who has waited for longer with EIO, return how many; what they waited for stays wanted."""
     def prefetch(self, contents: bool) -> None:
         """Want all pages, and with `contents` all blobs, behind everything that somebody waits for. Returns at once."""
+    def lacking(self) -> tuple[int, int] | None:
+        """Return how many files, and bytes, are not in the cache; None while pages of the file map are not.
+
+        Looks for each file on the disk: some microseconds each.
+        """
     def follow(self, parts: list[tuple[bytes, int]]) -> None:
         """Want the chunks that hold these (path, offset), in order, behind demand and readahead.
 
@@ -95,7 +100,8 @@ class Server:
 
         `requests` of the kernel, how many `waited` and are `waiting`; `frames_fetched`, and `bytes_fetched` in packs;
         `files_read`, and `bytes_read`, their sizes; files `proved`,
-        which the native tier has as files of the local disk; `errors` (answers of EIO) and `last_error` (text or None).
+        which the native tier has as files of the local disk; `errors` (answers of EIO), `frames_expected`: asked for
+        and not here yet, `frames_failed`: given up, and `last_error` (text or None).
         """
 
 def unmount(place: str | PathLike[str], lazy: bool = False) -> None:

@@ -63,6 +63,15 @@ def add_profile(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_offline(parser: argparse.ArgumentParser) -> None:
+    """Let people say that nothing shall be asked of the store."""
+    parser.add_argument(
+        "--offline",
+        action="store_true",
+        help="ask the store nothing: what was mounted before, as far as it is in the cache; the rest cannot be read",
+    )
+
+
 def add_cache_size(parser: argparse.ArgumentParser) -> None:
     """Let people say how much of the disk the cache may take; `cache_size` understands it."""
     parser.add_argument(

@@ -14,6 +14,7 @@ from sapwood.cli.command import (
     add_cache_size,
     add_deadline,
     add_json,
+    add_offline,
     add_prefetch,
     add_profile,
     add_seek_index,
@@ -24,6 +25,9 @@ from sapwood.cli.command import (
     tier,
 )
 from sapwood.cli.signals import leave_by_finally, stay
+
+# How often a mount is looked at that is waited for.
+_TICK_S = 0.5
 
 if TYPE_CHECKING:
     from sapwood.mount import Mount
@@ -52,6 +56,8 @@ def _configure_mount(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("dir", metavar="DIR", type=Path, help="where: an empty directory")
     parser.add_argument("--foreground", action="store_true", help="serve until unmounted or Ctrl-C, talking on stderr")
     add_prefetch(parser)
+    parser.add_argument("--wait", action="store_true", help="return when all of the tree is in the cache")
+    add_offline(parser)
     add_profile(parser)
     add_tier(parser)
     add_cache_size(parser)
@@ -66,6 +72,7 @@ def _mount(arguments: argparse.Namespace) -> int:
     from sapwood.mount import process
     from sapwood.store.naming import without_query
 
+    _check_wait(arguments)
     address, place = absolute(arguments.address), arguments.dir.absolute()
     leave_by_finally()
     # Once the mount is ready it stays, and nothing may make the code of this command say otherwise.
@@ -81,6 +88,7 @@ def _mount(arguments: argparse.Namespace) -> int:
         seek_index=absolute_path(arguments.seek_index),
         toc=absolute_path(arguments.toc),
         deadline_s=deadline_s(arguments),
+        offline=arguments.offline,
         tied=arguments.foreground,
         talking=arguments.foreground,
         ready=(lambda: None) if arguments.foreground else stay,
@@ -88,6 +96,8 @@ def _mount(arguments: argparse.Namespace) -> int:
     address = without_query(address)
     if arguments.foreground:
         return _stay_with(started, arguments, address)
+    tell_of_age(place)
+    code = _wait(place, started.log) if arguments.wait else 0
     if arguments.json:
         show.document(
             {"path": show.text(bytes(place)), "address": address, "pid": started.pid, "log": str(started.log)}
@@ -95,7 +105,59 @@ def _mount(arguments: argparse.Namespace) -> int:
     else:
         show.talk(f"mounted {address}; end it with: sapwood umount {show.quoted(bytes(place))}")
         show.line(bytes(place))
-    return 0
+    return code
+
+
+def _wait(place: Path, log: Path) -> int:
+    """Wait until all of a mount is here, or a signal comes; return the code for that. The mount stays.
+
+    Raises:
+        UnavailableError: `mount-died`; `not-all-here`: not all of it will come.
+    """
+    from sapwood.errors import UnavailableError
+
+    told = ""
+    while not (came := signal.sigtimedwait({signal.SIGINT, signal.SIGTERM, signal.SIGHUP}, _TICK_S)):
+        found = _found(place)
+        if found is None or not found.alive:
+            raise UnavailableError(
+                f"{place}: it ended before all of it was here", kind="mount-died", hint=f"read {log}"
+            )
+        if found.lacking == 0:
+            return 0
+        if not found.whole and (found.lacking is not None or found.problem):
+            size = "pages of its file map are" if found.lacking is None else f"{show.human(found.lacking)} of it are"
+            raise UnavailableError(
+                f"{place}: {size} not here, and will not come by themselves",
+                kind="not-all-here",
+                hint="sapwood mounts; it is mounted. Without --offline, and with a cache that can hold it, all comes",
+            )
+        if found.problem and told != found.problem:
+            told = found.problem
+            show.talk(f"sapwood: {told}")
+    show.talk(f"sapwood: {place} stays mounted, and not all of it is here yet")
+    return 128 + came.si_signo
+
+
+def _check_wait(arguments: argparse.Namespace) -> None:
+    from sapwood.errors import InvalidInputError
+
+    if arguments.wait and (arguments.foreground or not arguments.prefetch):
+        other = "--foreground" if arguments.foreground else "--no-prefetch"
+        raise InvalidInputError(f"--wait and {other} do not go together", kind="bad-usage", hint=f"leave {other} out")
+
+
+def tell_of_age(place: Path) -> None:
+    """Say of a mount whose store was not asked what it shows."""
+    if (found := _found(place)) is not None and found.away:
+        show.talk(f"sapwood: {found.away}")
+
+
+def _found(place: Path) -> Mount | None:
+    from sapwood.mount import mounts
+
+    path = place.parent.resolve() / place.name
+    return next((mount for mount in mounts() if mount.path in (place, path)), None)
 
 
 def _stay_with(started: Started, arguments: argparse.Namespace, address: str) -> int:
@@ -142,6 +204,7 @@ def _configure_mounts(parser: argparse.ArgumentParser) -> None:
 
 def _mounts(arguments: argparse.Namespace) -> int:
     from sapwood.mount import mounts, restart
+    from sapwood.mount.remembered import date
 
     found = mounts()
     if arguments.restart:
@@ -160,6 +223,10 @@ def _mounts(arguments: argparse.Namespace) -> int:
                     "server": m.server or None,
                     "alive": m.alive,
                     "problem": m.problem or None,
+                    "snapshot": m.snapshot or None,
+                    "asOf": None if m.asked is None else date(m.asked),
+                    "bytes": m.bytes,
+                    "bytesHere": None if m.bytes is None or m.lacking is None else m.bytes - m.lacking,
                 }
                 for m in found
             ]
@@ -173,7 +240,12 @@ def _mounts(arguments: argparse.Namespace) -> int:
 def _state(mount: Mount) -> str:
     if not mount.alive:
         return "  (its server is gone)"
-    return f"  ({mount.problem})" if mount.problem else ""
+    state = [mount.problem] if mount.problem else []
+    if mount.away:
+        state.append(mount.away)
+    if mount.lacking == 0:
+        state.append("all of it is here")
+    return f"  ({'; '.join(state)})" if state else ""
 
 
 COMMANDS = {
@@ -183,6 +255,8 @@ COMMANDS = {
         """
         sapwood mount s3://bucket/trees#venv /mnt/venv   returns when /mnt/venv can be used
         sapwood mount --foreground main /mnt/main
+        sapwood mount --wait s3://bucket/trees#venv /mnt/venv && sapwood umount /mnt/venv
+        sapwood mount --offline s3://bucket/trees#venv /mnt/venv
         sapwood mount https://host/bundle.tar.gz /mnt/bundle
         """,
     ),

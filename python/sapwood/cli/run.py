@@ -17,6 +17,7 @@ from sapwood.cli.command import (
     Command,
     add_cache_size,
     add_deadline,
+    add_offline,
     add_prefetch,
     add_profile,
     add_seek_index,
@@ -41,6 +42,7 @@ _FROM_TERMINAL = 0x80
 
 
 def _configure(parser: argparse.ArgumentParser) -> None:
+    add_offline(parser)
     add_running(parser)
 
 
@@ -66,7 +68,7 @@ def add_running(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    return run_mounted(command_of(arguments, "run"), arguments)
+    return run_mounted(command_of(arguments, "run"), arguments, offline=arguments.offline)
 
 
 def command_of(arguments: argparse.Namespace, name: str) -> list[str]:
@@ -86,14 +88,19 @@ def command_of(arguments: argparse.Namespace, name: str) -> list[str]:
 
 
 def run_mounted(
-    command: list[str], arguments: argparse.Namespace, *, trace: str | None = None, to_stderr: bool = False
+    command: list[str],
+    arguments: argparse.Namespace,
+    *,
+    trace: str | None = None,
+    to_stderr: bool = False,
+    offline: bool = False,
 ) -> int:
     """Run `command` on a mount of its own and return its code; the profile of what it reads goes to the file `trace`.
 
-    `to_stderr`: so goes what it says on stdout. Errors as `process.start`.
+    `to_stderr`: so goes what it says on stdout. `offline`: the store is asked nothing. Errors as `process.start`.
     """
     from sapwood import places
-    from sapwood.cli.mount import absolute, absolute_path
+    from sapwood.cli.mount import absolute, absolute_path, tell_of_age
     from sapwood.mount import process
 
     address = absolute(arguments.address)
@@ -116,8 +123,10 @@ def run_mounted(
             toc=absolute_path(arguments.toc),
             deadline_s=deadline_s(arguments),
             stats=_absolute(arguments.stats),
+            offline=offline,
         )
         try:
+            tell_of_age(place)
             # From here to the end signals wait: for the command, or for the mount to be gone.
             before = signal.pthread_sigmask(signal.SIG_BLOCK, _PASSED_ON | {signal.SIGCHLD})
             return _life(command, place, before, to_stderr=to_stderr)
@@ -162,6 +171,7 @@ COMMANDS = {
         _run,
         """
         sapwood run s3://bucket/trees#venv -- {}/bin/python -c 'import numpy'
+        sapwood run --offline s3://bucket/trees#venv -- {}/bin/python
         sapwood run main -- sh -c 'cd "$SAPWOOD_ROOT" && make -n'
         """,
     ),

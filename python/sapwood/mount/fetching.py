@@ -16,7 +16,7 @@ from sapwood._core.mount import Server
 from sapwood.digests import PackName
 from sapwood.errors import SapwoodError, UnavailableError
 from sapwood.fetch import read_frames
-from sapwood.mount.heritage import Origin
+from sapwood.mount.origin import Origin
 from sapwood.store.archive import Archive
 from sapwood.store.keys import pack_key
 

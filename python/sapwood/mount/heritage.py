@@ -2,38 +2,48 @@
 
 Invariant: a successor serves the file map that its predecessor did, so an inode stays what it was. Of a store it has
 that from this machine, and asks the store only for what is missing in the cache: it can be away meanwhile. Of an
-archive it has it from the archive, which must be there and unchanged.
+archive it has it from the archive, which must be there and unchanged. Who mounts while the store is away, or is told
+not to ask it, has all from this machine, too (`remembered`).
 """
 
 from __future__ import annotations
 
 import contextlib
-import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple
 
 from sapwood._core.filemap import FileMap
-from sapwood.digests import PackName
-from sapwood.errors import ConflictError, SapwoodError
+from sapwood.errors import ConflictError, InvalidInputError, NotFoundError, SapwoodError, UnavailableError
 from sapwood.fetch import load_map
 from sapwood.mount import table
+from sapwood.mount.origin import Origin, later, within
+from sapwood.mount.remembered import Known, Remembered
 from sapwood.store import kept
 from sapwood.store.address import Address, open_address
 from sapwood.store.archive import Archive, ArchiveTree
+from sapwood.store.naming import is_remote, may_name_archive, without_query
 from sapwood.store.snapshot import Snapshot
 from sapwood.store.store import Store
 
-__all__ = ["Origin", "opened"]
+__all__ = ["Opened", "opened"]
+
+# Of a store that is away, when the tree is kept here: to open one takes four requests.
+_PATIENCE_S = 15.0
+
+OnOpened = Callable[[Store | Archive, Snapshot | ArchiveTree], None]
 
 
-class Origin(Protocol):
-    """Where frames come from; for each method's promise see `Store` and `Archive`."""
+class Opened(NamedTuple):
+    """What is to be mounted: where its frames come from, its file map, and the heritage for a successor.
 
-    @property
-    def url(self) -> str: ...
-    def read_ranges(self, pack: PackName, ranges: list[tuple[int, int]], /) -> list[bytes]: ...
-    def read_moved(self, pack: PackName, offset: int, length: int, /, *, again: bool = False) -> bytes | None: ...
+    `away` says why the store was not asked what the address names, and is empty when it was.
+    """
+
+    origin: Origin
+    file_map: FileMap
+    heritage: dict[str, Any]
+    away: str = ""
 
 
 def opened(
@@ -44,74 +54,89 @@ def opened(
     seek_index: str | None,
     toc: str | None,
     heritage: dict[str, Any] | None,
-    meanwhile: Callable[[Store | Archive, Snapshot | ArchiveTree], None],
-) -> tuple[Origin, FileMap, dict[str, Any]]:
-    """Open what is to be mounted: where its frames come from, its file map, and the heritage for a successor.
+    offline: bool,
+    meanwhile: OnOpened,
+) -> Opened:
+    """Open what is to be mounted; with `offline`, without any request.
 
     `meanwhile` is called with what was opened, before the file map is loaded; not of a store that is opened later.
 
     Raises:
         ConflictError: `archive-changed`: not the archive any more that `heritage` tells of.
+        NotFoundError: `not-kept`: no store is to be asked, and nothing of the address is kept on this machine.
+        InvalidInputError: `bad-usage`: nothing is to be asked, and the address is an archive's on a server.
         SapwoodError: as `open_address` and `load_map`.
     """
     if heritage and "snapshot" in heritage:
-        pinned = str(Address.parse(f"{address.rpartition('@sha256:')[0] or address}@{heritage['snapshot']}"))
-        late = _Late(lambda: open_address(pinned, cache_dir=cache_dir)[0], address)
+        pinned = Address.parse(f"{address.rpartition('@sha256:')[0] or address}@{heritage['snapshot']}")
         with contextlib.suppress(SapwoodError, FileNotFoundError):
             stored = kept.read(table.map_path(cache_dir, place))
-            return late, FileMap(stored, heritage["map"], heritage["map_size"]), heritage
-        address = pinned
-    origin, tree = open_address(address, seek_index=seek_index, toc=toc, cache_dir=cache_dir)
-    meanwhile(origin, tree)
-    if isinstance(origin, Archive):
-        if heritage and heritage["map"] != tree.map:
-            raise ConflictError(
-                f"{origin.url}: not the archive any more that was mounted",
-                kind="archive-changed",
-                hint=f"sapwood umount {place}, and mount it again",
-                address=origin.url,
+            file_map = FileMap(stored, heritage["map"], heritage["map_size"])
+            return Opened(later(pinned, cache_dir, offline=offline), file_map, heritage)
+        return _of_store(pinned, place, cache_dir, meanwhile, offline=offline)._replace(heritage=heritage)
+    if not (may_name_archive(address) or seek_index or toc):
+        return _of_store(Address.parse(address), place, cache_dir, meanwhile, offline=offline)
+    if offline and is_remote(address):
+        raise InvalidInputError(
+            f"{without_query(address)}: an archive on a server, of which nothing can be shown offline",
+            kind="bad-usage",
+            hint="bring it here first, or push its tree to a store and mount that",
+        )
+    archive, tree = open_address(address, seek_index=seek_index, toc=toc, cache_dir=cache_dir)
+    assert isinstance(archive, Archive)  # of another address seek index and TOC are refused
+    meanwhile(archive, tree)
+    if heritage and heritage["map"] != tree.map:
+        raise ConflictError(
+            f"{archive.url}: not the archive any more that was mounted",
+            kind="archive-changed",
+            hint=f"sapwood umount {place}, and mount it again",
+            address=archive.url,
+        )
+    return Opened(archive, archive.file_map, {"map": tree.map})
+
+
+def _of_store(address: Address, place: Path, cache_dir: Path, meanwhile: OnOpened, *, offline: bool) -> Opened:
+    remembered = Remembered(cache_dir, address)
+    known = remembered.find()
+    if offline:
+        if known is None:
+            raise NotFoundError(
+                f"{address}: nothing of it is kept here, and no store is asked offline",
+                kind="not-kept",
+                hint="mount it once without --offline",
             )
-        return origin, origin.file_map, {"map": tree.map}
-    assert isinstance(tree, Snapshot)  # of a store only a store's
-    stored = origin.read_map(tree.map)
-    file_map = load_map(origin, tree, pages=False, stored=stored)
+        return _of_known(known, address, place, cache_dir, "offline", offline=True)
+    try:
+        patience_s = None if known is None else _PATIENCE_S
+        store, snapshot, stored = within(patience_s, lambda: _ask(address, cache_dir, meanwhile))
+    except UnavailableError as error:
+        if known is None:
+            raise
+        return _of_known(known, address, place, cache_dir, str(error), offline=False)
+    except SapwoodError as error:
+        if known is not None:
+            error.add_note(f"what it named when it was last mounted is kept here: --offline shows {known.shown}")
+        raise
+    file_map = load_map(store, snapshot, pages=False, stored=stored)
+    remembered.keep(snapshot, stored)
+    return Opened(store, file_map, _left(snapshot, stored, place, cache_dir, None))
+
+
+def _ask(address: Address, cache_dir: Path, meanwhile: OnOpened) -> tuple[Store, Snapshot, bytes]:
+    store, _, snapshot = address.open(cache_dir=cache_dir)
+    meanwhile(store, snapshot)
+    return store, snapshot, store.read_map(snapshot.map)
+
+
+def _of_known(known: Known, address: Address, place: Path, cache_dir: Path, away: str, *, offline: bool) -> Opened:
+    pinned = Address(address.store_url, address.ref, known.snapshot.digest)
+    left = _left(known.snapshot, known.stored, place, cache_dir, known.asked)
+    return Opened(later(pinned, cache_dir, offline=offline), known.file_map, left, away)
+
+
+def _left(snapshot: Snapshot, stored: bytes, place: Path, cache_dir: Path, asked: int | None) -> dict[str, Any]:
+    """Return the heritage; `asked` is when the store was, of a mount that did not ask it what its ref names."""
     # Without it a successor asks the store.
     with contextlib.suppress(SapwoodError):
         kept.write(table.map_path(cache_dir, place), stored)
-    return origin, file_map, {"snapshot": tree.digest, "map": tree.map, "map_size": tree.map_size}
-
-
-class _Late:
-    """A store that is opened when something is first wanted of it; what failed is tried again by who comes later."""
-
-    def __init__(self, open_it: Callable[[], Origin], url: str) -> None:
-        self.url = url
-        self._open_it = open_it
-        self._origin: Origin | None = None
-        self._tried = 0
-        self._error: SapwoodError | None = None
-        self._lock = threading.Lock()
-
-    def read_ranges(self, pack: PackName, ranges: list[tuple[int, int]], /) -> list[bytes]:
-        return self._opened().read_ranges(pack, ranges)
-
-    def read_moved(self, pack: PackName, offset: int, length: int, /, *, again: bool = False) -> bytes | None:
-        return self._opened().read_moved(pack, offset, length, again=again)
-
-    def _opened(self) -> Origin:
-        if self._origin:
-            return self._origin
-        tried = self._tried
-        with self._lock:
-            # Who waited for another one's try shares its end: one after the other they would wait for ever longer.
-            if self._origin is None and tried != self._tried and self._error:
-                raise self._error
-            if self._origin is None:
-                try:
-                    self._origin = self._open_it()
-                except SapwoodError as error:
-                    self._error = error
-                    raise
-                finally:
-                    self._tried += 1
-            return self._origin
+    return {"snapshot": snapshot.digest, "map": snapshot.map, "map_size": snapshot.map_size, "asked": asked}

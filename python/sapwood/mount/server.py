@@ -20,10 +20,12 @@ from sapwood._core.mount import Server, unmount
 from sapwood.digests import TreeDigest
 from sapwood.errors import InvalidInputError, SapwoodError, UnavailableError
 from sapwood.mount import table
+from sapwood.mount.completing import Completing
 from sapwood.mount.fetching import DEADLINE_S, Fetching
+from sapwood.mount.following import Following
 from sapwood.mount.heritage import opened
-from sapwood.profile import Profile, find_profile, read_profile
-from sapwood.store.address import Address
+from sapwood.mount.remembered import date
+from sapwood.profile import Profile
 from sapwood.store.archive import Archive, ArchiveTree
 from sapwood.store.naming import without_query
 from sapwood.store.snapshot import Snapshot
@@ -62,6 +64,7 @@ def serve(
     profile: str | None = None,
     trace: str | None = None,
     deadline_s: float = DEADLINE_S,
+    offline: bool = False,
 ) -> int | None:
     """Mount `address` at `place`, call `ready`, and serve until it is unmounted, or a signal says to end.
 
@@ -78,7 +81,9 @@ def serve(
     knows of the tree or the ref, or by the file `profile`. `trace` is a file that gets the profile of this mount when
     it ends.
 
-    A read of what is not in the cache gets EIO when the store has brought nothing for `deadline_s` seconds.
+    A read of what is not in the cache gets EIO when the store has brought nothing for `deadline_s` seconds; with
+    `offline` at once, and the store is asked nothing: what the address names is what it named when it was last mounted.
+    So it is when the store is away, which is said.
 
     `leave` gets, before `ready`, the mount's device and the `heritage` of a successor: whoever keeps both may let one
     take over, when this process has died.
@@ -89,18 +94,25 @@ def serve(
         InvalidInputError: `bad-mount-point`; `own-mount`: the cache or the store would lie on the mount itself.
         UnavailableError: `mount-failed`.
         CorruptError: `profile-corrupt`: of the file `profile`; that of a store is passed over.
+        NotFoundError: `not-kept`: `offline`, and nothing of it is kept on this machine.
         SapwoodError: as `open_address` and `load_map`.
     """
-    recorded: _Recorded | None = None
+    # A successor has a mount already, which no profile that is gone meanwhile may end.
+    following = Following(address, cache_dir, profile, takes_over=device is not None) if follow or profile else None
 
     def look(store: Store | Archive, snapshot: Snapshot | ArchiveTree) -> None:
-        nonlocal recorded
-        # A successor has a mount already, which no profile that is gone meanwhile may end.
-        if device is None and (follow or profile):
-            recorded = _Recorded(store, address, snapshot, profile)
+        if following is not None:
+            following.ask(store, snapshot.tree)
 
-    origin, file_map, left = opened(
-        address, place, cache_dir=cache_dir, seek_index=seek_index, toc=toc, heritage=heritage, meanwhile=look
+    origin, file_map, left, away = opened(
+        address,
+        place,
+        cache_dir=cache_dir,
+        seek_index=seek_index,
+        toc=toc,
+        heritage=heritage,
+        offline=offline,
+        meanwhile=look,
     )
     for what, where in [("cache", str(cache_dir)), ("store", origin.url)]:
         # A successor must not look: the mount is there, and waits for it.
@@ -119,10 +131,26 @@ def serve(
 
     for signo in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(signo, end)
-    holder = os.getppid() if leave else None
+    if away:
+        left["away"] = f"{away}: mounted is snapshot {left['snapshot'][:19]}" + _as_of(left["asked"])
+        _log(left["away"])
+    holder = os.getppid() if leave is not None else None
+    said: dict[str, object] = {
+        "snapshot": left.get("snapshot"),
+        "asked": left.get("asked"),
+        "away": left.get("away", ""),
+        "bytes": file_map.bytes,
+        "problem": "",
+        "lacking": None,
+    }
+
+    def note(**more: object) -> None:
+        said.update(more)
+        table.record(cache_dir, place, without_query(address), holder, said)
+
     if device is not None:
         # Before anybody is answered: who waits for the mount to be served again finds by whom.
-        table.record(cache_dir, place, without_query(address), holder)
+        note()
     server = Server(
         file_map,
         cache_dir,
@@ -136,23 +164,26 @@ def serve(
     if trace is not None:
         server.start_trace()
     try:
-        table.record(cache_dir, place, without_query(address), holder)
+        note()
         fetching = Fetching(origin, server, deadline_s)
         fetching.start()
         server.establish()
-        if leave and device is None:
+        if leave is not None and device is None:
             leave(server.device, left)
-        if recorded is not None:
-            threading.Thread(target=recorded.follow, args=(server,), daemon=True).start()
-        server.prefetch(prefetch and (cache_size is None or file_map.bytes <= cache_size))
+        if following is not None and not offline:
+            following.begin(server, TreeDigest(file_map.tree))
+        whole = prefetch and not offline and (cache_size is None or file_map.bytes <= cache_size)
+        server.prefetch(whole)
+        completing = Completing(server, fetch=whole)
+        completing.start()
         ready()
-        noted = ""
         while not (server.closed or asked_to_end.wait(_TICK_S)):
             fetching.expire()
-            if noted != fetching.problem and not server.closed:
-                noted = fetching.problem
-                table.record(cache_dir, place, without_query(address), holder, noted)
-            _tidy(server, cache_size)
+            news = {"problem": fetching.problem, "lacking": completing.lacking, "whole": completing.fetches}
+            if said != {**said, **news} and not server.closed:
+                note(**news)
+            if _tidy(server, cache_size):
+                completing.shrunk()
     finally:
         # Lazily: who still uses it would get errors from a server that is gone all the same. When it is gone already,
         # what is there by now is another mount.
@@ -163,46 +194,26 @@ def serve(
         if stats is not None:
             _write_stats(Path(stats), server)
         if trace is not None:
-            now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-            Path(trace).write_bytes(Profile.of_run(TreeDigest(file_map.tree), now, server.traced()).encode())
+            run = Profile.of_run(TreeDigest(file_map.tree), date(int(time.time())), server.traced())
+            Path(trace).write_bytes(run.encode())
     return asked_by[0] if asked_by else None
 
 
-class _Recorded:
-    """What was recorded of a tree, on its way while the mount is made."""
-
-    def __init__(
-        self, store: Store | Archive, address: str, snapshot: Snapshot | ArchiveTree, file: str | None
-    ) -> None:
-        self._found: Profile | None = None
-        self._reading: threading.Thread | None = None
-        if file is not None:
-            self._found = read_profile(file)
-        elif isinstance(store, Store):
-            ref = Address.parse(address).ref
-            self._reading = threading.Thread(target=self._find, args=(store, ref, snapshot.tree), daemon=True)
-            self._reading.start()
-
-    def _find(self, store: Store, ref: str, tree: TreeDigest) -> None:
-        try:
-            self._found = find_profile(store, ref, tree)
-        except SapwoodError as error:
-            os.write(2, f"sapwood: without a profile: {error}\n".encode())
-
-    def follow(self, server: Server) -> None:
-        """Let the server want it, as soon as it is here."""
-        if self._reading is not None:
-            self._reading.join()
-        if self._found is not None:
-            server.follow(self._found.in_order())
-
-
-def _tidy(server: Server, cache_size: int | None) -> None:
+def _tidy(server: Server, cache_size: int | None) -> int:
     try:
-        server.tidy(cache_size)
+        return server.tidy(cache_size)
     except SapwoodError as error:
         # The disk may be back later.
-        os.write(2, f"sapwood: {error}\n".encode())
+        _log(str(error))
+        return 0
+
+
+def _as_of(asked: int | None) -> str:
+    return "" if asked is None else f", which it named at {date(asked)}"
+
+
+def _log(what: str) -> None:
+    os.write(2, f"sapwood: {what}\n".encode())
 
 
 def _write_stats(path: Path, server: Server) -> None:

@@ -45,6 +45,18 @@ class Mount:
     server: int
     problem: str = ""
     """Why reads of what is not in the cache wait or fail now."""
+    away: str = ""
+    """Why the store was not asked what the address names, and what is mounted instead; empty when it was."""
+    snapshot: str = ""
+    """Digest of the snapshot that is mounted; empty of an archive."""
+    asked: int | None = None
+    """When the store was last asked what the address names, seconds since 1970; None when it was for this mount."""
+    bytes: int | None = None
+    """Of all files."""
+    lacking: int | None = None
+    """Of these, how many are not in the cache; None while that is not known."""
+    whole: bool = True
+    """Whether all of it is fetched by and by, as far as the server knows."""
 
     @property
     def alive(self) -> bool:
@@ -97,10 +109,32 @@ def mounts(cache_dir: Path | None = None) -> list[Mount]:
     for raw in core.mounts():
         path = Path(os.fsdecode(raw))
         note = _read(_note(cache_dir or places.cache_dir(), path))
-        server = int(str(note.get("server", 0)))
-        holder, problem = int(str(note.get("holder") or server)), str(note.get("problem", ""))
-        found.append(Mount(path, str(note.get("address", "")), holder, server, problem))
+        found.append(_mount(path, note))
     return sorted(found, key=lambda mount: mount.path)
+
+
+def _mount(path: Path, note: dict[str, object]) -> Mount:
+    def text(name: str) -> str:
+        return str(note.get(name) or "")
+
+    def number(name: str) -> int | None:
+        found = note.get(name)
+        return found if isinstance(found, int) else None
+
+    server = number("server") or 0
+    return Mount(
+        path,
+        text("address"),
+        number("holder") or server,
+        server,
+        problem=text("problem"),
+        away=text("away"),
+        snapshot=text("snapshot"),
+        asked=number("asked"),
+        bytes=number("bytes"),
+        lacking=number("lacking"),
+        whole=note.get("whole") is not False,
+    )
 
 
 def unmount(place: str | os.PathLike[str], *, lazy: bool = False, cache_dir: Path | None = None) -> None:
@@ -159,11 +193,10 @@ def restart(mount: Mount) -> None:
         time.sleep(_TICK_S)
 
 
-def record(cache_dir: Path, place: Path, address: str, holder: int | None, problem: str = "") -> None:
-    """Note that this process serves `address` at `place`, for the process `holder` if there is one, and its problem."""
+def record(cache_dir: Path, place: Path, address: str, holder: int | None, more: dict[str, object]) -> None:
+    """Note that this process serves `address` at `place`, for the process `holder` if there is one, and `more`."""
     note = _note(cache_dir, place)
-    said = {"place": os.fsdecode(place), "address": address, "holder": holder, "server": os.getpid()}
-    said |= {"problem": problem} if problem else {}
+    said = {"place": os.fsdecode(place), "address": address, "holder": holder, "server": os.getpid(), **more}
     # Whole or not at all: who reads it may do so while a server takes over.
     kept.write(note, json.dumps(said).encode())
 

@@ -27,10 +27,10 @@ _POINTER = ".toc"
 
 
 class KeptTexts:
-    """What is kept in one cache, as it lay in its archive or index, by the digest of its text."""
+    """What is kept in one folder of a cache, as it lay in its archive, index or store, by the digest of its text."""
 
-    def __init__(self, cache_dir: Path) -> None:
-        self.folder = cache_dir / "archives"
+    def __init__(self, cache_dir: Path, folder: str = "archives") -> None:
+        self.folder = cache_dir / folder
 
     def read(self, digest: str) -> bytes | None:
         """Return what is kept by that name, unproved."""

@@ -10,6 +10,7 @@ mod attr;
 mod bounds;
 mod deliver;
 mod follow;
+mod lacking;
 mod mount;
 mod native;
 mod objects;
@@ -21,6 +22,7 @@ mod table;
 mod trace;
 mod wire;
 
+pub use lacking::Lacking;
 pub use mount::{mount, unmount};
 pub use native::Layers;
 pub use server::{Server, Stats};

@@ -44,6 +44,10 @@ pub struct Stats {
     pub proved: u64,
     /// Requests answered with EIO.
     pub errors: u64,
+    /// Frames that are queued or in flight.
+    pub expected: u64,
+    /// How many were given up.
+    pub failed: u64,
     /// Why the last of them was, or what was last wrong with a frame.
     pub last_error: Option<String>,
 }
@@ -156,6 +160,7 @@ impl Server {
 
     pub fn stats(&self) -> Stats {
         let read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        let wanted = self.wanted.counts();
         Stats {
             files_read: read.len() as u64,
             bytes_read: read.values().sum(),
@@ -166,6 +171,8 @@ impl Server {
             bytes: self.bytes.load(Relaxed),
             proved: self.proved.load(Relaxed),
             errors: self.errors.load(Relaxed),
+            expected: wanted.queued.iter().sum::<u64>() + wanted.in_flight,
+            failed: wanted.failed,
             last_error: self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         }
     }
