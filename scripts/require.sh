@@ -76,6 +76,10 @@ bench() {
     need nginx nginx-light
     need xz xz-utils
     need setpriv util-linux
+    need make make
+    need flex flex
+    need bison bison
+    need bc bc
     "${0%/*}/install-peers.sh"
 }
 
