@@ -13,13 +13,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 from sapwood import open_store
 from sapwood.mount import mounts, unmount
-from sapwood.mount.server import Tier
 from tests.support.mounting import is_mounted, mounted, shell
 from tests.support.nobody import as_nobody, nobodys_directory
 
@@ -103,7 +102,8 @@ def out(command: str) -> str:
 class MountContract:
     """Everything that can be asked of a mounted tree."""
 
-    tier: Tier
+    options: ClassVar[dict[str, object]]
+    """Of `serve`."""
 
     @pytest.fixture(scope="class")
     @classmethod
@@ -115,7 +115,10 @@ class MountContract:
     def place(cls, hard_pushed: tuple[Path, str]) -> Iterator[Path]:
         with nobodys_directory() as home:
             place = home / "mount"
-            with mounted(hard_pushed[1], place, home / "cache", _PATIENCE_S, prefetch=False, tier=cls.tier):
+            with mounted(hard_pushed[1], place, home / "cache", _PATIENCE_S, prefetch=False, **cls.options):
+                if cls.options.get("passthrough"):
+                    # What is complete is passed through when it is opened the next time.
+                    out(f"find {place} -type f ! -name large -exec cat {{}} + >/dev/null")
                 yield place
 
     def test_every_attribute_of_every_entry_is_that_of_the_tree(self, tree: Path, place: Path) -> None:
@@ -335,10 +338,10 @@ print(json.dumps(found))
     ) -> None:
         place = tmp_path / "again"
         for _ in range(5):
-            with mounted(hard_pushed[1], place, cache_dir, prefetch=False, tier=self.tier) as first:
+            with mounted(hard_pushed[1], place, cache_dir, prefetch=False, **self.options) as first:
                 unmount(place, cache_dir=cache_dir)
                 place.rmdir()
-                with mounted(hard_pushed[1], place, cache_dir, prefetch=False, tier=self.tier):
+                with mounted(hard_pushed[1], place, cache_dir, prefetch=False, **self.options):
                     # The other one has noticed by now that it has ended.
                     first.process.wait(_PATIENCE_S)
                     assert is_mounted(place)

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from tests.contract.mount_contract import MountContract, hard_pushed
 
 __all__ = ["hard_pushed"]
 
 
 class TestFuse(MountContract):
-    tier = "fuse"
+    options: ClassVar = {"tier": "fuse", "passthrough": False}
+
+
+class TestPassthrough(MountContract):
+    options: ClassVar = {"tier": "fuse", "passthrough": True}
 
 
 class TestNative(MountContract):
-    tier = "native"
+    options: ClassVar = {"tier": "native"}

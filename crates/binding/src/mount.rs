@@ -71,7 +71,7 @@ fn class_of(name: &str) -> PyResult<Class> {
 impl Server {
     #[new]
     #[expect(clippy::too_many_arguments, reason = "most of them by keyword")]
-    #[pyo3(signature = (map, cache, place, *, native, idle_bytes, busy_bytes, quiet_s, device=None))]
+    #[pyo3(signature = (map, cache, place, *, native, idle_bytes, busy_bytes, quiet_s, device=None, record=None, passthrough=None))]
     fn new(
         py: Python<'_>,
         map: &FileMap,
@@ -82,6 +82,8 @@ impl Server {
         busy_bytes: u64,
         quiet_s: f64,
         device: Option<RawFd>,
+        record: Option<PathBuf>,
+        passthrough: Option<bool>,
     ) -> PyResult<Server> {
         let map = map.0.clone();
         let quiet = Duration::from_secs_f64(quiet_s.clamp(0.0, 3600.0));
@@ -97,6 +99,9 @@ impl Server {
             };
             let number = device.as_raw_fd();
             let server = Arc::new(fuse::Server::new(map, cache, wanted.clone(), device));
+            if let Some(record) = record {
+                server.pass_through(&record, adopted, passthrough)?;
+            }
             if !native && adopted {
                 server.take_over(&place)?;
             }

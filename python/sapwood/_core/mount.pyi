@@ -22,12 +22,17 @@ class Server:
         busy_bytes: int,
         quiet_s: float,
         device: int | None = None,
+        record: str | PathLike[str] | None = None,
+        passthrough: bool | None = None,
     ) -> Server:
         """Mount at `place`, an empty directory; reads are answered by threads of the core from now on.
 
         With `device`, the descriptor of a mount at `place` whose server has died, that mount is taken over: what the
         dead one left unanswered is answered.
         The `native` tier is mounted by `establish`.
+
+        With `record`, a file to write down what is open, files that are complete and proved are read by the kernel
+        itself, where it can and we are root: if `passthrough`, or by default if an entry has 1 MiB on the average.
 
         Of what nobody waits for, `take` hands out so many bytes at a time that `idle_bytes` are in flight, `busy_bytes`
         while somebody waits for something; and background only when nobody has waited for anything for `quiet_s`.

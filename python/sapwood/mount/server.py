@@ -63,6 +63,7 @@ def serve(
     follow: bool = True,
     profile: str | None = None,
     trace: str | None = None,
+    passthrough: bool | None = None,
     deadline_s: float = DEADLINE_S,
     offline: bool = False,
 ) -> int | None:
@@ -80,6 +81,9 @@ def serve(
     With `follow` what was recorded of the tree is fetched at once, behind what somebody waits for: by what the store
     knows of the tree or the ref, or by the file `profile`. `trace` is a file that gets the profile of this mount when
     it ends.
+
+    Complete files are read by the kernel itself, past this process, where it can, we are root, and nothing is traced:
+    if `passthrough`, or by default if the mean entry is so large that it pays.
 
     A read of what is not in the cache gets EIO when the store has brought nothing for `deadline_s` seconds; with
     `offline` at once, and the store is asked nothing: what the address names is what it named when it was last mounted.
@@ -151,15 +155,18 @@ def serve(
     if device is not None:
         # Before anybody is answered: who waits for the mount to be served again finds by whom.
         note()
+    native = tier == "native" and trace is None
     server = Server(
         file_map,
         cache_dir,
         place,
-        native=tier == "native" and trace is None,
+        native=native,
         idle_bytes=_IDLE_BYTES,
         busy_bytes=_BUSY_BYTES,
         quiet_s=_QUIET_S,
         device=device,
+        record=None if native or trace is not None else table.record_path(cache_dir, place),
+        passthrough=passthrough,
     )
     if trace is not None:
         server.start_trace()

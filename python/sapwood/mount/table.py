@@ -23,7 +23,7 @@ from sapwood.errors import UnavailableError
 from sapwood.mount.users import users
 from sapwood.store import kept
 
-__all__ = ["Mount", "forget", "log_path", "map_path", "mounts", "record", "restart", "unmount"]
+__all__ = ["Mount", "forget", "log_path", "map_path", "mounts", "record", "record_path", "restart", "unmount"]
 
 # A server that lives answers this from memory.
 _PATIENCE_S = 2.0
@@ -205,7 +205,7 @@ def forget(cache_dir: Path, place: Path, server: int | None = None) -> None:
     """Remove the note of `place` and its file map, if there are, and, with `server`, if they are that server's."""
     if server is not None and _read(_note(cache_dir, place)).get("server") != server:
         return
-    for path in (_note(cache_dir, place), map_path(cache_dir, place)):
+    for path in (_note(cache_dir, place), map_path(cache_dir, place), record_path(cache_dir, place)):
         with contextlib.suppress(OSError):
             path.unlink()
 
@@ -213,6 +213,11 @@ def forget(cache_dir: Path, place: Path, server: int | None = None) -> None:
 def map_path(cache_dir: Path, place: Path) -> Path:
     """Return where the file map of what is mounted at `place` is kept, as it lies in its store."""
     return _beside(cache_dir, place, "map")
+
+
+def record_path(cache_dir: Path, place: Path) -> Path:
+    """Return where is written down what is open of the mount at `place`, for a successor of its server."""
+    return _beside(cache_dir, place, "open")
 
 
 def log_path(cache_dir: Path, place: Path) -> Path:

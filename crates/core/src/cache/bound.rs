@@ -145,6 +145,6 @@ fn digest_in(name: &str) -> Option<[u8; 32]> {
 
 impl Cache {
     fn is_open(&self, sha256: &[u8; 32]) -> bool {
-        lock(&self.objects).has(sha256) || lock(&self.partials).has(sha256)
+        lock(&self.held).contains_key(sha256) || lock(&self.objects).has(sha256) || lock(&self.partials).has(sha256)
     }
 }

@@ -55,6 +55,8 @@ pub struct Cache {
     partials: Mutex<Lru<Arc<Partial>>>,
     /// What the objects that this process proved looked like then.
     proved: Mutex<HashMap<[u8; 32], Stamp>>,
+    /// What is read behind our back, and by how many.
+    held: Mutex<HashMap<[u8; 32], u32>>,
     memory: Mutex<Lru<Arc<[u8]>>>,
     written: AtomicU64,
     used: Mutex<Used>,
@@ -85,6 +87,7 @@ impl Cache {
             objects: Mutex::new(Lru::new(OPEN_OBJECTS)),
             partials: Mutex::new(Lru::new(OPEN_PARTIALS)),
             proved: Mutex::default(),
+            held: Mutex::default(),
             memory: Mutex::new(Lru::new(MEMORY)),
             written: AtomicU64::new(0),
             used: Mutex::new(Used::new(root.join("used"), own)),

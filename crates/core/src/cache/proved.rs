@@ -2,7 +2,7 @@
 //!
 //! Invariant: what has a name here was proved before it got it. Whoever reads there trusts the disk since then.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -79,6 +79,36 @@ impl Cache {
             self.note_proved(digest.sha256, Stamp::of(&meta));
         }
         Ok(true)
+    }
+
+    /// The file of a blob, under its second name in `directory`, if it has one or can be given one without reading it.
+    pub fn proved_file(&self, content: &Content, directory: &Path) -> Option<File> {
+        let hex = content.digest.hex();
+        let name = directory.join(&hex[..2]).join(&hex);
+        if let Ok(Some((file, _))) = object::find(&name, &content.digest) {
+            lock(&self.used).note(&content.digest.sha256);
+            return Some(file);
+        }
+        let (_, stamp) = object::find(&self.path(&content.digest), &content.digest).ok()??;
+        let proved = lock(&self.proved).get(&content.digest.sha256).copied();
+        let here = proved == Some(stamp) && self.prove(content, directory).unwrap_or(false);
+        here.then(|| object::find(&name, &content.digest).ok()?).flatten().map(|(file, _)| file)
+    }
+
+    /// Somebody reads a blob without asking: it goes last when the cache grows too large, until `release`.
+    pub fn hold(&self, sha256: [u8; 32]) {
+        *lock(&self.held).entry(sha256).or_insert(0) += 1;
+    }
+
+    /// The end of one `hold`.
+    pub fn release(&self, sha256: &[u8; 32]) {
+        let mut held = lock(&self.held);
+        if let Some(count) = held.get_mut(sha256) {
+            *count -= 1;
+            if *count == 0 {
+                held.remove(sha256);
+            }
+        }
     }
 
     /// Whether a file is there and is what it should be.

@@ -15,6 +15,7 @@ use super::answer::{self, Need, No};
 use super::native::Layers;
 use super::objects::Objects;
 use super::parked::{Parked, Purpose, Waiting};
+use super::passthrough::Passthrough;
 use super::trace::{Part, Trace};
 use super::wire::{REQUEST_BYTES, Reply, Request, init, op};
 use crate::cache::Cache;
@@ -60,6 +61,8 @@ pub struct Server {
     /// Of the native tier: contents are served, not the tree.
     pub(super) objects: OnceLock<Objects>,
     pub(super) proved: AtomicU64,
+    /// Only where files may be passed through.
+    pub(super) passthrough: OnceLock<Passthrough>,
     parked: Mutex<Parked>,
     /// A page came, or will not.
     pub(super) page: Condvar,
@@ -94,6 +97,7 @@ impl Server {
             device,
             objects: OnceLock::new(),
             proved: AtomicU64::new(0),
+            passthrough: OnceLock::new(),
             parked: Mutex::default(),
             page: Condvar::new(),
             sparse: OnceLock::new(),
@@ -125,18 +129,21 @@ impl Server {
     /// # Errors
     /// `Io` when the device fails.
     pub fn serve(&self, threads: usize) -> Result<()> {
-        let result = std::thread::scope(|scope| {
+        std::thread::scope(|scope| {
             let spawn = |number| {
                 let builder = std::thread::Builder::new().name(format!("fuse-{number}"));
                 builder.spawn_scoped(scope, || self.run()).map_err(Error::io("start a thread of", "the mount"))
             };
+            if self.passthrough.get().is_some() {
+                scope.spawn(|| self.prove_asked());
+            }
             let running: Vec<_> = (1..threads).map(spawn).collect();
             let own = self.run();
             let others = running.into_iter().map(|thread| thread?.join().unwrap_or(Err(Error::Stopped)));
-            others.fold(own, Result::and)
-        });
-        self.stop("the mount has ended");
-        result
+            let result = others.fold(own, Result::and);
+            self.stop("the mount has ended");
+            result
+        })
     }
 
     /// Answer whoever waits, and whoever would have to, with EIO from now on; what is in the cache is still served.
@@ -147,6 +154,9 @@ impl Server {
         self.wanted.close();
         drop(parked);
         self.page.notify_all();
+        if let Some(passthrough) = self.passthrough.get() {
+            passthrough.stop();
+        }
         self.refuse_all(waiting, why);
     }
 
@@ -205,8 +215,13 @@ impl Server {
             op::FORGET | op::BATCH_FORGET => {}
             op::INIT => {
                 reply.begin(4096);
-                match init::answer(request.fields(), reply) {
-                    init::Agreed::Yes | init::Agreed::AskAgain => self.send(reply, request.unique, 0),
+                match init::answer(request.fields(), self.passthrough.get().is_some(), reply) {
+                    init::Agreed::Yes(passthrough) => {
+                        // Before anybody can open anything.
+                        let written = !passthrough || self.passthrough.get().is_some_and(Passthrough::agree);
+                        self.send(reply, request.unique, if written { 0 } else { libc::EIO });
+                    }
+                    init::Agreed::AskAgain => self.send(reply, request.unique, 0),
                     init::Agreed::No(why) => {
                         self.note(&why);
                         self.send(reply, request.unique, libc::EPROTO);
@@ -217,6 +232,13 @@ impl Server {
             op::DESTROY => {
                 reply.begin(0);
                 self.send(reply, request.unique, 0);
+            }
+            op::RELEASE if self.opening().is_some() => {
+                reply.begin(0);
+                self.send(reply, request.unique, 0);
+                if let Some(opening) = self.opening() {
+                    opening.release(request.node, &self.cache, &self.device);
+                }
             }
             // `grep` looks for holes in every file of some size. Told once that there are none, the kernel answers itself.
             op::LSEEK if self.has_no_holes() => self.send(reply, request.unique, libc::ENOSYS),
@@ -294,7 +316,11 @@ impl Server {
             return answered;
         }
         loop {
-            match answer::answer(&self.map, &self.cache, request, reply) {
+            let answered = match self.opening().filter(|_| request.opcode == op::OPEN) {
+                Some(opening) => opening.open(&self.map, &self.cache, &self.device, request, reply),
+                None => answer::answer(&self.map, &self.cache, request, reply),
+            };
+            match answered {
                 // Each page is loaded once, so this ends.
                 Err(No::Need(Need::Page(page))) if self.load_page(page) => {}
                 other => return other,

@@ -1,5 +1,6 @@
 mod faults;
 mod native;
+mod opens;
 mod places;
 mod profiles;
 mod successor;

@@ -25,9 +25,11 @@ pub mod op {
     pub const RMDIR: u32 = 11;
     pub const RENAME: u32 = 12;
     pub const LINK: u32 = 13;
+    pub const OPEN: u32 = 14;
     pub const READ: u32 = 15;
     pub const WRITE: u32 = 16;
     pub const STATFS: u32 = 17;
+    pub const RELEASE: u32 = 18;
     pub const SETXATTR: u32 = 21;
     pub const GETXATTR: u32 = 22;
     pub const LISTXATTR: u32 = 23;
@@ -195,7 +197,7 @@ pub mod init {
 
     const MAJOR: u32 = 7;
     /// The version whose layouts these are.
-    const MINOR: u32 = 38;
+    const MINOR: u32 = 40;
     /// NO_OPENDIR came with 7.29 (Linux 5.1).
     pub const OLDEST_MINOR: u32 = 29;
 
@@ -208,6 +210,9 @@ pub mod init {
     const MAX_PAGES: u32 = 1 << 22;
     const CACHE_SYMLINKS: u32 = 1 << 23;
     const NO_OPENDIR_SUPPORT: u32 = 1 << 24;
+    /// There is a second word of flags, and in it: files can be passed through.
+    const INIT_EXT: u32 = 1 << 30;
+    const PASSTHROUGH: u32 = 1 << 5;
     const NEEDED: u32 = NO_OPEN_SUPPORT | NO_OPENDIR_SUPPORT | DO_READDIRPLUS;
     const WANTED: u32 = NEEDED | ASYNC_READ | EXPORT_SUPPORT | PARALLEL_DIROPS | MAX_PAGES | CACHE_SYMLINKS;
 
@@ -216,16 +221,20 @@ pub mod init {
     const PAGES: u16 = 256;
 
     pub enum Agreed {
-        Yes,
+        /// Also on passthrough, or not.
+        Yes(bool),
         /// The kernel speaks a newer major version and will ask again.
         AskAgain,
         /// What the kernel cannot.
         No(String),
     }
 
-    pub fn answer(mut fields: Fields, reply: &mut Reply) -> Agreed {
+    /// `passthrough`: files are to be passed through if the kernel can.
+    pub fn answer(mut fields: Fields, passthrough: bool, reply: &mut Reply) -> Agreed {
         let (major, minor) = (fields.u32().unwrap_or(0), fields.u32().unwrap_or(0));
         let (readahead, flags) = (fields.u32().unwrap_or(0), fields.u32().unwrap_or(0));
+        let more = if flags & INIT_EXT == 0 { 0 } else { fields.u32().unwrap_or(0) };
+        let passthrough = passthrough && more & PASSTHROUGH != 0;
         if major > MAJOR {
             reply.u32(MAJOR);
             reply.u32(MINOR);
@@ -238,13 +247,17 @@ pub mod init {
         reply.u32(MAJOR);
         reply.u32(MINOR.min(minor));
         reply.u32(readahead.max(super::MAX_READ as u32));
-        reply.u32(flags & WANTED);
+        reply.u32(flags & WANTED | if passthrough { INIT_EXT } else { 0 });
         reply.u16(BACKGROUND);
         reply.u16(BACKGROUND / 4 * 3);
         reply.u32(4096); // max_write, the least there is: nothing is ever written
         reply.u32(1); // times are to the nanosecond
         reply.u16(PAGES);
-        reply.zeros(34);
-        Agreed::Yes
+        reply.u16(0); // of memory that is mapped, of which there is none
+        reply.u32(if passthrough { PASSTHROUGH } else { 0 });
+        // The cache lies on a file system that lies on no other, so an overlay can lie on us.
+        reply.u32(u32::from(passthrough));
+        reply.zeros(24);
+        Agreed::Yes(passthrough)
     }
 }
