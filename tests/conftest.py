@@ -18,6 +18,7 @@ def cache_dir(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
     """The user's cache for this test: empty, and never that of whoever runs the tests."""
     place = tmp_path_factory.mktemp("cache")
     monkeypatch.setenv("SAPWOOD_CACHE", str(place))
+    monkeypatch.setenv("SAPWOOD_CHANGES", str(tmp_path_factory.mktemp("changes")))
     monkeypatch.delenv("SAPWOOD_STORE", raising=False)
     return place
 

@@ -86,10 +86,20 @@ class OpenStore(Store):
         return pull(self, self.snapshot(ref), destination, delete=delete, index=index, progress=progress)
 
     @contextmanager
-    def mount(self, ref: str, place: str | os.PathLike[str], *, cache_dir: Path | None = None) -> Iterator[Started]:
+    def mount(
+        self,
+        ref: str,
+        place: str | os.PathLike[str],
+        *,
+        cache_dir: Path | None = None,
+        writable: bool = False,
+    ) -> Iterator[Started]:
         """Mount what `ref` names at `place` for the life of the `with` block, served by a process of its own.
 
+        A `writable` mount takes changes, which stay for the next one at the same place: docs/writable.md.
+
         Raises:
+            ConflictError: `changes-of-another`.
             InvalidInputError: `bad-mount-point`, `own-mount`.
             UnavailableError: `mount-failed`, `mount-died`.
         """
@@ -97,7 +107,9 @@ class OpenStore(Store):
         from sapwood.mount import process
 
         where = Path(os.path.abspath(place))
-        started = process.start(f"{self.url}#{ref}", where, cache_dir=cache_dir or places.cache_dir(), tied=True)
+        started = process.start(
+            f"{self.url}#{ref}", where, cache_dir=cache_dir or places.cache_dir(), tied=True, writable=writable
+        )
         try:
             yield started
         finally:

@@ -22,6 +22,7 @@ __all__ = [
     "azure_connection",
     "azure_endpoint",
     "cache_dir",
+    "changes_dir",
     "default_store",
     "gcs_endpoint",
     "index_dir",
@@ -36,6 +37,18 @@ def cache_dir() -> Path:
     from pathlib import Path
 
     return Path(_cache())
+
+
+def changes_dir() -> Path:
+    """Return where what is changed in writable mounts is kept, which is no cache.
+
+    `$SAPWOOD_CHANGES`, else `sapwood/changes` in the user's data directory.
+    """
+    from pathlib import Path
+
+    return Path(
+        os.environ.get("SAPWOOD_CHANGES") or os.path.join(_base("XDG_DATA_HOME", ".local/share"), "sapwood", "changes")
+    )
 
 
 def index_dir() -> str:

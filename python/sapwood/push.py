@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from sapwood import __version__
-from sapwood._core.push import Push, merged
+from sapwood._core.push import Push, holdings_of, merged
 from sapwood.basis import Basis, find_basis, seen_or_confirmed
 from sapwood.digests import ContentDigest, MapDigest, PackName, SnapshotDigest, TreeDigest
 from sapwood.errors import CorruptError, DeniedError, InvalidInputError, NotFoundError
@@ -33,6 +33,7 @@ from sapwood.tree.index import Index
 from sapwood.upload import Uploads
 
 if TYPE_CHECKING:
+    from sapwood.mount.shown import Shown
     from sapwood.store.store import Store
     from sapwood.tarsource import TarSource
     from sapwood.tree.options import Options
@@ -80,6 +81,9 @@ def push(
 ) -> Pushed:
     """Push the directory `root` and let `ref` name the result. `index` is where its state is kept.
 
+    Of a mount of sapwood only what was changed in it is read, and no state is kept but where `index` says:
+    docs/writable.md.
+
     Raises:
         DeniedError: `path-denied`; `paths` are all that may not be read, unless they are to be skipped.
         UnavailableError: `file-changing`; `disk-full`; or the store does not answer.
@@ -90,14 +94,26 @@ def push(
         FormatError: `format-newer`; nothing was written.
     """
     _require_apart(store, root)
+    check_ref_name(ref)
     found = Index(root, index, options)
+    if (mount := _shown(root)) is not None:
+
+        def look_at_mount() -> Push:
+            return Push(
+                root,
+                index=index,
+                options=found.options,
+                progress=counter(progress),
+                base=mount.file_map,
+                upper=mount.upper,
+            )
+
+        return _push(store, os.path.abspath(root), ref, look_at_mount, lambda: None, progress, shown=mount)
 
     def look() -> Push:
         return Push(root, index=found.path, options=found.options, progress=counter(progress))
 
-    return _push(
-        store, os.path.abspath(root), check_ref_name(ref), look, lambda: found.hash(progress=progress), progress
-    )
+    return _push(store, os.path.abspath(root), ref, look, lambda: found.hash(progress=progress), progress)
 
 
 def push_archive(store: Store, tar: TarSource, ref: str, *, progress: OnProgress | None = None) -> Pushed:
@@ -135,8 +151,9 @@ def _push(
     hash_first: Callable[[], object],
     progress: OnProgress | None,
     check: Callable[[], None] = lambda: None,
+    shown: Shown | None = None,
 ) -> Pushed:
-    """Push what `look` looks at, named `source`; `check` raises if it was not all there."""
+    """Push what `look` looks at, named `source`, a mount of `shown`; `check` raises if it was not all there."""
     started, since_s = time.monotonic(), clock_s()
     before = store.ref_state(ref)
     seen = seen_or_confirmed(store, before)
@@ -147,6 +164,11 @@ def _push(
         run = look()
         uploads = Uploads(store, term)
         try:
+            told = []
+            if shown and shown.is_stored and not (basis.previous and basis.previous.map == shown.map):
+                # Where the store has the tree below the changes, as far as that may be re-used.
+                told.append(holdings_of(shown.file_map))
+                basis = basis if basis.usable else basis.looked_up(store)
             fragments, owed = basis.fragments(store, run.lacking(basis.holdings) if basis.usable else 0)
             words = _words(source, before)
             with located(store.url):
@@ -156,7 +178,7 @@ def _push(
                     content=basis.previous.content if basis.previous else None,
                     holdings=basis.holdings,
                     memory=basis.memory,
-                    fragments=[*fragments, *owed.values()],
+                    fragments=[*fragments, *owed.values(), *told],
                     pending=list(basis.pending.values()),
                     usable=basis.usable,
                 )
@@ -193,6 +215,15 @@ def _push(
         seconds=time.monotonic() - started,
         unchanged=made["unchanged"],
     )
+
+
+def _shown(root: str | os.PathLike[str]) -> Shown | None:
+    """Return what is shown by a mount; errors as `sapwood.mount.shown.shown`."""
+    if not os.path.ismount(root):
+        return None
+    from sapwood.mount.shown import shown
+
+    return shown(root)
 
 
 def _upload(run: Push, uploads: Uploads, progress: OnProgress | None) -> None:

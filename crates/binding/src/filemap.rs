@@ -1,11 +1,13 @@
 //! `sapwood._core.filemap`: file maps, their pages and entries.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::PyBytes;
 use sapwood_core::archive::frame;
+use sapwood_core::cache::Cache;
 use sapwood_core::digest::Digest;
 use sapwood_core::error::{Error, Result};
 use sapwood_core::filemap::{self, ChunkAt, Missing, Part};
@@ -99,6 +101,19 @@ impl FileMap {
     /// The same map without the pages that were brought.
     fn emptied(&self) -> FileMap {
         FileMap(Arc::new(self.0.emptied()))
+    }
+
+    /// Bring the pages that a cache has; the numbers of those that it has not.
+    fn bring_cached(&self, py: Python<'_>, cache: PathBuf) -> PyResult<Vec<usize>> {
+        let missing = py.detach(|| {
+            let cache = Cache::open(&cache)?;
+            let is_here = |&page: &usize| {
+                let text = || cache.get(&self.0.pages()[page].digest);
+                self.0.is_loaded(page) || text().is_some_and(|text| self.0.add_page(page, &text).is_ok())
+            };
+            Ok((0..self.0.pages().len()).filter(|page| !is_here(page)).collect())
+        });
+        direct(py, missing)
     }
 
     /// Bring a page: the bytes of its frame as stored.

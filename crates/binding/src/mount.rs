@@ -10,7 +10,7 @@ use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyDict};
 use sapwood_core::cache::Cache;
 use sapwood_core::error::Error;
-use sapwood_core::fuse::{self, Layers};
+use sapwood_core::fuse::{self, Changes, Layers};
 use sapwood_core::wanted::{Class, Limits, Wanted};
 
 use crate::enter::direct;
@@ -29,13 +29,11 @@ struct Server {
     wanted: Arc<Wanted>,
     /// The descriptor of /dev/fuse that the server reads; open as long as this is.
     device: RawFd,
-    native: Option<Mutex<Native>>,
-}
-
-/// What the native tier is made of, until it is established.
-struct Native {
-    /// None of a mount that is taken over.
-    layers: Option<Layers>,
+    native: bool,
+    /// What a mount of several layers is made of, until it is established; none of one that is taken over.
+    layers: Mutex<Option<Layers>>,
+    /// There was a mount already.
+    adopted: bool,
     place: PathBuf,
 }
 
@@ -71,7 +69,7 @@ fn class_of(name: &str) -> PyResult<Class> {
 impl Server {
     #[new]
     #[expect(clippy::too_many_arguments, reason = "most of them by keyword")]
-    #[pyo3(signature = (map, cache, place, *, native, idle_bytes, busy_bytes, quiet_s, device=None, record=None, passthrough=None))]
+    #[pyo3(signature = (map, cache, place, *, native, idle_bytes, busy_bytes, quiet_s, device=None, record=None, passthrough=None, changes=None))]
     fn new(
         py: Python<'_>,
         map: &FileMap,
@@ -84,6 +82,7 @@ impl Server {
         device: Option<RawFd>,
         record: Option<PathBuf>,
         passthrough: Option<bool>,
+        changes: Option<PathBuf>,
     ) -> PyResult<Server> {
         let map = map.0.clone();
         let quiet = Duration::from_secs_f64(quiet_s.clamp(0.0, 3600.0));
@@ -94,7 +93,10 @@ impl Server {
             let adopted = device.is_some();
             let (layers, device) = match device {
                 Some(fd) => (None, own(fd, &place)?),
-                None if native => Layers::new(&place).map(|(layers, device)| (Some(layers), device))?,
+                None if native || changes.is_some() => {
+                    let (layers, device) = Layers::new(&place, changes.map(Changes::new))?;
+                    (Some(layers), device)
+                }
                 None => (None, fuse::mount(&place)?),
             };
             let number = device.as_raw_fd();
@@ -105,12 +107,11 @@ impl Server {
             if !native && adopted {
                 server.take_over(&place)?;
             }
-            let native = native.then(|| Mutex::new(Native { layers, place }));
-            Ok(Server { server, wanted, device: number, native })
+            Ok(Server { server, wanted, device: number, native, layers: Mutex::new(layers), adopted, place })
         });
         let made = direct(py, made)?;
         // Who takes over the native tier must first know which contents there are.
-        if !(made.native.is_some() && device.is_some()) {
+        if !(native && device.is_some()) {
             made.serve();
         }
         Ok(made)
@@ -143,14 +144,14 @@ impl Server {
 
     /// Waits for pages, which other threads must bring.
     fn establish(&self, py: Python<'_>) -> PyResult<()> {
-        let Some(native) = &self.native else { return Ok(()) };
         let established = py.detach(|| {
-            let mut native = native.lock().unwrap_or_else(PoisonError::into_inner);
-            let layers = native.layers.take();
-            let adopted = layers.is_none();
+            let layers = self.layers.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if !self.native {
+                return layers.map_or(Ok(()), Layers::cover);
+            }
             self.server.establish(layers)?;
-            if adopted {
-                self.server.take_over(&native.place)?;
+            if self.adopted {
+                self.server.take_over(&self.place)?;
                 self.serve();
             }
             Ok(())

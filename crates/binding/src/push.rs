@@ -114,18 +114,27 @@ pub fn describe_sealed<'py>(py: Python<'py>, sealed: Sealed) -> PyResult<Pack<'p
 
 #[pymethods]
 impl Push {
-    /// Look at the directory.
+    /// Look at the directory; if it is a mount of `base`, whose pages have all been brought, believe that of what is not in `upper`.
     #[new]
-    #[pyo3(signature = (root, *, index, options, progress=None))]
+    #[pyo3(signature = (root, *, index, options, progress=None, base=None, upper=None))]
     fn new(
         py: Python<'_>,
         root: PathBuf,
         index: Option<PathBuf>,
         options: Options,
         progress: Option<Bound<'_, PyAny>>,
+        base: Option<PyRef<'_, FileMap>>,
+        upper: Option<PathBuf>,
     ) -> PyResult<Push> {
         let options = direct(py, options.to_core())?;
-        let looked = enter(py, progress.as_ref(), |job| look(&root, index.as_deref(), &options, job))?;
+        let base = base.map(|base| base.0.clone());
+        let looked = enter(py, progress.as_ref(), |job| {
+            let mut looked = look(&root, index.as_deref(), &options, job)?;
+            if let Some(base) = base {
+                looked.trust(&base, upper.as_deref(), job)?;
+            }
+            Ok(looked)
+        })?;
         Ok(Push {
             job: Arc::new(Job::default()),
             stage: Mutex::new(Stage::Looked(Box::new(Source::Directory(looked)))),

@@ -1,6 +1,7 @@
 """File maps, their pages and entries. Paths are bytes; digests `sha256:<hex>`; sizes bytes."""
 
 import builtins
+from os import PathLike
 from typing import final
 
 __all__ = ["Entry", "FileMap", "Frame", "read_chunk", "sparse_parts", "tar_header"]
@@ -111,6 +112,12 @@ class FileMap:
         """Return the first, and behind the last, of the pages that hold what is in a directory, by number."""
     def emptied(self) -> FileMap:
         """Return the same map without the pages that were brought."""
+    def bring_cached(self, cache: str | PathLike[str]) -> builtins.list[int]:
+        """Bring the pages that a cache has, and return the numbers of those that it has not.
+
+        Raises:
+            UnavailableError: `io`.
+        """
     def add_page(self, page: int, stored: builtins.bytes) -> None:
         """Bring a page: the bytes of its frame as stored. One of split metadata is proved, and not kept.
 

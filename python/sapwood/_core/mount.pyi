@@ -24,12 +24,14 @@ class Server:
         device: int | None = None,
         record: str | PathLike[str] | None = None,
         passthrough: bool | None = None,
+        changes: str | PathLike[str] | None = None,
     ) -> Server:
         """Mount at `place`, an empty directory; reads are answered by threads of the core from now on.
 
         With `device`, the descriptor of a mount at `place` whose server has died, that mount is taken over: what the
         dead one left unanswered is answered.
-        The `native` tier is mounted by `establish`.
+        With `changes`, a directory, what is changed in the mount is kept in that; only for root.
+        The `native` tier, and a mount with `changes`, is mounted by `establish`.
 
         With `record`, a file to write down what is open, files that are complete and proved are read by the kernel
         itself, where it can and we are root: if `passthrough`, or by default if an entry has 1 MiB on the average.
@@ -62,7 +64,9 @@ class Server:
     def fail(self, frame: Frame, why: str) -> None:
         """Give a frame up: who waits for it gets EIO."""
     def establish(self) -> None:
-        """Bring all pages and mount the native tier; threads must take and deliver meanwhile.
+        """Mount what several layers make: of the native tier when all pages have been brought, and of `changes`.
+
+        Threads must take and deliver meanwhile.
 
         Raises:
             InvalidInputError: `bad-argument`: the native tier cannot hold the tree.

@@ -24,8 +24,13 @@ class Push:
         index: str | PathLike[str] | None,
         options: Options,
         progress: Callable[[int, int, int, int], None] | None = None,
+        base: FileMap | None = None,
+        upper: str | PathLike[str] | None = None,
     ) -> Push:
         """Look at the directory.
+
+        If it is a mount of `base`, all of whose pages have been brought, contents are known from that and not read, but
+        for those that were changed: these are in `upper`, the upper layer of the overlay that takes changes.
 
         Raises:
             DeniedError: `path-denied`; `paths` are all that may not be read.

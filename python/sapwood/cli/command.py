@@ -124,6 +124,13 @@ def tier(arguments: argparse.Namespace) -> str:
     return arguments.tier or "auto"
 
 
+def add_writable(parser: argparse.ArgumentParser, ending: str) -> None:
+    """Let people change the tree; `ending` says what becomes of the changes."""
+    parser.add_argument(
+        "--writable", action="store_true", help=f"take changes, which sapwood push can store; {ending}; for root"
+    )
+
+
 def add_deadline(parser: argparse.ArgumentParser) -> None:
     """Let people say for how long a read waits for a store that brings nothing; `deadline_s` understands it."""
     parser.add_argument(

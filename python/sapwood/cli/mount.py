@@ -20,6 +20,7 @@ from sapwood.cli.command import (
     add_seek_index,
     add_tier,
     add_toc,
+    add_writable,
     cache_size,
     deadline_s,
     tier,
@@ -64,16 +65,19 @@ def _configure_mount(parser: argparse.ArgumentParser) -> None:
     add_seek_index(parser)
     add_toc(parser)
     add_deadline(parser)
+    add_writable(parser, "they are kept until sapwood umount --discard")
     add_json(parser)
 
 
 def _mount(arguments: argparse.Namespace) -> int:
     from sapwood import places
     from sapwood.mount import process
+    from sapwood.mount.changes import changes_at
     from sapwood.store.naming import without_query
 
     _check_wait(arguments)
     address, place = absolute(arguments.address), arguments.dir.absolute()
+    kept = changes_at(place) if arguments.writable else None
     leave_by_finally()
     # Once the mount is ready it stays, and nothing may make the code of this command say otherwise.
     started = process.start(
@@ -89,11 +93,14 @@ def _mount(arguments: argparse.Namespace) -> int:
         toc=absolute_path(arguments.toc),
         deadline_s=deadline_s(arguments),
         offline=arguments.offline,
+        writable=arguments.writable,
         tied=arguments.foreground,
         talking=arguments.foreground,
         ready=(lambda: None) if arguments.foreground else stay,
     )
     address = without_query(address)
+    if kept and not kept.is_empty:
+        show.talk(f"with what was changed here before: {kept.directory}")
     if arguments.foreground:
         return _stay_with(started, arguments, address)
     tell_of_age(place)
@@ -183,13 +190,23 @@ def _stay_with(started: Started, arguments: argparse.Namespace, address: str) ->
 def _configure_umount(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("dirs", metavar="DIR", type=Path, nargs="+", help="a mount")
     parser.add_argument("--lazy", action="store_true", help="also when it is in use: its users get errors from then on")
+    parser.add_argument(
+        "--discard", action="store_true", help="throw away what was changed there, also when it is not mounted any more"
+    )
 
 
 def _umount(arguments: argparse.Namespace) -> int:
-    from sapwood.mount import unmount
+    from sapwood.mount import changes, unmount
 
-    for place in arguments.dirs:
-        unmount(place.absolute(), lazy=arguments.lazy)
+    for place in map(Path.absolute, arguments.dirs):
+        if not arguments.discard or changes.is_mounted(place) or not changes.changes_at(place):
+            unmount(place, lazy=arguments.lazy)
+        changes.end(place, discarding=arguments.discard)
+        if kept := changes.changes_at(place):
+            show.talk(
+                f"what was changed there is kept in {show.quoted(bytes(kept.directory))};"
+                f" throw it away with: sapwood umount --discard {show.quoted(bytes(place))}"
+            )
     return 0
 
 
@@ -204,6 +221,7 @@ def _configure_mounts(parser: argparse.ArgumentParser) -> None:
 
 def _mounts(arguments: argparse.Namespace) -> int:
     from sapwood.mount import mounts, restart
+    from sapwood.mount.changes import all_changes
     from sapwood.mount.remembered import date
 
     found = mounts()
@@ -213,6 +231,8 @@ def _mounts(arguments: argparse.Namespace) -> int:
             if mount.pid and mount.alive:
                 restart(mount)
         found = mounts()
+    mounted = {mount.path for mount in found}
+    left = [kept for kept in all_changes() if kept.place not in mounted]
     if arguments.json:
         show.document(
             [
@@ -227,13 +247,34 @@ def _mounts(arguments: argparse.Namespace) -> int:
                     "asOf": None if m.asked is None else date(m.asked),
                     "bytes": m.bytes,
                     "bytesHere": None if m.bytes is None or m.lacking is None else m.bytes - m.lacking,
+                    "mounted": True,
+                    "changes": show.text(bytes(m.changes)) if m.changes else None,
                 }
                 for m in found
+            ]
+            + [
+                {
+                    "path": show.text(bytes(kept.place)),
+                    "address": kept.address,
+                    "pid": None,
+                    "server": None,
+                    "alive": False,
+                    "problem": None,
+                    "snapshot": None,
+                    "asOf": None,
+                    "bytes": None,
+                    "bytesHere": None,
+                    "mounted": False,
+                    "changes": show.text(bytes(kept.directory)),
+                }
+                for kept in left
             ]
         )
         return 0
     for mount in found:
         show.line(bytes(mount.path), f"  {mount.address}" + _state(mount))
+    for kept in left:
+        show.line(bytes(kept.place), f"  {kept.address}  (not mounted; its changes are in {kept.directory})")
     return 0
 
 
@@ -245,6 +286,8 @@ def _state(mount: Mount) -> str:
         state.append(mount.away)
     if mount.lacking == 0:
         state.append("all of it is here")
+    if mount.changes:
+        state.append(f"changes go to {mount.changes}")
     return f"  ({'; '.join(state)})" if state else ""
 
 
@@ -257,6 +300,7 @@ COMMANDS = {
         sapwood mount --foreground main /mnt/main
         sapwood mount --wait s3://bucket/trees#venv /mnt/venv && sapwood umount /mnt/venv
         sapwood mount --offline s3://bucket/trees#venv /mnt/venv
+        sapwood mount --writable main /mnt/main          sapwood push /mnt/main main stores what was changed
         sapwood mount https://host/bundle.tar.gz /mnt/bundle
         """,
     ),
@@ -265,6 +309,7 @@ COMMANDS = {
         _umount,
         """
         sapwood umount /mnt/venv
+        sapwood umount --discard /mnt/main               and throw away what was changed there
         """,
     ),
     "mounts": Command(

@@ -23,6 +23,7 @@ from sapwood.cli.command import (
     add_seek_index,
     add_tier,
     add_toc,
+    add_writable,
     cache_size,
     deadline_s,
     tier,
@@ -44,6 +45,7 @@ _FROM_TERMINAL = 0x80
 def _configure(parser: argparse.ArgumentParser) -> None:
     add_offline(parser)
     add_running(parser)
+    add_writable(parser, "at the end they are thrown away")
 
 
 def add_running(parser: argparse.ArgumentParser) -> None:
@@ -68,7 +70,7 @@ def add_running(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    return run_mounted(command_of(arguments, "run"), arguments, offline=arguments.offline)
+    return run_mounted(command_of(arguments, "run"), arguments, offline=arguments.offline, writable=arguments.writable)
 
 
 def command_of(arguments: argparse.Namespace, name: str) -> list[str]:
@@ -94,10 +96,12 @@ def run_mounted(
     trace: str | None = None,
     to_stderr: bool = False,
     offline: bool = False,
+    writable: bool = False,
 ) -> int:
     """Run `command` on a mount of its own and return its code; the profile of what it reads goes to the file `trace`.
 
-    `to_stderr`: so goes what it says on stdout. `offline`: the store is asked nothing. Errors as `process.start`.
+    `to_stderr`: so goes what it says on stdout. `offline`: the store is asked nothing.
+    A `writable` mount takes changes for so long. Errors as `process.start`.
     """
     from sapwood import places
     from sapwood.cli.mount import absolute, absolute_path, tell_of_age
@@ -124,6 +128,8 @@ def run_mounted(
             deadline_s=deadline_s(arguments),
             stats=_absolute(arguments.stats),
             offline=offline,
+            writable=writable,
+            discard=writable,
         )
         try:
             tell_of_age(place)
@@ -173,6 +179,7 @@ COMMANDS = {
         sapwood run s3://bucket/trees#venv -- {}/bin/python -c 'import numpy'
         sapwood run --offline s3://bucket/trees#venv -- {}/bin/python
         sapwood run main -- sh -c 'cd "$SAPWOOD_ROOT" && make -n'
+        sapwood run --writable main -- sh -c 'make -C {} && sapwood push {} built'
         """,
     ),
 }

@@ -81,7 +81,8 @@ def start(
 ) -> Started:
     """Serve `address` at `place` from a process of its own, and return when it can be used.
 
-    `options` are those of `sapwood.mount.serve`, and must be values of JSON. The server outlives this process, unless
+    `options` are those of `sapwood.mount.serve`, and must be values of JSON; with `discard` what was changed in a
+    `writable` mount is thrown away at its end. The server outlives this process, unless
     it is `tied` to it: then it unmounts and ends when this process does, however that happens. `ready` is called when
     the mount can be used: the last moment at which an exception takes it away again. What the server has to say goes
     to its log, or if `talking` to our stderr.
@@ -159,6 +160,7 @@ def main(arguments: list[str]) -> int:
     call = json.load(sys.stdin)
     if what == "unmount":
         unmount(call["place"], lazy=True, cache_dir=Path(call["cache_dir"]))
+        _end_changes(call)
         return 0
     for inherited in (connection, *(() if device < 0 else (device,)), *lifeline):
         os.set_inheritable(inherited, False)
@@ -186,7 +188,7 @@ def _serve(call: dict[str, Any], holder: socket.socket, device: int | None) -> i
             cache_dir=Path(call["cache_dir"]),
             leave=leave,
             device=device,
-            **{name: value for name, value in call.items() if name not in ("address", "place", "cache_dir")},
+            **{name: value for name, value in call.items() if name not in ("address", "place", "cache_dir", "discard")},
         )
     except Exception as error:
         if device is not None and isinstance(error, SapwoodError):
@@ -197,7 +199,17 @@ def _serve(call: dict[str, Any], holder: socket.socket, device: int | None) -> i
             raise
         holder.send(pickle.dumps(error if isinstance(error, SapwoodError) else _foreign(error)))
         return 1
+    finally:
+        _end_changes(call)
     return 0
+
+
+def _end_changes(call: dict[str, Any]) -> None:
+    """Remove what is kept of changes of a mount that has ended, if they are not to be kept, or there are none."""
+    if call.get("writable"):
+        from sapwood.mount import changes
+
+        changes.end(Path(call["place"]), discarding=bool(call.get("discard")))
 
 
 def _end_with(lifeline: int) -> None:

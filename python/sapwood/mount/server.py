@@ -16,10 +16,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
+from sapwood import places
 from sapwood._core.mount import Server, unmount
 from sapwood.digests import TreeDigest
 from sapwood.errors import InvalidInputError, SapwoodError, UnavailableError
-from sapwood.mount import table
+from sapwood.mount import changes, table
 from sapwood.mount.completing import Completing
 from sapwood.mount.fetching import DEADLINE_S, Fetching
 from sapwood.mount.following import Following
@@ -66,6 +67,7 @@ def serve(
     passthrough: bool | None = None,
     deadline_s: float = DEADLINE_S,
     offline: bool = False,
+    writable: bool = False,
 ) -> int | None:
     """Mount `address` at `place`, call `ready`, and serve until it is unmounted, or a signal says to end.
 
@@ -89,6 +91,8 @@ def serve(
     `offline` at once, and the store is asked nothing: what the address names is what it named when it was last mounted.
     So it is when the store is away, which is said.
 
+    A `writable` mount takes changes, which are kept by its place (`changes`); it needs root.
+
     `leave` gets, before `ready`, the mount's device and the `heritage` of a successor: whoever keeps both may let one
     take over, when this process has died.
 
@@ -96,6 +100,7 @@ def serve(
 
     Raises:
         InvalidInputError: `bad-mount-point`; `own-mount`: the cache or the store would lie on the mount itself.
+        ConflictError: `changes-of-another`.
         UnavailableError: `mount-failed`.
         CorruptError: `profile-corrupt`: of the file `profile`; that of a store is passed over.
         NotFoundError: `not-kept`: `offline`, and nothing of it is kept on this machine.
@@ -118,7 +123,8 @@ def serve(
         offline=offline,
         meanwhile=look,
     )
-    for what, where in [("cache", str(cache_dir)), ("store", origin.url)]:
+    used = {"cache": str(cache_dir), "store": origin.url}
+    for what, where in (used | ({"place of its changes": str(places.changes_dir())} if writable else {})).items():
         # A successor must not look: the mount is there, and waits for it.
         if device is None and _is_below(where, place):
             raise InvalidInputError(
@@ -141,6 +147,9 @@ def serve(
     holder = os.getppid() if leave is not None else None
     said: dict[str, object] = {
         "snapshot": left.get("snapshot"),
+        "map": left["map"],
+        "map_size": left.get("map_size"),
+        "changes": os.fsdecode(changes.directory_of(place)) if writable else None,
         "asked": left.get("asked"),
         "away": left.get("away", ""),
         "bytes": file_map.bytes,
@@ -165,8 +174,9 @@ def serve(
         busy_bytes=_BUSY_BYTES,
         quiet_s=_QUIET_S,
         device=device,
-        record=None if native or trace is not None else table.record_path(cache_dir, place),
+        record=None if native or writable or trace is not None else table.record_path(cache_dir, place),
         passthrough=passthrough,
+        changes=changes.begin(place, address, left) if writable and device is None else None,
     )
     if trace is not None:
         server.start_trace()
@@ -175,6 +185,8 @@ def serve(
         fetching = Fetching(origin, server, deadline_s)
         fetching.start()
         server.establish()
+        if writable and device is None:
+            changes.note_root(place)
         if leave is not None and device is None:
             leave(server.device, left)
         if following is not None and not offline:

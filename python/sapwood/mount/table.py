@@ -57,6 +57,11 @@ class Mount:
     """Of these, how many are not in the cache; None while that is not known."""
     whole: bool = True
     """Whether all of it is fetched by and by, as far as the server knows."""
+    map: str = ""
+    """Digest of the file map of what is mounted, and of one in a store the bytes of its text."""
+    map_size: int | None = None
+    changes: Path | None = None
+    """Where what is changed in it is kept; None if it takes no changes."""
 
     @property
     def alive(self) -> bool:
@@ -134,6 +139,9 @@ def _mount(path: Path, note: dict[str, object]) -> Mount:
         bytes=number("bytes"),
         lacking=number("lacking"),
         whole=note.get("whole") is not False,
+        map=text("map"),
+        map_size=number("map_size"),
+        changes=Path(text("changes")) if text("changes") else None,
     )
 
 

@@ -23,6 +23,7 @@ mod successor;
 mod table;
 mod trace;
 mod wire;
+mod writable;
 
 pub use lacking::Lacking;
 pub use mount::{mount, unmount};
@@ -30,6 +31,7 @@ pub use native::Layers;
 pub use server::{Server, Stats};
 pub use table::{Mounted, mounts};
 pub use trace::Part;
+pub use writable::Changes;
 
 #[cfg(test)]
 mod tests;

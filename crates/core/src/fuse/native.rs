@@ -1,4 +1,5 @@
-//! The native tier: metadata as an EROFS image, contents as files, both under one overlay (docs/native.md).
+//! The native tier: metadata as an EROFS image, contents as files, both under one overlay (docs/native.md); and any tier under
+//! an overlay that takes changes (docs/writable.md).
 //!
 //! Invariant: the layers have no places of their own: they are there as long as the overlay is, and not a moment longer.
 //! The server must answer before the overlay is made, which asks the lowest layer for its limits.
@@ -17,6 +18,7 @@ use rustix::mount::{
 
 use super::mount::{check, open_device, raise_read_ahead_of, refused};
 use super::table::SOURCE;
+use super::writable::Changes;
 use crate::erofs;
 use crate::error::{Error, Result};
 use crate::filemap::FileMap;
@@ -24,19 +26,25 @@ use crate::filemap::FileMap;
 /// A mount that is not made yet: only its lowest layer is there.
 pub struct Layers {
     place: PathBuf,
-    objects: OwnedFd,
+    /// Of the native tier the contents, of the other the tree.
+    served: OwnedFd,
+    changes: Option<Changes>,
 }
 
 impl Layers {
-    /// For a mount at an empty directory, with the descriptor over which contents are asked for: whoever holds it must
-    /// answer before `mount`.
+    /// For a mount at an empty directory, with the descriptor over which the lowest layer is asked for: whoever holds it must
+    /// answer before `mount` or `cover`.
     ///
     /// # Errors
     /// `MountPoint`, `Mount`.
-    pub fn new(place: &Path) -> Result<(Layers, OwnedFd)> {
+    pub fn new(place: &Path, changes: Option<Changes>) -> Result<(Layers, OwnedFd)> {
         let place = check(place)?;
         if !rustix::process::geteuid().is_root() {
-            return Err(refused(&place, "only root can make the native tier; --tier fuse is for everybody"));
+            let why = match changes {
+                None => "only root can make the native tier; --tier fuse is for everybody",
+                Some(_) => "only root can make a mount that takes changes; without --writable mounts are for everybody",
+            };
+            return Err(refused(&place, why));
         }
         let device = open_device(&place)?;
         let (user, group) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
@@ -48,13 +56,13 @@ impl Layers {
             ("user_id", user.to_string()),
             ("group_id", group.to_string()),
         ];
-        let objects = layer(&place, "fuse", &options, &["ro", "default_permissions", "allow_other"])?;
+        let served = layer(&place, "fuse", &options, &["ro", "default_permissions", "allow_other"], READ_ONLY)?;
         // What the kernel knows without asking: nobody answers yet.
         let known = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
-        if let Ok(root) = rustix::fs::statx(&objects, "", known, StatxFlags::empty()) {
+        if let Ok(root) = rustix::fs::statx(&served, "", known, StatxFlags::empty()) {
             raise_read_ahead_of(&format!("{}:{}", root.stx_dev_major, root.stx_dev_minor));
         }
-        Ok((Layers { place, objects }, device))
+        Ok((Layers { place, served, changes }, device))
     }
 
     /// Make the mount, now that somebody answers: of the tree of `map`, with a file for its metadata in `temporary`, and
@@ -64,18 +72,40 @@ impl Layers {
     /// `Missing` while pages of the map are, `Invalid` when the tier cannot hold the tree, `Mount`.
     pub fn mount(self, map: &FileMap, temporary: &Path, proved: &Path) -> Result<()> {
         let metadata = metadata(&self.place, map, temporary)?;
-        let by_descriptor = |layer: &OwnedFd| format!("/proc/self/fd/{}", layer.as_raw_fd());
         let proved = proved.to_str().ok_or_else(|| refused(&self.place, "the cache's name is not UTF-8"))?;
-        let options = [
-            ("source", SOURCE.to_string()),
+        let below = [
             ("lowerdir+", by_descriptor(&metadata)),
             ("datadir+", proved.to_string()),
-            ("datadir+", by_descriptor(&self.objects)),
-            ("metacopy", "on".to_string()),
-            ("redirect_dir", "follow".to_string()),
-            ("xino", "off".to_string()),
+            ("datadir+", by_descriptor(&self.served)),
         ];
-        let overlay = layer(&self.place, "overlay", &options, &["ro"])?;
+        self.overlay(&metadata, below.into())
+    }
+
+    /// Make the mount of the other tier, now that somebody answers for the tree.
+    ///
+    /// # Errors
+    /// `Mount`, `Io` of what keeps the changes.
+    pub fn cover(self) -> Result<()> {
+        self.overlay(&self.served, vec![("lowerdir+", by_descriptor(&self.served))])
+    }
+
+    /// Put an overlay over layers, of which `tree` has the tree's root, at the place.
+    fn overlay(&self, tree: &OwnedFd, below: Vec<(&str, String)>) -> Result<()> {
+        let mut options = vec![("source", SOURCE.to_string())];
+        options.extend(below);
+        options.extend([("metacopy", "on".to_string()), ("xino", "off".to_string())]);
+        let overlay = match &self.changes {
+            None => {
+                options.push(("redirect_dir", "follow".to_string()));
+                layer(&self.place, "overlay", &options, &["ro"], READ_ONLY)?
+            }
+            Some(changes) => {
+                changes.begin(tree)?;
+                options.extend(changes.options(&self.place)?);
+                layer(&self.place, "overlay", &options, &[], MountAttrFlags::empty())
+                    .map_err(|error| changes.explain(&self.place, error))?
+            }
+        };
         let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
         move_mount(overlay.as_fd(), "", rustix::fs::CWD, &self.place, flags)
             .map_err(|error| refused(&self.place, format!("cannot mount: {error}")))
@@ -90,11 +120,23 @@ fn metadata(place: &Path, map: &FileMap, directory: &Path) -> Result<OwnedFd> {
     let mut image = File::from(image);
     erofs::write(map, &mut image)?;
     let source = format!("/proc/self/fd/{}", image.as_raw_fd());
-    layer(place, "erofs", &[("source", source)], &["ro"])
+    layer(place, "erofs", &[("source", source)], &["ro"], READ_ONLY)
 }
 
+fn by_descriptor(layer: &OwnedFd) -> String {
+    format!("/proc/self/fd/{}", layer.as_raw_fd())
+}
+
+const READ_ONLY: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_RDONLY;
+
 /// A file system that is mounted nowhere yet.
-fn layer(place: &Path, kind: &str, options: &[(&str, String)], flags: &[&str]) -> Result<OwnedFd> {
+fn layer(
+    place: &Path,
+    kind: &str,
+    options: &[(&str, String)],
+    flags: &[&str],
+    attributes: MountAttrFlags,
+) -> Result<OwnedFd> {
     let made = || -> std::result::Result<OwnedFd, Errno> {
         let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
         for (key, value) in options {
@@ -105,8 +147,7 @@ fn layer(place: &Path, kind: &str, options: &[(&str, String)], flags: &[&str]) -
             fsconfig_set_flag(context.as_fd(), *flag)?;
         }
         fsconfig_create(context.as_fd())?;
-        let attributes =
-            MountAttrFlags::MOUNT_ATTR_RDONLY | MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
+        let attributes = attributes | MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
         fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)
     };
     made().map_err(|error| {

@@ -202,6 +202,13 @@ impl State {
         record.set(RACY, is_another || is_unapplied || stat.is_racy(began, trust_ctime));
     }
 
+    /// Note the digest of a regular file that is known to be as it was looked at.
+    pub fn set_known(&mut self, entry: u32, digest: Digest) {
+        let record = self.touch(entry);
+        record.set_sha256(&digest.sha256);
+        record.set(HAS_DIGEST, true);
+    }
+
     /// Leave an entry and all below it out: it is gone or may not be read. The directory that held it is listed anew by
     /// the next look. Its number stays until `seal`.
     pub fn remove(&mut self, entry: u32) {

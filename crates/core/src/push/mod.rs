@@ -5,6 +5,7 @@
 //! Not here: putting objects into a store and their order (push.py), walking (`index`). Bytes: docs/format.md.
 
 mod archive;
+mod base;
 mod entries;
 mod fragment;
 mod holdings;

@@ -20,7 +20,7 @@ use crate::archive::frame::FrameWriter;
 use crate::archive::{Holds, deflate};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
-use crate::filemap::{self, ChunkAt, PageRef, content_of, cut_of, fence};
+use crate::filemap::{self, ChunkAt, FileMap, PageRef, content_of, cut_of, fence};
 use crate::index::{Options, Scope, State, Summary};
 use crate::job::Job;
 use crate::scan::Root;
@@ -101,6 +101,16 @@ pub fn look(root: &Path, index: Option<&Path>, options: &Options, job: &Job) -> 
 }
 
 impl Looked {
+    /// Believe of what was looked at, a mount of `base`, what that says of contents which were not changed in the mount; `upper`
+    /// has those that were, if it takes changes.
+    ///
+    /// # Errors
+    /// `Missing` while pages of the map are, `Io`, `Stopped`.
+    pub fn trust(&mut self, base: &FileMap, upper: Option<&Path>, job: &Job) -> Result<()> {
+        let upper = upper.map(Root::open).transpose()?;
+        super::base::trust(&mut self.state, base, upper.as_ref(), job)
+    }
+
     /// Bytes of the files of which `known` does not explain some chunk, or which have never been read.
     ///
     /// # Errors

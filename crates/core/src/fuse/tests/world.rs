@@ -274,7 +274,7 @@ impl Mounted {
         let dir = tempfile::tempdir().unwrap();
         let (cache, place) = (dir.path().join("cache"), dir.path().join("mount point"));
         std::fs::create_dir(&place).unwrap();
-        let (layers, device) = Layers::new(&place).unwrap();
+        let (layers, device) = Layers::new(&place, None).unwrap();
         let mounted = Mounted::serving(dir, cache, store, |_| Act::Bring, device, |_| ());
         mounted.server.establish(Some(layers)).unwrap();
         mounted
