@@ -9,9 +9,8 @@ missing() {
     exit 1
 }
 
-# command debian-package
-need() {
-    command -v "$1" >/dev/null 2>&1 && return
+# what debian-package
+get() {
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
         echo "sapwood: installing $2, for $1" >&2
         if DEBIAN_FRONTEND=noninteractive apt-get install -y -q "$2" >/dev/null 2>&1 ||
@@ -20,6 +19,16 @@ need() {
         fi
     fi
     missing "$1" "apt-get install $2 (as root)"
+}
+
+# command debian-package
+need() {
+    command -v "$1" >/dev/null 2>&1 || get "$1" "$2"
+}
+
+# library debian-package
+need_library() {
+    PATH="$PATH:/sbin:/usr/sbin" ldconfig -p | grep -qF "$1" || get "$1" "$2"
 }
 
 build() {
@@ -44,6 +53,8 @@ tests() {
     build
     mount
     need fusermount3 fuse3
+    need_library libfuse3.so libfuse3-3
+    need_library libfuse.so.2 libfuse2
     need zstd zstd
     need tar tar
     need sha256sum coreutils

@@ -27,6 +27,7 @@ from sapwood.tree.tree import Tree
 
 if TYPE_CHECKING:
     from sapwood.mount.process import Started
+    from sapwood.mount.server import Tier
     from sapwood.progress import OnProgress
     from sapwood.pull import Pulled
     from sapwood.push import Pushed
@@ -91,6 +92,9 @@ class OpenStore(Store):
         ref: str,
         place: str | os.PathLike[str],
         *,
+        tier: Tier = "auto",
+        deadline_s: float | None = None,
+        cache_size: int | None = None,
         cache_dir: Path | None = None,
         writable: bool = False,
     ) -> Iterator[Started]:
@@ -98,17 +102,29 @@ class OpenStore(Store):
 
         A `writable` mount takes changes, which stay for the next one at the same place: docs/writable.md.
 
+        `tier` says how the kernel gets the tree (docs/mount.md). A read gets EIO when the store has brought nothing for
+        `deadline_s` seconds, 60 if that is None. The cache is held to `cache_size` bytes, or so that a tenth of the
+        disk's space stays free.
+
         Raises:
             ConflictError: `changes-of-another`.
-            InvalidInputError: `bad-mount-point`, `own-mount`.
-            UnavailableError: `mount-failed`, `mount-died`.
+            InvalidInputError: `bad-mount-point`, `own-mount`; `bad-argument`: the native tier cannot hold the tree.
+            UnavailableError: `mount-failed`, `mount-died`, `libfuse-missing`.
         """
         from sapwood import places
         from sapwood.mount import process
+        from sapwood.mount.fetching import DEADLINE_S
 
         where = Path(os.path.abspath(place))
         started = process.start(
-            f"{self.url}#{ref}", where, cache_dir=cache_dir or places.cache_dir(), tied=True, writable=writable
+            f"{self.url}#{ref}",
+            where,
+            cache_dir=cache_dir or places.cache_dir(),
+            tied=True,
+            tier=tier,
+            deadline_s=DEADLINE_S if deadline_s is None else deadline_s,
+            cache_size=cache_size,
+            writable=writable,
         )
         try:
             yield started

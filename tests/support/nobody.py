@@ -28,6 +28,7 @@ for found in pkgutil.walk_packages(sapwood.__path__, "sapwood."):
         importlib.import_module(found.name)
 import rich.console, rich.progress
 import encodings.idna, pickle
+{first}
 if os.geteuid() == 0:
     os.chdir("/")
     os.setgroups([])
@@ -37,10 +38,10 @@ if os.geteuid() == 0:
 """
 
 
-def as_nobody(program: str, *arguments: str | Path) -> Said:
-    """Run a Python program with `sys.argv[1:]` as `arguments`."""
+def as_nobody(program: str, *arguments: str | Path, first: str = "") -> Said:
+    """Run a Python program with `sys.argv[1:]` as `arguments`; `first` before that, as whoever we are."""
     here = str(Path(__file__).parents[2])
-    code = _BECOME.format(here=here, nobody=NOBODY) + program
+    code = _BECOME.format(here=here, nobody=NOBODY, first=first) + program
     done = subprocess.run(
         [sys.executable, "-c", code, *map(str, arguments)], stdin=subprocess.DEVNULL, capture_output=True, timeout=60
     )

@@ -15,11 +15,13 @@ import pytest
 from sapwood import open_store
 from sapwood.errors import InvalidInputError
 from sapwood.mount import holder, mounts, unmount
+from sapwood.mount.server import Tier
 from tests.support.mounting import is_mounted, mounted, pushed, shell
 from tests.support.nobody import NOBODY, as_nobody, nobodys_directory
 
 SAPWOOD = Path(sys.executable).with_name("sapwood")
 LARGE = os.urandom(5_000_000)
+KIND = "fuse.sapwood"
 
 
 # Serves in its own process, which is why it lets another one read.
@@ -192,6 +194,36 @@ def test_the_api_mounts_for_the_life_of_a_block(tree: Path, tmp_path: Path, cach
         assert shell(f"{place}/bin/link").stdout == "hello from link\n"
     assert not is_mounted(place)
     assert server.process.poll() is not None
+
+
+@pytest.mark.parametrize(("tier", "kind"), [("fuse", KIND), ("native", "overlay"), ("libfuse", KIND)])
+def test_the_api_mounts_by_the_tier_that_is_said(
+    tier: Tier, kind: str, tree: Path, tmp_path: Path, cache_dir: Path
+) -> None:
+    store, place = open_store(str(tmp_path / "store"), create=True), tmp_path / "mount"
+    store.push(tree, "main")
+    place.mkdir()
+    with store.mount("main", place, tier=tier):
+        assert f" {place} {kind} ro," in Path("/proc/mounts").read_text()
+        # Which of the two it is says who holds it.
+        assert [mount.is_held for mount in mounts() if mount.path == place] == [tier != "libfuse"]
+        assert shell(f"{place}/bin/link").stdout == "hello from link\n"
+    assert not is_mounted(place)
+
+
+def test_the_api_says_how_long_reads_wait_and_how_much_is_kept(tree: Path, tmp_path: Path, cache_dir: Path) -> None:
+    pushed(tree, tmp_path / "store")
+    place = tmp_path / "mount"
+    place.mkdir()
+    words = [sys.executable, "-m", "tests.support.webserver", tmp_path / "store", "0"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as web:
+        assert web.stdout is not None
+        url = web.stdout.readline().rpartition(" ")[2].strip()
+        # What is larger than its cache is fetched only as far as it is read.
+        with open_store(url).mount("main", place, deadline_s=0.5, cache_size=1):
+            assert shell(f"cat {place}/bin/file-007").returncode == 0
+            web.kill()
+            assert "Input/output error" in shell(f"cat {place}/large > /dev/null").stderr
 
 
 @pytest.mark.parametrize(("signo", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (None, 0)])

@@ -4,6 +4,7 @@ mod archive;
 mod collect;
 mod copy;
 mod digest;
+mod direct;
 mod directory;
 mod enter;
 mod errors;
@@ -27,6 +28,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     collect::register(module)?;
     copy::register(module)?;
     digest::register(module)?;
+    direct::register(module)?;
     directory::register(module)?;
     filemap::register(module)?;
     index::register(module)?;
@@ -45,6 +47,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
         "collect",
         "copy",
         "digest",
+        "direct",
         "directory",
         "filemap",
         "index",

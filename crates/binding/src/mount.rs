@@ -24,11 +24,11 @@ const THREADS: usize = 2;
 type Traced<'py> = (Bound<'py, PyBytes>, u64, u64, Vec<Bound<'py, PyBytes>>);
 
 #[pyclass(frozen, module = "sapwood._core.mount")]
-struct Server {
+pub struct Server {
     server: Arc<fuse::Server>,
     wanted: Arc<Wanted>,
-    /// The descriptor of /dev/fuse that the server reads; open as long as this is.
-    device: RawFd,
+    /// The descriptor of /dev/fuse that the server reads; open as long as this is. None where a library mounts.
+    device: Option<RawFd>,
     native: bool,
     /// What a mount of several layers is made of, until it is established; none of one that is taken over.
     layers: Mutex<Option<Layers>>,
@@ -45,6 +45,10 @@ fn own(fd: RawFd, place: &Path) -> Result<OwnedFd, Error> {
 }
 
 impl Server {
+    pub fn core(&self) -> &fuse::Server {
+        &self.server
+    }
+
     fn serve(&self) {
         let serving = self.server.clone();
         std::thread::spawn(move || {
@@ -69,7 +73,7 @@ fn class_of(name: &str) -> PyResult<Class> {
 impl Server {
     #[new]
     #[expect(clippy::too_many_arguments, reason = "most of them by keyword")]
-    #[pyo3(signature = (map, cache, place, *, native, idle_bytes, busy_bytes, quiet_s, device=None, record=None, passthrough=None, changes=None))]
+    #[pyo3(signature = (map, cache, place, *, native, idle_bytes, busy_bytes, quiet_s, by_library=false, device=None, record=None, passthrough=None, changes=None))]
     fn new(
         py: Python<'_>,
         map: &FileMap,
@@ -79,6 +83,7 @@ impl Server {
         idle_bytes: u64,
         busy_bytes: u64,
         quiet_s: f64,
+        by_library: bool,
         device: Option<RawFd>,
         record: Option<PathBuf>,
         passthrough: Option<bool>,
@@ -90,6 +95,11 @@ impl Server {
         let made = py.detach(|| {
             let cache = Arc::new(Cache::open(&cache)?);
             let wanted = Arc::new(Wanted::new(limits));
+            if by_library {
+                let server = Arc::new(fuse::Server::direct(map, cache, wanted.clone(), &place)?);
+                let (layers, device) = (Mutex::default(), None);
+                return Ok(Server { server, wanted, device, native, layers, adopted: false, place });
+            }
             let adopted = device.is_some();
             let (layers, device) = match device {
                 Some(fd) => (None, own(fd, &place)?),
@@ -107,18 +117,18 @@ impl Server {
             if !native && adopted {
                 server.take_over(&place)?;
             }
-            Ok(Server { server, wanted, device: number, native, layers: Mutex::new(layers), adopted, place })
+            Ok(Server { server, wanted, device: Some(number), native, layers: Mutex::new(layers), adopted, place })
         });
         let made = direct(py, made)?;
         // Who takes over the native tier must first know which contents there are.
-        if !(native && device.is_some()) {
+        if !(by_library || native && device.is_some()) {
             made.serve();
         }
         Ok(made)
     }
 
     #[getter]
-    fn device(&self) -> RawFd {
+    fn device(&self) -> Option<RawFd> {
         self.device
     }
 
@@ -157,6 +167,10 @@ impl Server {
             Ok(())
         });
         direct(py, established)
+    }
+
+    fn stop(&self, py: Python<'_>, why: &str) {
+        py.detach(|| self.server.stop(why));
     }
 
     fn expire(&self, py: Python<'_>, patience_s: f64, why: &str) -> usize {

@@ -4,6 +4,7 @@ from . import archive as archive
 from . import collect as collect
 from . import copy as copy
 from . import digest as digest
+from . import direct as direct
 from . import directory as directory
 from . import filemap as filemap
 from . import index as index
@@ -21,6 +22,7 @@ __all__ = [
     "collect",
     "copy",
     "digest",
+    "direct",
     "directory",
     "filemap",
     "index",

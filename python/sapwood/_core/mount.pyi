@@ -21,6 +21,7 @@ class Server:
         idle_bytes: int,
         busy_bytes: int,
         quiet_s: float,
+        by_library: bool = False,
         device: int | None = None,
         record: str | PathLike[str] | None = None,
         passthrough: bool | None = None,
@@ -32,6 +33,8 @@ class Server:
         dead one left unanswered is answered.
         With `changes`, a directory, what is changed in the mount is kept in that; only for root.
         The `native` tier, and a mount with `changes`, is mounted by `establish`.
+        With `by_library` nothing is mounted: a library does that, and asks by `sapwood._core.direct.Direct`; when its
+        mount has ended it says so by `stop`.
 
         With `record`, a file to write down what is open, files that are complete and proved are read by the kernel
         itself, where it can and we are root: if `passthrough`, or by default if an entry has 1 MiB on the average.
@@ -44,11 +47,11 @@ class Server:
             UnavailableError: `mount-failed`; the message says why and what to do.
         """
     @property
-    def device(self) -> int:
-        """The descriptor by which another server can take the mount over."""
+    def device(self) -> int | None:
+        """The descriptor by which another server can take the mount over; None with `by_library`."""
     @property
     def closed(self) -> bool:
-        """It was unmounted."""
+        """It was unmounted, or stopped."""
     def take(self, max: int, max_bytes: int, lowest: str, timeout_s: float) -> list[Frame]:
         """Return frames of one pack that are wanted, the most urgent first; none after `timeout_s` or once closed.
 
@@ -73,6 +76,8 @@ class Server:
             NotFoundError: `missing`: a page does not come.
             UnavailableError: `mount-failed`.
         """
+    def stop(self, why: str) -> None:
+        """Answer who waits, and whoever would have to, with EIO from now on; what is in the cache is still served."""
     def expire(self, patience_s: float, why: str) -> int:
         """Answer who has waited for longer with EIO, return how many; what they waited for stays wanted."""
     def prefetch(self, contents: bool) -> None:

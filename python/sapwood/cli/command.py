@@ -105,7 +105,8 @@ def add_tier(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--tier",
         metavar="TIER",
-        help="fuse: asked of sapwood (default); native: names and complete files by the kernel alone, for root",
+        help="fuse: asked of sapwood (default); native: names and complete files by the kernel alone, for root;"
+        " libfuse: as fuse, by way of libfuse",
     )
 
 
@@ -117,9 +118,9 @@ def tier(arguments: argparse.Namespace) -> str:
     """
     from sapwood.errors import InvalidInputError
 
-    if arguments.tier not in (None, "auto", "fuse", "native"):
+    if arguments.tier not in (None, "auto", "fuse", "native", "libfuse"):
         raise InvalidInputError(
-            f"--tier {arguments.tier}: no tier", kind="bad-usage", hint="--tier fuse, native, or auto"
+            f"--tier {arguments.tier}: no tier", kind="bad-usage", hint="--tier fuse, native, libfuse, or auto"
         )
     return arguments.tier or "auto"
 

@@ -6,8 +6,8 @@ holds the device, and readers get ENOTCONN. A mount that failed is never taken a
 
 A program by its path, not part of the package: it imports nothing of ours, which keeps it small, and lets the package
 be replaced under it. What a server leaves for the next is handed on unread. The server speaks to it over a socket:
-once the device and what the next is told on its stdin, or else what is wrong. Not here: serving (`server`), starting
-(`process`). How they work together: docs/mount.md, "When the server dies".
+once the device and what the next is told on its stdin, or that it serves without a device to hold, or what is wrong.
+Not here: serving (`server`), starting (`process`). How they work together: docs/mount.md, "When the server dies".
 """
 
 from __future__ import annotations
@@ -65,11 +65,13 @@ class _Holder:
             self._hear()
             if code == 0:
                 return 0
+            how = f"signal {-code}" if code < 0 else f"code {code}"
             if self._device is None:
+                if self._messages is None:  # it was ready, and had none to give
+                    _say(f"the server ended with {how}; libfuse lets nobody take over: unmount it, and mount it again")
                 return code
             if self._asked:
                 return self._unmount()
-            how = f"signal {-code}" if code < 0 else f"code {code}"
             if code == GAVE_UP:
                 _say("the mount is given up; its readers get ENOTCONN until it is unmounted")
                 return GAVE_UP

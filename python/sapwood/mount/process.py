@@ -175,10 +175,16 @@ def _serve(call: dict[str, Any], holder: socket.socket, device: int | None) -> i
 
     told = device is not None
 
-    def leave(device: int, heritage: dict[str, Any]) -> None:
-        """Hand the mount over, before the kernel has asked anything of it: from here on nothing of it is lost."""
+    def leave(device: int | None, heritage: dict[str, Any]) -> None:
+        """Hand the mount over, before the kernel has asked anything of it: from here on nothing of it is lost.
+
+        Without a device there is nothing to hand over, and it is only said that the mount can be used.
+        """
         nonlocal told
         told = True
+        if device is None:
+            holder.send(READY)
+            return
         socket.send_fds(holder, [json.dumps({**call, "heritage": heritage}).encode()], [device])
 
     try:

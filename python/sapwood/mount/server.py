@@ -20,7 +20,7 @@ from sapwood import places
 from sapwood._core.mount import Server, unmount
 from sapwood.digests import TreeDigest
 from sapwood.errors import InvalidInputError, SapwoodError, UnavailableError
-from sapwood.mount import changes, table
+from sapwood.mount import changes, libfuse, table
 from sapwood.mount.completing import Completing
 from sapwood.mount.fetching import DEADLINE_S, Fetching
 from sapwood.mount.following import Following
@@ -34,7 +34,7 @@ from sapwood.store.store import Store
 
 __all__ = ["Tier", "serve"]
 
-Tier = Literal["auto", "fuse", "native"]
+Tier = Literal["auto", "fuse", "native", "libfuse"]
 
 
 # Bytes in flight that nobody waits for: while nobody waits for anything, and while somebody does. Measured in the demo:
@@ -52,7 +52,7 @@ def serve(
     *,
     cache_dir: Path,
     ready: Callable[[], None] = lambda: None,
-    leave: Callable[[int, dict[str, Any]], None] | None = None,
+    leave: Callable[[int | None, dict[str, Any]], None] | None = None,
     device: int | None = None,
     heritage: dict[str, Any] | None = None,
     prefetch: bool = True,
@@ -71,8 +71,8 @@ def serve(
 ) -> int | None:
     """Mount `address` at `place`, call `ready`, and serve until it is unmounted, or a signal says to end.
 
-    `tier` is docs/mount.md's: `native` needs root and all pages of the file map first; `auto` is `fuse`, and
-    what is traced is, too.
+    `tier` is docs/mount.md's: `native` needs root and all pages of the file map first; `libfuse` needs mfusepy; `auto`
+    is `fuse`, and what is traced is, too.
 
     The cache is held to `cache_size` bytes, or so that a tenth of the disk's space stays free: what was used longest
     ago goes. A tree that is larger is fetched as far as it is read.
@@ -94,18 +94,22 @@ def serve(
     A `writable` mount takes changes, which are kept by its place (`changes`); it needs root.
 
     `leave` gets, before `ready`, the mount's device and the `heritage` of a successor: whoever keeps both may let one
-    take over, when this process has died.
+    take over, when this process has died. Of the `libfuse` tier there is no device, and nobody can.
 
     Return the number of the signal that ended it, None when it was unmounted.
 
     Raises:
         InvalidInputError: `bad-mount-point`; `own-mount`: the cache or the store would lie on the mount itself.
+        InvalidInputError: `bad-argument`: the `libfuse` tier cannot be `writable`.
         ConflictError: `changes-of-another`.
-        UnavailableError: `mount-failed`.
+        UnavailableError: `mount-failed`; `libfuse-missing`.
         CorruptError: `profile-corrupt`: of the file `profile`; that of a store is passed over.
         NotFoundError: `not-kept`: `offline`, and nothing of it is kept on this machine.
         SapwoodError: as `open_address` and `load_map`.
     """
+    if tier == "libfuse" and writable:
+        raise InvalidInputError("the libfuse tier takes no changes", kind="bad-argument", hint="--tier fuse")
+    library = libfuse.load() if tier == "libfuse" and trace is None else None
     # A successor has a mount already, which no profile that is gone meanwhile may end.
     following = Following(address, cache_dir, profile, takes_over=device is not None) if follow or profile else None
 
@@ -144,7 +148,8 @@ def serve(
     if away:
         left["away"] = f"{away}: mounted is snapshot {left['snapshot'][:19]}" + _as_of(left["asked"])
         _log(left["away"])
-    holder = os.getppid() if leave is not None else None
+    # Who could start another server, were there a device to give it.
+    holder = os.getppid() if leave is not None and library is None else None
     said: dict[str, object] = {
         "snapshot": left.get("snapshot"),
         "map": left["map"],
@@ -173,6 +178,7 @@ def serve(
         idle_bytes=_IDLE_BYTES,
         busy_bytes=_BUSY_BYTES,
         quiet_s=_QUIET_S,
+        by_library=library is not None,
         device=device,
         record=None if native or writable or trace is not None else table.record_path(cache_dir, place),
         passthrough=passthrough,
@@ -187,6 +193,8 @@ def serve(
         server.establish()
         if writable and device is None:
             changes.note_root(place)
+        if library is not None:
+            libfuse.mount(library, server, place)
         if leave is not None and device is None:
             leave(server.device, left)
         if following is not None and not offline:

@@ -9,6 +9,7 @@ mod answer;
 mod attr;
 mod bounds;
 mod deliver;
+mod direct;
 mod follow;
 mod lacking;
 mod mount;
@@ -25,6 +26,7 @@ mod trace;
 mod wire;
 mod writable;
 
+pub use direct::{Answer, Attributes, Direct, Line};
 pub use lacking::Lacking;
 pub use mount::{mount, unmount};
 pub use native::Layers;

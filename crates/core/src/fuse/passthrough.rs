@@ -162,9 +162,9 @@ impl Server {
         Ok(())
     }
 
-    /// What opens files, if the kernel lets us.
-    pub(super) fn opening(&self) -> Option<&Passthrough> {
-        self.passthrough.get().filter(|passthrough| passthrough.is_agreed())
+    /// What opens files, if the kernel lets us, and the device for it.
+    pub(super) fn opening(&self) -> Option<(&Passthrough, &OwnedFd)> {
+        Some((self.passthrough.get().filter(|passthrough| passthrough.is_agreed())?, self.device.as_ref()?))
     }
 
     /// Prove what was opened when it was complete but not proved: the next open of it can be passed through.

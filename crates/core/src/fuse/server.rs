@@ -12,6 +12,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use rustix::io::Errno;
 
 use super::answer::{self, Need, No};
+use super::direct::Asked;
 use super::native::Layers;
 use super::objects::Objects;
 use super::parked::{Parked, Purpose, Waiting};
@@ -57,7 +58,9 @@ pub struct Server {
     pub(super) map: Arc<FileMap>,
     pub(super) cache: Arc<Cache>,
     pub(super) wanted: Arc<Wanted>,
-    pub(super) device: OwnedFd,
+    /// None where a library mounts, and puts its questions by `Direct`.
+    pub(super) device: Option<OwnedFd>,
+    pub(super) asked: Asked,
     /// Of the native tier: contents are served, not the tree.
     pub(super) objects: OnceLock<Objects>,
     pub(super) proved: AtomicU64,
@@ -90,11 +93,16 @@ pub(super) struct Came<'a> {
 impl Server {
     /// `device` is an open /dev/fuse that belongs to a mount, as `mount` gives it.
     pub fn new(map: Arc<FileMap>, cache: Arc<Cache>, wanted: Arc<Wanted>, device: OwnedFd) -> Server {
+        Server::over(map, cache, wanted, Some(device))
+    }
+
+    pub(super) fn over(map: Arc<FileMap>, cache: Arc<Cache>, wanted: Arc<Wanted>, device: Option<OwnedFd>) -> Server {
         Server {
             map,
             cache,
             wanted,
             device,
+            asked: Asked::default(),
             objects: OnceLock::new(),
             proved: AtomicU64::new(0),
             passthrough: OnceLock::new(),
@@ -188,10 +196,11 @@ impl Server {
     }
 
     fn run(&self) -> Result<()> {
+        let Some(device) = &self.device else { return Ok(()) };
         let mut buffer = vec![0; REQUEST_BYTES];
         let mut reply = Reply::new();
         loop {
-            let length = match rustix::io::read(&self.device, &mut buffer[..]) {
+            let length = match rustix::io::read(device, &mut buffer[..]) {
                 Ok(length) => length,
                 // Unmounted, or the connection was aborted.
                 Err(Errno::NODEV | Errno::CONNABORTED) => return Ok(()),
@@ -200,7 +209,7 @@ impl Server {
                 Err(error) => return Err(Error::io("read from", Path::new("/dev/fuse"))(error.into())),
             };
             let request = Request::parse(&buffer[..length])?;
-            self.requests.fetch_add(1, Relaxed);
+            self.count();
             let unique = request.unique;
             // A bug must cost one request an error, not every reader of the mount its life.
             if catch_unwind(AssertUnwindSafe(|| self.handle(request, &mut reply))).is_err() {
@@ -208,6 +217,10 @@ impl Server {
                 self.send(&mut reply, unique, libc::EIO);
             }
         }
+    }
+
+    pub(super) fn count(&self) {
+        self.requests.fetch_add(1, Relaxed);
     }
 
     fn handle(&self, request: Request, reply: &mut Reply) {
@@ -236,8 +249,8 @@ impl Server {
             op::RELEASE if self.opening().is_some() => {
                 reply.begin(0);
                 self.send(reply, request.unique, 0);
-                if let Some(opening) = self.opening() {
-                    opening.release(request.node, &self.cache, &self.device);
+                if let Some((opening, device)) = self.opening() {
+                    opening.release(request.node, &self.cache, device);
                 }
             }
             // `grep` looks for holes in every file of some size. Told once that there are none, the kernel answers itself.
@@ -317,7 +330,7 @@ impl Server {
         }
         loop {
             let answered = match self.opening().filter(|_| request.opcode == op::OPEN) {
-                Some(opening) => opening.open(&self.map, &self.cache, &self.device, request, reply),
+                Some((opening, device)) => opening.open(&self.map, &self.cache, device, request, reply),
                 None => answer::answer(&self.map, &self.cache, request, reply),
             };
             match answered {
@@ -414,10 +427,11 @@ impl Server {
     }
 
     fn send(&self, reply: &mut Reply, unique: u64, errno: i32) {
-        match rustix::io::write(&self.device, reply.finish(unique, errno)) {
+        let Some(device) = &self.device else { return self.asked.answer(unique, reply.bytes(), errno) };
+        match rustix::io::write(device, reply.finish(unique, errno)) {
             // Not what the kernel expected: it still waits, so let it know.
             Err(Errno::INVAL) if errno == 0 => {
-                let _ = rustix::io::write(&self.device, reply.finish(unique, libc::EIO));
+                let _ = rustix::io::write(device, reply.finish(unique, libc::EIO));
             }
             // NOENT: interrupted or aborted meanwhile. NODEV: unmounted. Nobody waits for the answer.
             Ok(_) | Err(_) => {}

@@ -21,7 +21,8 @@ impl Server {
     /// `Mount` when the kernel cannot (before Linux 6.9).
     pub fn take_over(&self, place: &Path) -> Result<()> {
         let refused = |why: String| Error::Mount { place: place.to_path_buf(), why };
-        match rustix::io::write(&self.device, Reply::new().finish(0, -NOTIFY_RESEND)) {
+        let Some(device) = &self.device else { return Err(refused("libfuse lets nobody take over".into())) };
+        match rustix::io::write(device, Reply::new().finish(0, -NOTIFY_RESEND)) {
             Ok(_) => Ok(()),
             Err(Errno::INVAL) => {
                 Err(refused("nobody can take over from its server that died: that needs Linux 6.9".into()))

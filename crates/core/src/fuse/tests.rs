@@ -1,3 +1,4 @@
+mod direct;
 mod faults;
 mod native;
 mod opens;

@@ -95,6 +95,14 @@ impl Request {
 pub struct Fields<'a>(&'a [u8]);
 
 impl<'a> Fields<'a> {
+    pub fn of(bytes: &'a [u8]) -> Fields<'a> {
+        Fields(bytes)
+    }
+
+    pub fn rest(&self) -> &'a [u8] {
+        self.0
+    }
+
     fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
         let (head, rest) = self.0.split_first_chunk::<N>()?;
         self.0 = rest;
@@ -127,18 +135,28 @@ pub struct Reply {
 
 impl Reply {
     pub fn new() -> Reply {
-        Reply { bytes: vec![0; OUT_HEADER + MAX_READ].into(), length: OUT_HEADER, limit: OUT_HEADER + MAX_READ }
+        Reply::of(MAX_READ)
+    }
+
+    /// One that never gets more than `room` bytes.
+    pub fn of(room: usize) -> Reply {
+        Reply { bytes: vec![0; OUT_HEADER + room].into(), length: OUT_HEADER, limit: OUT_HEADER + room }
     }
 
     /// Start anew; the reply may have `limit` bytes at most.
     pub fn begin(&mut self, limit: usize) {
         self.length = OUT_HEADER;
-        self.limit = OUT_HEADER + limit.min(MAX_READ);
+        self.limit = (OUT_HEADER + limit).min(self.bytes.len());
     }
 
     /// Bytes so far.
     pub fn len(&self) -> usize {
         self.length - OUT_HEADER
+    }
+
+    /// What was written so far.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes[OUT_HEADER..self.length]
     }
 
     pub fn room(&self) -> usize {

@@ -255,7 +255,7 @@ impl Mounted {
         let place = dir.path().join("mount point");
         std::fs::create_dir(&place).unwrap();
         let device = mount(&place).unwrap();
-        Mounted::serving(dir, cache, store, act, device, |_| ())
+        Mounted::serving(dir, cache, store, act, Some(device), |_| ())
     }
 
     /// The mount at `mount point` in `dir` whose server died, with another one.
@@ -266,7 +266,7 @@ impl Mounted {
         act: impl Fn(&Want) -> Act + Send + Sync + 'static,
     ) -> Mounted {
         let (cache, place) = (dir.path().join("cache"), dir.path().join("mount point"));
-        Mounted::serving(dir, cache, store, act, device, |server| server.take_over(&place).unwrap())
+        Mounted::serving(dir, cache, store, act, Some(device), |server| server.take_over(&place).unwrap())
     }
 
     /// By the native tier, with nothing in the cache.
@@ -275,9 +275,17 @@ impl Mounted {
         let (cache, place) = (dir.path().join("cache"), dir.path().join("mount point"));
         std::fs::create_dir(&place).unwrap();
         let (layers, device) = Layers::new(&place, None).unwrap();
-        let mounted = Mounted::serving(dir, cache, store, |_| Act::Bring, device, |_| ());
+        let mounted = Mounted::serving(dir, cache, store, |_| Act::Bring, Some(device), |_| ());
         mounted.server.establish(Some(layers)).unwrap();
         mounted
+    }
+
+    /// Not mounted, but asked by `Direct`.
+    pub fn direct(store: Store, act: impl Fn(&Want) -> Act + Send + Sync + 'static) -> Mounted {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = dir.path().join("cache");
+        std::fs::create_dir(dir.path().join("mount point")).unwrap();
+        Mounted::serving(dir, cache, store, act, None, |_| ())
     }
 
     fn serving(
@@ -285,21 +293,25 @@ impl Mounted {
         cache: PathBuf,
         store: Store,
         act: impl Fn(&Want) -> Act + Send + Sync + 'static,
-        device: OwnedFd,
+        device: Option<OwnedFd>,
         first: impl FnOnce(&Server),
     ) -> Mounted {
         let place = dir.path().join("mount point");
         let wanted = Arc::new(Wanted::default());
         let opened = Arc::new(Cache::open(&cache).unwrap());
-        let server = Arc::new(Server::new(Arc::new(store.file_map()), opened, wanted.clone(), device));
+        let (map, mounted) = (Arc::new(store.file_map()), device.is_some());
+        let server = Arc::new(match device {
+            Some(device) => Server::new(map, opened, wanted.clone(), device),
+            None => Server::direct(map, opened, wanted.clone(), &place).unwrap(),
+        });
         first(&server);
         let gate = Arc::new(Gate::default());
         let (act, store) = (Arc::new(act), Arc::new(store));
         let mut threads = Vec::new();
-        threads.push({
+        if mounted {
             let server = server.clone();
-            std::thread::spawn(move || server.serve(2).unwrap())
-        });
+            threads.push(std::thread::spawn(move || server.serve(2).unwrap()));
+        }
         for lowest in [Class::Demand, Class::Background] {
             let (server, wanted, gate) = (server.clone(), wanted.clone(), gate.clone());
             let (act, store) = (act.clone(), store.clone());
