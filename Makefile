@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check bench core format clean
+.PHONY: help demo test check bench soak core format clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -40,6 +40,10 @@ bench: $(VENV)/.core ## measure the figures, or those of CLAIMS="…"; writes do
 	@scripts/require.sh bench
 	@$(BIN)/python -m compileall -q python/sapwood  # as an installation has it, whatever PYTHONDONTWRITEBYTECODE says
 	@$(BIN)/python -m benchmarks $(CLAIMS)
+
+soak: $(VENV)/.test $(VENV)/.core ## mounts under fire for MINUTES=30: no wrong byte, no stuck reader
+	@scripts/require.sh test
+	$(BIN)/python -m tests.soak_mount --minutes $(or $(MINUTES),30)
 
 core: $(VENV)/.core ## build the extension into .venv
 

@@ -14,7 +14,7 @@ import time
 from sapwood._core.filemap import Frame
 from sapwood._core.mount import Server
 from sapwood.digests import PackName
-from sapwood.errors import SapwoodError, UnavailableError
+from sapwood.errors import DeniedError, SapwoodError, UnavailableError
 from sapwood.fetch import read_frames
 from sapwood.mount.origin import Origin
 from sapwood.store.archive import Archive
@@ -106,7 +106,8 @@ class Fetching:
 
 
 def _may_pass(error: BaseException) -> bool:
-    return isinstance(error, UnavailableError) and getattr(error, "may_pass", True)
+    # Who was let in when it was mounted has credentials that ran out, and others on the way.
+    return isinstance(error, DeniedError) or (isinstance(error, UnavailableError) and getattr(error, "may_pass", True))
 
 
 def _log(what: str) -> None:

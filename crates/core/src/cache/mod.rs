@@ -26,17 +26,21 @@ use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::filemap::Content;
 use lru::Lru;
-use object::{Object, Stamp};
+use object::{Got, Look, Object, Stamp};
 use partial::Partial;
 use used::Used;
 
 /// Open files: together well below the usual limit of 1,024 a process.
 const OPEN_OBJECTS: u64 = 384;
 const OPEN_PARTIALS: u64 = 128;
+/// Bytes of chunks of partials that are kept in memory.
+const RECENT: u64 = 8 << 20;
 /// What is kept in memory when the disk takes nothing more.
 const MEMORY: u64 = 64 << 20;
 /// So many proved objects are remembered; past it all are forgotten and proved again when opened.
 const PROVED: usize = 1 << 18;
+/// An object that is touched again and again is fetched instead of proved for ever.
+const LOOKS: usize = 8;
 /// A temporary file this old belongs to nobody.
 const STALE: Duration = Duration::from_secs(3600);
 
@@ -57,6 +61,8 @@ pub struct Cache {
     proved: Mutex<HashMap<[u8; 32], Stamp>>,
     /// What is read behind our back, and by how many.
     held: Mutex<HashMap<[u8; 32], u32>>,
+    /// Chunks of partials that came or were proved last: who reads on needs no second proof.
+    recent: Mutex<Lru<Arc<[u8]>>>,
     memory: Mutex<Lru<Arc<[u8]>>>,
     written: AtomicU64,
     used: Mutex<Used>,
@@ -74,12 +80,7 @@ impl Cache {
     /// # Errors
     /// `Io` when it is missing and cannot be made.
     pub fn open(root: &Path) -> Result<Cache> {
-        use std::os::unix::fs::DirBuilderExt;
-        for name in ["", "objects", "partial", "tmp", "used"] {
-            let path = root.join(name);
-            let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&path);
-            made.map_err(Error::io("make the cache directory", &path))?;
-        }
+        make(root)?;
         let clock = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |now| now.as_nanos());
         let own = format!("{}-{clock:x}", std::process::id());
         let cache = Cache {
@@ -88,6 +89,7 @@ impl Cache {
             partials: Mutex::new(Lru::new(OPEN_PARTIALS)),
             proved: Mutex::default(),
             held: Mutex::default(),
+            recent: Mutex::new(Lru::new(RECENT)),
             memory: Mutex::new(Lru::new(MEMORY)),
             written: AtomicU64::new(0),
             used: Mutex::new(Used::new(root.join("used"), own)),
@@ -108,11 +110,14 @@ impl Cache {
         if length == 0 || (length as u64 == size && self.read_whole(&content.digest, buffer)) {
             return Read::Hit(length);
         }
-        if let Some(object) = self.object(content) {
-            if object.read(content, offset, buffer) {
-                return Read::Hit(length);
+        for _ in 0..LOOKS {
+            let Some(object) = self.object(content) else { break };
+            match object.read(content, offset, buffer) {
+                Got::Right => return Read::Hit(length),
+                Got::Damaged => self.discard(&content.digest),
+                // To be opened, and proved, again.
+                Got::Touched => drop(lock(&self.objects).remove(&content.digest.sha256)),
             }
-            self.discard(&content.digest);
         }
         let missing = self.read_pieces(content, offset, buffer);
         if missing.is_empty() { Read::Hit(length) } else { Read::Miss(missing) }
@@ -121,7 +126,7 @@ impl Cache {
     /// The bytes of an object that is one chunk, such as a page.
     pub fn get(&self, digest: &Digest) -> Option<Vec<u8>> {
         let mut bytes = vec![0; usize::try_from(digest.size).ok()?];
-        (self.read_whole(digest, &mut bytes) || self.read_memory(&digest.sha256, 0, &mut bytes)).then_some(bytes)
+        (self.read_whole(digest, &mut bytes) || read_kept(&self.memory, &digest.sha256, 0, &mut bytes)).then_some(bytes)
     }
 
     /// Indexes of the chunks of a blob that are not here, as far as can be told without reading them.
@@ -175,12 +180,14 @@ impl Cache {
         }
         let written = self.partial(content, true).is_some_and(|partial| {
             let written = partial.write(content, index, bytes);
-            if written && partial.is_whole(content) {
-                self.publish_partial(&partial, content);
+            if let (true, Some(look)) = (written, partial.whole(content)) {
+                self.publish_partial(&partial, content, look);
             }
             written
         });
-        if !written {
+        if written {
+            self.note_recent(&chunk.digest, bytes);
+        } else {
             self.remember(&chunk.digest, bytes);
         }
         Ok(())
@@ -208,11 +215,17 @@ impl Cache {
         let mut missing = Vec::new();
         for piece in pieces::covering(content, offset, buffer.len()) {
             let out = &mut buffer[piece.target.clone()];
-            let read = partial.as_ref().is_some_and(|partial| partial.read(&piece, out))
-                || self.read_memory(&piece.chunk.digest.sha256, piece.skip, out);
-            if !read {
-                missing.push(piece.index);
+            let key = &piece.chunk.digest.sha256;
+            if read_kept(&self.recent, key, piece.skip, out) || read_kept(&self.memory, key, piece.skip, out) {
+                continue;
             }
+            let Some(bytes) = partial.as_ref().and_then(|partial| partial.read(&piece)) else {
+                missing.push(piece.index);
+                continue;
+            };
+            let skip = piece.skip as usize;
+            out.copy_from_slice(&bytes[skip..skip + out.len()]);
+            self.note_recent(&piece.chunk.digest, &bytes);
         }
         missing
     }
@@ -294,15 +307,15 @@ impl Cache {
         let number = self.written.fetch_add(1, Relaxed);
         let clock = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |now| now.as_nanos());
         let path = self.temporary().join(format!("{}-{clock:x}-{number}", std::process::id()));
-        let done = object::write_new(&path, bytes).and_then(|()| self.publish(&path, digest));
+        let done = object::write_new(&path, bytes).and_then(|()| self.publish(&path, digest, None));
         if done.is_err() {
             let _ = fs::remove_file(&path);
         }
         done
     }
 
-    /// Give a proved file its name.
-    fn publish(&self, from: &Path, digest: &Digest) -> io::Result<()> {
+    /// Give a proved file its name; `look` is how it looked before it was.
+    fn publish(&self, from: &Path, digest: &Digest, look: Option<Look>) -> io::Result<()> {
         let to = self.path(digest);
         if let Err(error) = fs::rename(from, &to) {
             if error.kind() != io::ErrorKind::NotFound {
@@ -312,13 +325,16 @@ impl Cache {
             fs::rename(from, &to)?;
         }
         // After the rename, which changes the ctime.
-        self.note_proved(digest.sha256, Stamp::of(&fs::symlink_metadata(&to)?));
+        let stamp = Stamp::of(&fs::symlink_metadata(&to)?);
+        if look.is_none_or(|look| look == stamp.look()) {
+            self.note_proved(digest.sha256, stamp);
+        }
         Ok(())
     }
 
-    fn publish_partial(&self, partial: &Partial, content: &Content) {
+    fn publish_partial(&self, partial: &Partial, content: &Content, look: Look) {
         // When the rename fails, another process was first, or the disk is full of trouble: readers go on with the partial.
-        if self.publish(partial.path(), &content.digest).is_ok() {
+        if self.publish(partial.path(), &content.digest, Some(look)).is_ok() {
             partial.remove_record();
         }
         lock(&self.partials).remove(&content.digest.sha256);
@@ -327,15 +343,14 @@ impl Cache {
     fn remember(&self, digest: &Digest, bytes: &[u8]) {
         self.unwritten.fetch_add(1, Relaxed);
         self.full.store(true, Relaxed);
+        // Somebody may have removed all of it: the next finds its place again.
+        let _ = make(&self.root);
         lock(&self.memory).insert(digest.sha256, bytes.into(), bytes.len() as u64);
     }
 
-    fn read_memory(&self, sha256: &[u8; 32], skip: u64, out: &mut [u8]) -> bool {
-        let Some(bytes) = lock(&self.memory).get(sha256).cloned() else { return false };
-        let skip = skip as usize;
-        let Some(bytes) = bytes.get(skip..skip + out.len()) else { return false };
-        out.copy_from_slice(bytes);
-        true
+    fn note_recent(&self, digest: &Digest, bytes: &[u8]) {
+        let evicted = lock(&self.recent).insert(digest.sha256, bytes.into(), bytes.len() as u64);
+        drop(evicted);
     }
 
     /// Remove what killed processes left half-written.
@@ -348,6 +363,25 @@ impl Cache {
             }
         }
     }
+}
+
+fn read_kept(kept: &Mutex<Lru<Arc<[u8]>>>, sha256: &[u8; 32], skip: u64, out: &mut [u8]) -> bool {
+    let Some(bytes) = lock(kept).get(sha256).cloned() else { return false };
+    let skip = skip as usize;
+    let Some(bytes) = bytes.get(skip..skip + out.len()) else { return false };
+    out.copy_from_slice(bytes);
+    true
+}
+
+/// Make the directories that are missing.
+fn make(root: &Path) -> Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    for name in ["", "objects", "partial", "tmp", "used"] {
+        let path = root.join(name);
+        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&path);
+        made.map_err(Error::io("make the cache directory", &path))?;
+    }
+    Ok(())
 }
 
 /// Whether the blob's only chunk is the blob itself; then it is kept whole from the start.

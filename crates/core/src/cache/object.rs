@@ -1,7 +1,7 @@
 //! A complete blob in `objects/`, open.
 //!
 //! Invariant: of a blob of one chunk all bytes were proved when it was opened; of a larger one each chunk is before its
-//! first byte goes out, so that opening a big file costs nothing.
+//! first byte goes out, so that opening a big file costs nothing. A proof holds until the file is touched.
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Write as _};
@@ -23,7 +23,24 @@ pub struct Stamp {
     ctime: (i64, i64),
 }
 
+/// What changes with the bytes of a file, and not with its names.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Look {
+    size: u64,
+    mtime: (i64, i64),
+}
+
+impl Look {
+    pub fn of(meta: &Metadata) -> Look {
+        Look { size: meta.size(), mtime: (meta.mtime(), meta.mtime_nsec()) }
+    }
+}
+
 impl Stamp {
+    pub fn look(&self) -> Look {
+        Look { size: self.size, mtime: self.mtime }
+    }
+
     pub fn of(meta: &Metadata) -> Stamp {
         Stamp {
             dev: meta.dev(),
@@ -35,8 +52,19 @@ impl Stamp {
     }
 }
 
+/// What came of reading an open object.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Got {
+    Right,
+    Damaged,
+    /// Somebody touched the file since it was opened: what was proved of it is so no more.
+    Touched,
+}
+
 pub struct Object {
     file: File,
+    /// How it looked before anything of it was proved.
+    stamp: Stamp,
     /// `None` when the whole was proved.
     chunks: Option<Proofs>,
 }
@@ -56,22 +84,28 @@ impl Object {
                 return Err(io::ErrorKind::InvalidData.into());
             }
         }
-        Ok(Some((Object { file, chunks }, stamp)))
+        Ok(Some((Object { file, stamp, chunks }, stamp)))
     }
 
     pub fn is_proved(&self) -> bool {
         self.chunks.is_none()
     }
 
-    /// Fill `buffer`, which lies within the blob. False when the file is damaged.
-    pub fn read(&self, content: &Content, offset: u64, buffer: &mut [u8]) -> bool {
-        if let Some(proofs) = &self.chunks {
-            let prove = |piece: Piece| proofs.is_proved(&piece) || proofs.prove(&self.file, &piece).is_some();
-            if !pieces::covering(content, offset, buffer.len()).all(prove) {
-                return false;
-            }
+    /// Fill `buffer`, which lies within the blob.
+    pub fn read(&self, content: &Content, offset: u64, buffer: &mut [u8]) -> Got {
+        let right = self.prove_under(content, offset, buffer.len()) && self.file.read_exact_at(buffer, offset).is_ok();
+        // After the read: whoever writes changes the time first.
+        match self.file.metadata() {
+            Ok(meta) if Stamp::of(&meta) != self.stamp => Got::Touched,
+            Ok(_) if right => Got::Right,
+            _ => Got::Damaged,
         }
-        self.file.read_exact_at(buffer, offset).is_ok()
+    }
+
+    fn prove_under(&self, content: &Content, offset: u64, length: usize) -> bool {
+        let Some(proofs) = &self.chunks else { return true };
+        let prove = |piece: Piece| proofs.is_proved(&piece) || proofs.prove(&self.file, &piece).is_some();
+        pieces::covering(content, offset, length).all(prove)
     }
 }
 

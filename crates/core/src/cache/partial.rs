@@ -1,7 +1,7 @@
 //! A large blob while it is incomplete: a sparse file, and beside it a byte a chunk that says which are there.
 //!
-//! Invariant: a chunk's byte is set after its bytes were written, and bytes of a chunk are read only when this process wrote
-//! or proved them. Processes that fill one partial at once write the same bytes to the same places.
+//! Invariant: a chunk's byte is set after its bytes were written, and a chunk is proved whenever it is read: others write to
+//! the file, too, and nothing tells whose a change was. Processes that fill one partial at once write the same bytes to the same places.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -9,7 +9,7 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use super::object::hash;
+use super::object::{Look, hash};
 use super::pieces::{Piece, Proofs};
 use crate::digest::{Hasher, hex};
 use crate::filemap::Content;
@@ -55,53 +55,46 @@ impl Partial {
     /// Whether the chunk is said to be here, by this process or another.
     pub fn has(&self, index: usize) -> bool {
         let mut byte = [0];
-        self.proofs.is_given(index) || (self.have.read_exact_at(&mut byte, index as u64).is_ok() && byte[0] == 1)
+        self.have.read_exact_at(&mut byte, index as u64).is_ok() && byte[0] == 1
     }
 
-    /// Fill `out` from the piece. False when its chunk is not here.
-    pub fn read(&self, piece: &Piece, out: &mut [u8]) -> bool {
-        if self.proofs.is_proved(piece) {
-            return self.file.read_exact_at(out, piece.start + piece.skip).is_ok();
-        }
+    /// The bytes of the piece's chunk, proved, if they are here.
+    pub fn read(&self, piece: &Piece) -> Option<Vec<u8>> {
         if self.proofs.start(piece.index, &piece.chunk.digest) != Some(piece.start) || !self.has(piece.index) {
-            return false;
+            return None;
         }
-        let Some(bytes) = self.proofs.prove(&self.file, piece) else {
+        let bytes = self.proofs.prove(&self.file, piece);
+        if bytes.is_none() {
             self.mark(piece.index, 0);
-            return false;
-        };
-        let skip = piece.skip as usize;
-        out.copy_from_slice(&bytes[skip..skip + out.len()]);
-        true
+        }
+        bytes
     }
 
     /// Write a chunk that the caller has proved. False when there is no place for it.
     pub fn write(&self, content: &Content, index: usize, bytes: &[u8]) -> bool {
         let Some(start) = self.proofs.start(index, &content.chunks[index].digest) else { return false };
         let is_hole = bytes.iter().all(|&byte| byte == 0) && self.is_hole(start, bytes.len() as u64);
-        let written = (is_hole || self.file.write_all_at(bytes, start).is_ok()) && self.mark(index, 1);
-        if written {
-            self.proofs.give(index);
-        }
-        written
+        (is_hole || self.file.write_all_at(bytes, start).is_ok()) && self.mark(index, 1)
     }
 
-    /// Whether all chunks are here and make up the blob. Reads and hashes all of it when they are.
-    pub fn is_whole(&self, content: &Content) -> bool {
+    /// Whether all chunks are here and make up the blob; if so, how the file looked before all of it was read and hashed.
+    pub fn whole(&self, content: &Content) -> Option<Look> {
         let mut have = vec![0; self.proofs.len()];
         if self.spoiled.load(Relaxed)
             || self.have.read_exact_at(&mut have, 0).is_err()
             || have.iter().any(|&byte| byte != 1)
         {
-            return false;
+            return None;
         }
-        if let Some(wrong) = self.proofs.first_wrong(&self.file) {
-            self.mark(wrong, 0);
-            return false;
+        let look = Look::of(&self.file.metadata().ok()?);
+        if hash(&self.file).is_ok_and(|digest| digest == content.digest) {
+            return Some(look);
         }
-        let whole = hash(&self.file).is_ok_and(|digest| digest == content.digest);
-        self.spoiled.store(!whole, Relaxed);
-        whole
+        match self.proofs.first_wrong(&self.file) {
+            Some(wrong) => drop(self.mark(wrong, 0)),
+            None => self.spoiled.store(true, Relaxed),
+        }
+        None
     }
 
     /// Remove what says which chunks are here: the blob is complete and has its name.

@@ -6,7 +6,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::object::{self, Stamp};
+use super::object::{self, Look, Stamp};
 use super::{Cache, lock};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
@@ -57,14 +57,14 @@ impl Cache {
             return Ok(true);
         }
         let path = self.path(digest);
-        match self.hash_of(&path, digest) {
-            Ok(true) => {}
-            Ok(false) => return Ok(false),
+        let look = match self.proved_look(&path, digest) {
+            Ok(Some(look)) => look,
+            Ok(None) => return Ok(false),
             Err(_) => {
                 self.discard(digest);
                 return Ok(false);
             }
-        }
+        };
         let linked = fs::hard_link(&path, &name).or_else(|error| match error.kind() {
             io::ErrorKind::AlreadyExists => Ok(()),
             io::ErrorKind::NotFound => {
@@ -75,10 +75,14 @@ impl Cache {
         });
         linked.map_err(Error::io("link", &name))?;
         // The new name has changed the ctime.
-        if let Ok(meta) = fs::symlink_metadata(&path) {
-            self.note_proved(digest.sha256, Stamp::of(&meta));
+        let stamp = fs::symlink_metadata(&name).map(|meta| Stamp::of(&meta));
+        if let Some(stamp) = stamp.ok().filter(|stamp| stamp.look() == look) {
+            self.note_proved(digest.sha256, stamp);
+            return Ok(true);
         }
-        Ok(true)
+        // Somebody wrote to it since it was proved.
+        let _ = fs::remove_file(&name);
+        Ok(false)
     }
 
     /// The file of a blob, under its second name in `directory`, if it has one or can be given one without reading it.
@@ -111,13 +115,13 @@ impl Cache {
         }
     }
 
-    /// Whether a file is there and is what it should be.
-    fn hash_of(&self, path: &Path, digest: &Digest) -> io::Result<bool> {
-        let Some((file, stamp)) = object::find(path, digest)? else { return Ok(false) };
+    /// How a file looked before it was found to be what it should be; `None` when it is not there.
+    fn proved_look(&self, path: &Path, digest: &Digest) -> io::Result<Option<Look>> {
+        let Some((file, stamp)) = object::find(path, digest)? else { return Ok(None) };
         let proved = lock(&self.proved).get(&digest.sha256).copied();
         if proved != Some(stamp) && object::hash(&file)? != *digest {
             return Err(io::ErrorKind::InvalidData.into());
         }
-        Ok(true)
+        Ok(Some(stamp.look()))
     }
 }

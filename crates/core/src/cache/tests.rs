@@ -137,6 +137,37 @@ fn a_damaged_chunk_of_a_partial_or_a_large_object_is_missing_again() {
 }
 
 #[test]
+fn what_is_open_and_proved_is_proved_again_when_somebody_else_has_written_to_it() {
+    let (_dir, cache) = open();
+    let blob = content(&[b"first-chunk", b"second"]);
+    let spoil = |path: &Path, at: u64| {
+        let file = fs::OpenOptions::new().write(true).open(path).unwrap();
+        file.write_all_at(b"!", at).unwrap();
+    };
+    cache.insert_chunk(&blob, 0, b"first-chunk").unwrap();
+    assert_eq!(read(&cache, &blob, 0, 5).unwrap(), b"first");
+    spoil(&only_partial(&cache), 3);
+    // It came just now, and is still in memory; that it is not on the disk is found out when it is published.
+    assert_eq!(read(&cache, &blob, 0, 5).unwrap(), b"first");
+    cache.insert_chunk(&blob, 1, b"second").unwrap();
+    assert_eq!(cache.missing(&blob), [0]);
+    assert_eq!(read(&again(&cache), &blob, 0, 5), Err(vec![0]));
+    cache.insert_chunk(&blob, 0, b"first-chunk").unwrap();
+    assert_eq!(cache.missing(&blob), [0usize; 0]);
+    assert_eq!(read(&cache, &blob, 11, 5).unwrap(), b"secon");
+    spoil(&cache.path(&blob.digest), 3);
+    // What is still right is still served.
+    assert_eq!(read(&cache, &blob, 11, 5).unwrap(), b"secon");
+    assert_eq!(read(&cache, &blob, 0, 5).unwrap(), b"first");
+    assert!(!cache.path(&blob.digest).exists());
+    cache.insert_chunk(&blob, 0, b"first-chunk").unwrap();
+    cache.insert_chunk(&blob, 1, b"second").unwrap();
+    assert_eq!(read(&cache, &blob, 0, 17).unwrap(), b"first-chunksecond");
+    fs::File::options().write(true).open(cache.path(&blob.digest)).unwrap().set_len(4).unwrap();
+    assert_eq!(read(&again(&cache), &blob, 0, 5), Err(vec![0]));
+}
+
+#[test]
 fn a_record_without_its_bytes_claims_nothing() {
     let (_dir, cache) = open();
     let (a, b) = (vec![1u8; 3000], vec![0u8; 5000]);
