@@ -243,6 +243,14 @@ fn unmount(py: Python<'_>, place: PathBuf, lazy: bool) -> PyResult<()> {
     direct(py, unmounted)
 }
 
+/// True: mounted; false: something is missing.
+#[pyfunction]
+fn mount_whole(py: Python<'_>, map: &FileMap, cache: PathBuf, place: PathBuf, pin: PathBuf) -> PyResult<bool> {
+    let map = map.0.clone();
+    let mounted = py.detach(|| fuse::mount_whole(&map, &Cache::open(&cache)?, &place, &pin));
+    direct(py, mounted)
+}
+
 #[pyfunction]
 fn mounts(py: Python<'_>) -> PyResult<Vec<Bound<'_, PyBytes>>> {
     let mounted: Vec<PathBuf> = direct(py, fuse::mounts())?.into_iter().map(|mounted| mounted.place).collect();
@@ -253,6 +261,7 @@ pub fn register(parent: &Bound<'_, PyModule>) -> PyResult<()> {
     let module = PyModule::new(parent.py(), "mount")?;
     module.add_class::<Server>()?;
     module.add_function(wrap_pyfunction!(unmount, &module)?)?;
+    module.add_function(wrap_pyfunction!(mount_whole, &module)?)?;
     module.add_function(wrap_pyfunction!(mounts, &module)?)?;
     parent.add_submodule(&module)
 }

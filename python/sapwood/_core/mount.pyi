@@ -5,7 +5,7 @@ from typing import Any, final
 
 from .filemap import FileMap, Frame
 
-__all__ = ["Server", "mounts", "unmount"]
+__all__ = ["Server", "mount_whole", "mounts", "unmount"]
 
 @final
 class Server:
@@ -124,6 +124,17 @@ def unmount(place: str | PathLike[str], lazy: bool = False) -> None:
     Raises:
         InvalidInputError: `bad-mount-point`: not a mount, or not one of ours.
         UnavailableError: `mount-failed`: in use.
+    """
+
+def mount_whole(map: FileMap, cache: str | PathLike[str], place: str | PathLike[str], pin: str | PathLike[str]) -> bool:
+    """Mount a tree of which all is here, proved since the machine was started; it needs no process.
+
+    The cache keeps it until the file `pin` is removed, `mounts/<hex>.pin` in `cache`, or the machine started anew.
+    Return False, with nothing done, if anything is missing.
+
+    Raises:
+        InvalidInputError: `bad-mount-point`; `bad-argument`: the native tier cannot hold the tree.
+        UnavailableError: `mount-failed`; `io`.
     """
 
 def mounts() -> list[bytes]:

@@ -19,10 +19,12 @@ import socket
 import sys
 import time
 
-__all__ = ["GAVE_UP", "READY"]
+__all__ = ["ALONE", "GAVE_UP", "READY"]
 
 READY = b"ready"
 """Whoever waits at the pipe is told this when the device has come, else what the server had to say."""
+ALONE = b"alone"
+"""...and this by the server, which has no device, when the mount is made and needs nobody."""
 GAVE_UP = 4
 """A server ends so when the next one would fare no better; the holder, when it gives the mount up."""
 

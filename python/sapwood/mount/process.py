@@ -21,12 +21,12 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from sapwood.errors import InternalError, InvalidInputError, SapwoodError, UnavailableError
-from sapwood.mount.holder import GAVE_UP, READY
+from sapwood.mount.holder import ALONE, GAVE_UP, READY
 from sapwood.mount.table import log_path, unmount
 from sapwood.store import kept
 
@@ -47,11 +47,13 @@ class Started:
     log: Path
     process: subprocess.Popen[bytes]
     lifeline: int | None
+    is_served: bool = True
+    """False of a mount that needs no process."""
 
     @property
-    def pid(self) -> int:
-        """The holder's process id: a polite signal to it ends the mount."""
-        return self.process.pid
+    def pid(self) -> int | None:
+        """The holder's process id: a polite signal to it ends the mount. None of a mount that needs no process."""
+        return self.process.pid if self.is_served else None
 
     def end(self) -> None:
         """Take the mount away, whoever uses it, and see the server out; nothing to do when both are gone."""
@@ -119,12 +121,15 @@ def start(
         started = Started(place, log, process, lifeline)
         try:
             _tell(process, call)
-            _heed(_hear(messages, started))
+            message = _heed(_hear(messages, started))
             ready()
         except BaseException:
             # It failed, or we were stopped while waiting: then the server takes its mount along.
             started.end()
             raise
+    if message == ALONE:
+        process.wait()
+        return replace(started, is_served=False)
     return started
 
 
@@ -148,9 +153,10 @@ def _hear(messages: BinaryIO, started: Started) -> bytes:
     return message
 
 
-def _heed(message: bytes) -> None:
-    if message != READY:
+def _heed(message: bytes) -> bytes:
+    if message not in (READY, ALONE):
         raise pickle.loads(message)  # from our own child, through our own pipe
+    return message
 
 
 def main(arguments: list[str]) -> int:
@@ -167,10 +173,10 @@ def main(arguments: list[str]) -> int:
     if lifeline:
         threading.Thread(target=_end_with, args=lifeline, daemon=True).start()
     with socket.socket(fileno=connection) as holder:
-        return _serve(call, holder, None if device < 0 else device)
+        return _serve(call, holder, None if device < 0 else device, tied=bool(lifeline))
 
 
-def _serve(call: dict[str, Any], holder: socket.socket, device: int | None) -> int:
+def _serve(call: dict[str, Any], holder: socket.socket, device: int | None, *, tied: bool) -> int:
     from sapwood.mount.server import serve
 
     told = device is not None
@@ -193,6 +199,8 @@ def _serve(call: dict[str, Any], holder: socket.socket, device: int | None) -> i
             Path(call["place"]),
             cache_dir=Path(call["cache_dir"]),
             leave=leave,
+            # A mount that ends with a command needs somebody who ends it.
+            alone=None if tied else lambda: holder.send(ALONE),
             device=device,
             **{name: value for name, value in call.items() if name not in ("address", "place", "cache_dir", "discard")},
         )

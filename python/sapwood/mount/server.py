@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sapwood import places
-from sapwood._core.mount import Server, unmount
+from sapwood._core.mount import Server, mount_whole, unmount
 from sapwood.digests import TreeDigest
 from sapwood.errors import InvalidInputError, SapwoodError, UnavailableError
 from sapwood.mount import changes, libfuse, table
@@ -53,6 +53,7 @@ def serve(
     cache_dir: Path,
     ready: Callable[[], None] = lambda: None,
     leave: Callable[[int | None, dict[str, Any]], None] | None = None,
+    alone: Callable[[], object] | None = None,
     device: int | None = None,
     heritage: dict[str, Any] | None = None,
     prefetch: bool = True,
@@ -95,6 +96,9 @@ def serve(
 
     `leave` gets, before `ready`, the mount's device and the `heritage` of a successor: whoever keeps both may let one
     take over, when this process has died. Of the `libfuse` tier there is no device, and nobody can.
+
+    `alone` is called instead when all of the tree is here, and proved, and the tier is `native`, and not
+    `writable`: then the mount needs nobody, and this returns at once. Without it such a mount is served too.
 
     Return the number of the signal that ended it, None when it was unmounted.
 
@@ -170,6 +174,16 @@ def serve(
         # Before anybody is answered: who waits for the mount to be served again finds by whom.
         note()
     native = tier == "native" and trace is None
+    may_pass = not (native or writable or library is not None or trace is not None)
+    pin = table.pin_path(cache_dir, place)
+    if native and not writable and alone and device is None and mount_whole(file_map, cache_dir, place, pin):
+        note(server=0, holder=None, lacking=0)
+        if asked_to_end.is_set():
+            unmount(place, True)
+            table.forget(cache_dir, place)
+            return asked_by[0]
+        alone()
+        return None
     server = Server(
         file_map,
         cache_dir,
@@ -180,7 +194,7 @@ def serve(
         quiet_s=_QUIET_S,
         by_library=library is not None,
         device=device,
-        record=None if native or writable or trace is not None else table.record_path(cache_dir, place),
+        record=table.record_path(cache_dir, place) if may_pass else None,
         passthrough=passthrough,
         changes=changes.begin(place, address, left) if writable and device is None else None,
     )

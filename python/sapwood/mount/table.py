@@ -23,7 +23,18 @@ from sapwood.errors import UnavailableError
 from sapwood.mount.users import users
 from sapwood.store import kept
 
-__all__ = ["Mount", "forget", "log_path", "map_path", "mounts", "record", "record_path", "restart", "unmount"]
+__all__ = [
+    "Mount",
+    "forget",
+    "log_path",
+    "map_path",
+    "mounts",
+    "pin_path",
+    "record",
+    "record_path",
+    "restart",
+    "unmount",
+]
 
 # A server that lives answers this from memory.
 _PATIENCE_S = 2.0
@@ -36,7 +47,8 @@ _NAMED = 5
 class Mount:
     """A mount of this machine. `address` and the process ids are empty and 0 when another user made it.
 
-    A polite signal to `pid`, its holder, ends it; `server` serves it now. Without a holder both are the server.
+    A polite signal to `pid`, its holder, ends it; `server` serves it now. Without a holder both are the server; both
+    are 0 too of a mount that needs none.
     """
 
     path: Path
@@ -210,12 +222,12 @@ def record(cache_dir: Path, place: Path, address: str, holder: int | None, more:
 
 
 def forget(cache_dir: Path, place: Path, server: int | None = None) -> None:
-    """Remove the note of `place` and its file map, if there are, and, with `server`, if they are that server's."""
+    """Remove what is noted of `place`, and its file map; with `server`, only if it is that server's."""
     if server is not None and _read(_note(cache_dir, place)).get("server") != server:
         return
-    for path in (_note(cache_dir, place), map_path(cache_dir, place), record_path(cache_dir, place)):
+    for name in (_note, map_path, record_path, pin_path):
         with contextlib.suppress(OSError):
-            path.unlink()
+            name(cache_dir, place).unlink()
 
 
 def map_path(cache_dir: Path, place: Path) -> Path:
@@ -226,6 +238,11 @@ def map_path(cache_dir: Path, place: Path) -> Path:
 def record_path(cache_dir: Path, place: Path) -> Path:
     """Return where is written down what is open of the mount at `place`, for a successor of its server."""
     return _beside(cache_dir, place, "open")
+
+
+def pin_path(cache_dir: Path, place: Path) -> Path:
+    """Return where is written down what the cache must keep for a mount at `place` that nobody serves."""
+    return _beside(cache_dir, place, "pin")
 
 
 def log_path(cache_dir: Path, place: Path) -> Path:

@@ -1,9 +1,9 @@
 //! Holding the cache to its size: what was used longest ago goes.
 //!
-//! Invariant: what this process has open goes last; what goes while it is open, here or elsewhere, can still be read by who
+//! Invariant: what is pinned stays, what this process has open goes last; what goes while it is open, here or elsewhere, can still be read by who
 //! has it open, and is fetched again later. Two processes never choose at once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -33,7 +33,7 @@ impl Cache {
         if !full && step > 0 && grown < step {
             return Ok(0);
         }
-        let path = self.root.join("tidying");
+        let path = self.choice_lock();
         let file = fs::OpenOptions::new().write(true).create(true).truncate(false).open(&path);
         let file = file.map_err(Error::io("open", &path))?;
         if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
@@ -42,7 +42,8 @@ impl Cache {
         self.grown.store(0, Relaxed);
         lock(&self.used).flush();
         let last = used::read(&self.root.join("used"));
-        let mut choice = Choice { cache: self, last, hours: BTreeMap::new(), proved: self.proved_since_boot()? };
+        let (pinned, proved) = (self.pinned(), self.proved_since_boot()?);
+        let mut choice = Choice { cache: self, last, hours: BTreeMap::new(), pinned, proved };
         self.walk(&mut |path, name, meta| choice.measure(path, name, meta))?;
         let total: u64 = choice.hours.values().sum();
         let bound = match bound {
@@ -85,6 +86,8 @@ struct Choice<'a> {
     last: std::collections::HashMap<u64, u64>,
     /// Bytes by the hour of last use.
     hours: BTreeMap<u64, u64>,
+    /// What never goes.
+    pinned: HashSet<u64>,
     /// Where objects have second names.
     proved: PathBuf,
 }
@@ -116,6 +119,9 @@ impl Choice<'_> {
         let (mut freed, mut left) = (0, excess);
         self.cache.walk(&mut |path, name, meta| {
             let Some(sha256) = digest_in(name) else { return };
+            if self.pinned.contains(&used::beginning(&sha256)) {
+                return;
+            }
             let (hour, bytes) = (self.hour(&sha256, meta), meta.blocks() * 512);
             let goes = hour < before || (hour == before && left > 0);
             if goes && self.forget(&sha256, path) {

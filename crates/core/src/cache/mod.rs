@@ -10,6 +10,7 @@ mod lru;
 mod object;
 mod partial;
 mod pieces;
+mod pins;
 mod proved;
 mod used;
 
@@ -205,8 +206,12 @@ impl Cache {
 
     /// Where a complete object lies, or will.
     pub fn path(&self, digest: &Digest) -> PathBuf {
+        Cache::below(&self.root.join("objects"), digest)
+    }
+
+    fn below(directory: &Path, digest: &Digest) -> PathBuf {
         let hex = digest.hex();
-        self.root.join("objects").join(&hex[..2]).join(&hex)
+        directory.join(&hex[..2]).join(&hex)
     }
 
     /// Read what is here in pieces; the indexes of those that are not.

@@ -14,6 +14,15 @@ use crate::filemap::Content;
 
 const BOOT: &str = "/proc/sys/kernel/random/boot_id";
 
+/// Another one each time the machine is started.
+///
+/// # Errors
+/// `Io`.
+pub(super) fn boot_id() -> Result<String> {
+    let boot = fs::read_to_string(BOOT).map_err(Error::io("read", BOOT))?;
+    Ok(boot.trim().to_string())
+}
+
 impl Cache {
     /// The directory of what is proved; those of earlier starts of the machine are removed.
     ///
@@ -35,8 +44,7 @@ impl Cache {
     /// # Errors
     /// `Io`.
     pub(super) fn proved_since_boot(&self) -> Result<PathBuf> {
-        let boot = fs::read_to_string(BOOT).map_err(Error::io("read", BOOT))?;
-        Ok(self.root.join("proved").join(boot.trim()))
+        Ok(self.root.join("proved").join(boot_id()?))
     }
 
     /// Prove a blob that is complete and give it its second name in `directory`, which `proved` gave. False when it is not
@@ -46,8 +54,7 @@ impl Cache {
     /// `Io`: the name cannot be made.
     pub fn prove(&self, content: &Content, directory: &Path) -> Result<bool> {
         let digest = &content.digest;
-        let hex = digest.hex();
-        let name = directory.join(&hex[..2]).join(&hex);
+        let name = Cache::below(directory, digest);
         if digest.size == 0 {
             return Ok(true);
         }
@@ -87,8 +94,7 @@ impl Cache {
 
     /// The file of a blob, under its second name in `directory`, if it has one or can be given one without reading it.
     pub fn proved_file(&self, content: &Content, directory: &Path) -> Option<File> {
-        let hex = content.digest.hex();
-        let name = directory.join(&hex[..2]).join(&hex);
+        let name = Cache::below(directory, &content.digest);
         if let Ok(Some((file, _))) = object::find(&name, &content.digest) {
             lock(&self.used).note(&content.digest.sha256);
             return Some(file);

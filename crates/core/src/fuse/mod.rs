@@ -23,6 +23,7 @@ mod server;
 mod successor;
 mod table;
 mod trace;
+mod whole;
 mod wire;
 mod writable;
 
@@ -33,6 +34,7 @@ pub use native::Layers;
 pub use server::{Server, Stats};
 pub use table::{Mounted, mounts};
 pub use trace::Part;
+pub use whole::mount_whole;
 pub use writable::Changes;
 
 #[cfg(test)]

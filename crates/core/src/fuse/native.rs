@@ -26,8 +26,8 @@ use crate::filemap::FileMap;
 /// A mount that is not made yet: only its lowest layer is there.
 pub struct Layers {
     place: PathBuf,
-    /// Of the native tier the contents, of the other the tree.
-    served: OwnedFd,
+    /// Of the native tier the contents, if any are not proved files; of the other the tree.
+    served: Option<OwnedFd>,
     changes: Option<Changes>,
 }
 
@@ -38,14 +38,7 @@ impl Layers {
     /// # Errors
     /// `MountPoint`, `Mount`.
     pub fn new(place: &Path, changes: Option<Changes>) -> Result<(Layers, OwnedFd)> {
-        let place = check(place)?;
-        if !rustix::process::geteuid().is_root() {
-            let why = match changes {
-                None => "only root can make the native tier; --tier fuse is for everybody",
-                Some(_) => "only root can make a mount that takes changes; without --writable mounts are for everybody",
-            };
-            return Err(refused(&place, why));
-        }
+        let place = checked(place, changes.is_some())?;
         let device = open_device(&place)?;
         let (user, group) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
         let options = [
@@ -62,7 +55,15 @@ impl Layers {
         if let Ok(root) = rustix::fs::statx(&served, "", known, StatxFlags::empty()) {
             raise_read_ahead_of(&format!("{}:{}", root.stx_dev_major, root.stx_dev_minor));
         }
-        Ok((Layers { place, served, changes }, device))
+        Ok((Layers { place, served: Some(served), changes }, device))
+    }
+
+    /// For a mount at an empty directory, all of whose contents are proved files.
+    ///
+    /// # Errors
+    /// `MountPoint`, `Mount`.
+    pub fn alone(place: &Path) -> Result<Layers> {
+        Ok(Layers { place: checked(place, false)?, served: None, changes: None })
     }
 
     /// Make the mount, now that somebody answers: of the tree of `map`, with a file for its metadata in `temporary`, and
@@ -73,12 +74,9 @@ impl Layers {
     pub fn mount(self, map: &FileMap, temporary: &Path, proved: &Path) -> Result<()> {
         let metadata = metadata(&self.place, map, temporary)?;
         let proved = proved.to_str().ok_or_else(|| refused(&self.place, "the cache's name is not UTF-8"))?;
-        let below = [
-            ("lowerdir+", by_descriptor(&metadata)),
-            ("datadir+", proved.to_string()),
-            ("datadir+", by_descriptor(&self.served)),
-        ];
-        self.overlay(&metadata, below.into())
+        let mut below = vec![("lowerdir+", by_descriptor(&metadata)), ("datadir+", proved.to_string())];
+        below.extend(self.served.iter().map(|served| ("datadir+", by_descriptor(served))));
+        self.overlay(&metadata, below)
     }
 
     /// Make the mount of the other tier, now that somebody answers for the tree.
@@ -86,7 +84,8 @@ impl Layers {
     /// # Errors
     /// `Mount`, `Io` of what keeps the changes.
     pub fn cover(self) -> Result<()> {
-        self.overlay(&self.served, vec![("lowerdir+", by_descriptor(&self.served))])
+        let served = self.served.as_ref().ok_or_else(|| refused(&self.place, "nobody serves its tree"))?;
+        self.overlay(served, vec![("lowerdir+", by_descriptor(served))])
     }
 
     /// Put an overlay over layers, of which `tree` has the tree's root, at the place.
@@ -110,6 +109,19 @@ impl Layers {
         move_mount(overlay.as_fd(), "", rustix::fs::CWD, &self.place, flags)
             .map_err(|error| refused(&self.place, format!("cannot mount: {error}")))
     }
+}
+
+fn checked(place: &Path, is_writable: bool) -> Result<PathBuf> {
+    let place = check(place)?;
+    if !rustix::process::geteuid().is_root() {
+        let why = if is_writable {
+            "only root can make a mount that takes changes; without --writable mounts are for everybody"
+        } else {
+            "only root can make the native tier; --tier fuse is for everybody"
+        };
+        return Err(refused(&place, why));
+    }
+    Ok(place)
 }
 
 /// The image of a tree's metadata, mounted; its file has no name.

@@ -122,3 +122,34 @@ fn notes_of_use_are_written_anew_when_they_are_many() {
         fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().metadata().unwrap().len()).collect();
     assert_eq!(sizes, [16]);
 }
+
+#[test]
+fn what_is_pinned_stays_whatever_the_bound_until_its_pin_goes() {
+    let (_dir, cache) = open();
+    let blobs = filled(&cache);
+    let directory = cache.proved().unwrap();
+    fs::create_dir(cache.root.join("mounts")).unwrap();
+    let pin = cache.root.join("mounts").join("0.pin");
+    let digests: Vec<_> = blobs[..3].iter().map(|blob| blob.digest).collect();
+    assert!(cache.prove(&blobs[0], &directory).unwrap() && cache.prove(&blobs[1], &directory).unwrap());
+    // Not all of it was proved: nothing is pinned.
+    assert_eq!(cache.pin(&digests, &pin).unwrap(), None);
+    assert!(!pin.exists());
+    assert!(cache.prove(&blobs[2], &directory).unwrap());
+    assert_eq!(cache.pin(&digests, &pin).unwrap().as_ref(), Some(&directory));
+    cache.tidy(Some(1)).unwrap();
+    assert_eq!(here(&cache, &blobs), [0, 1, 2]);
+    for digest in &digests {
+        assert!(directory.join(&digest.hex()[..2]).join(digest.hex()).exists());
+    }
+    // That of an earlier start of the machine pins nothing.
+    let text = fs::read(&pin).unwrap();
+    fs::write(&pin, [b"earlier-", &text[..]].concat()).unwrap();
+    again(&cache).tidy(Some(1)).unwrap();
+    assert_eq!(here(&cache, &blobs), [0usize; 0]);
+    assert!(!pin.exists());
+    assert_eq!(
+        fs::read_dir(&directory).unwrap().flatten().flat_map(|entry| fs::read_dir(entry.path())).flatten().count(),
+        0
+    );
+}
