@@ -155,7 +155,11 @@ def test_a_mount_in_use_is_unmounted_only_lazily_and_its_server_ends(
 ) -> None:
     place = tmp_path / "mount"
     with mounted(pushed(tree, tmp_path / "store"), place, cache_dir, tier="libfuse") as server:
-        with subprocess.Popen(["sleep", "100"], cwd=place) as user:
+        # Who asks on and on, also while the server ends.
+        asking = "import os; os.write(1, b'x')\nwhile True:\n try: os.listdir('.')\n except OSError: pass"
+        with subprocess.Popen([sys.executable, "-c", asking], cwd=place, stdout=subprocess.PIPE) as user:
+            assert user.stdout is not None
+            user.stdout.read(1)
             with pytest.raises(UnavailableError) as busy:
                 unmount(place)
             assert busy.value.kind == "mount-busy"
