@@ -18,8 +18,8 @@ use sapwood_core::error::{Error, Result, show};
 use sapwood_core::filemap::ChunkAt;
 use sapwood_core::job::Job;
 use sapwood_core::push::{
-    self, Archive, Fragment, FragmentWriter, Known, Looked, Map, PackBytes, PackName, Pushed, Request, Sealed, Usable,
-    look,
+    self, Archive, Fragment, FragmentWriter, Known, Looked, Map, Mounted, PackBytes, PackName, Pushed, Request, Sealed,
+    Usable, look,
 };
 
 use crate::archive::own;
@@ -66,6 +66,7 @@ enum Stage {
 
 enum Source {
     Directory(Looked),
+    Mounted(Mounted),
     Archive(Archive),
 }
 
@@ -83,6 +84,7 @@ impl Source {
     fn lacking(&self, known: &Known) -> Result<u64> {
         match self {
             Source::Directory(looked) => looked.lacking(known),
+            Source::Mounted(mounted) => mounted.lacking(known),
             // What of it is known nobody knows before it is read; of a pipe not even how much there is.
             Source::Archive(archive) => Ok(archive.stored().unwrap_or(1)),
         }
@@ -128,17 +130,19 @@ impl Push {
     ) -> PyResult<Push> {
         let options = direct(py, options.to_core())?;
         let base = base.map(|base| base.0.clone());
-        let looked = enter(py, progress.as_ref(), |job| {
+        let source = enter(py, progress.as_ref(), |job| {
+            if let (Some(base), None) = (&base, &index)
+                && let Some(mounted) = Mounted::look(&root, base.clone(), upper.as_deref(), &options, job)?
+            {
+                return Ok(Source::Mounted(mounted));
+            }
             let mut looked = look(&root, index.as_deref(), &options, job)?;
             if let Some(base) = base {
                 looked.trust(&base, upper.as_deref(), job)?;
             }
-            Ok(looked)
+            Ok(Source::Directory(looked))
         })?;
-        Ok(Push {
-            job: Arc::new(Job::default()),
-            stage: Mutex::new(Stage::Looked(Box::new(Source::Directory(looked)))),
-        })
+        Ok(Push { job: Arc::new(Job::default()), stage: Mutex::new(Stage::Looked(Box::new(source))) })
     }
 
     /// Of the tar in the file `tar`, called `name`, which takes `stored` bytes where it lies; `temporary` is a directory for what
@@ -205,6 +209,7 @@ impl Push {
             let request = Request { push: &push, known: &known, pending, memory: &memory, content, words: &words };
             match *looked {
                 Source::Directory(looked) => looked.push(request, &sender, &job),
+                Source::Mounted(mounted) => mounted.push(request, &sender, &job),
                 Source::Archive(archive) => {
                     let threads = std::thread::available_parallelism().map_or(1, usize::from);
                     let mut fetch = |chunks| fetch(chunks, &asking, &coming, &job);

@@ -162,7 +162,8 @@ fn lost(entries: &[Entry], digests: &[Digest], lines: &mut Lines, places: &Place
     Ok(lost)
 }
 
-fn counted(entries: &[Entry]) -> index::Summary {
+/// What there is of each kind.
+pub fn counted(entries: &[Entry]) -> index::Summary {
     let mut out = index::Summary::default();
     for entry in entries {
         match &entry.kind {

@@ -31,6 +31,7 @@ struct Origin {
 /// `Missing` while pages of the map are, `Io` of the upper layer, `Stopped`.
 pub fn trust(state: &mut State, base: &FileMap, upper: Option<&Root>, job: &Job) -> Result<()> {
     let mut directories = HashMap::from([(0, Origin { is_upper: upper.is_some(), lower: Some(Vec::new()) })]);
+    let device = state.stat(0).dev;
     // Directories stand before what is in them.
     for record in 1..state.len() {
         if record.is_multiple_of(4096) {
@@ -42,14 +43,13 @@ pub fn trust(state: &mut State, base: &FileMap, upper: Option<&Root>, job: &Job)
         }
         let Some(parent) = directories.get(&state.parent(record)) else { continue };
         let Some(origin) = origin(state, record, parent, upper)? else { continue };
-        if kind == scan::Kind::Directory {
+        // What is mounted below is not the map's.
+        if kind == scan::Kind::Directory && state.stat(record).dev == device {
             directories.insert(record, origin);
-        } else if let Some(lower) = origin.lower {
+        } else if let (scan::Kind::File, Some(lower)) = (kind, origin.lower) {
             let stat = state.stat(record);
             let content = content(base, &lower, &stat, origin.is_upper);
-            let content =
-                content.map_err(|Missing(page)| Error::Missing { what: format!("page {page} of the file map") })?;
-            if let Some(content) = content {
+            if let Some(content) = content.map_err(absent)? {
                 let digest = content.digest;
                 state.set_known(record, digest);
             }
@@ -60,10 +60,7 @@ pub fn trust(state: &mut State, base: &FileMap, upper: Option<&Root>, job: &Job)
 
 /// Where an entry comes from; `None` when nothing of it or below it can come from the map.
 fn origin(state: &State, record: u32, parent: &Origin, upper: Option<&Root>) -> Result<Option<Origin>> {
-    let below = |name: &[u8]| {
-        parent.lower.as_ref().map(|path| if path.is_empty() { name.to_vec() } else { [path, name].join(&b'/') })
-    };
-    let plain = below(state.name(record));
+    let plain = parent.lower.as_ref().map(|path| below(path, state.name(record)));
     let Some(upper) = upper.filter(|_| parent.is_upper) else {
         return Ok(plain.map(|lower| Origin { is_upper: false, lower: Some(lower) }));
     };
@@ -75,14 +72,39 @@ fn origin(state: &State, record: u32, parent: &Origin, upper: Option<&Root>) -> 
         }
         Err(error) => return Err(Error::io("read", upper.show(&path))(error)),
     };
+    let lower = lower_of(state.kind(record), state.name(record), parent.lower.as_deref(), &attributes);
+    Ok(Some(Origin { is_upper: true, lower }))
+}
+
+/// The path in the map of what lies below a directory of the upper layer, or of the content of a file: by its own attributes, where
+/// its directory lies over `parent`. `None`: nothing does.
+pub fn lower_of(
+    kind: scan::Kind,
+    name: &[u8],
+    parent: Option<&[u8]>,
+    attributes: &[(Vec<u8>, Vec<u8>)],
+) -> Option<Vec<u8>> {
     let attribute = |name: &[u8]| attributes.iter().find(|(found, _)| found == name).map(|(_, value)| value.as_slice());
-    let lower = match (state.kind(record), attribute(REDIRECT)) {
+    let beside = |name: &[u8]| parent.map(|parent| below(parent, name));
+    match (kind, attribute(REDIRECT)) {
         (scan::Kind::Directory, _) if attribute(OPAQUE) == Some(b"y") => None,
         (scan::Kind::File, _) if attribute(METACOPY).is_none() => None,
-        (_, Some(redirect)) => redirect.strip_prefix(b"/").map(<[u8]>::to_vec).or_else(|| below(redirect)),
-        (_, None) => plain,
-    };
-    Ok(Some(Origin { is_upper: true, lower }))
+        (scan::Kind::Directory | scan::Kind::File, Some(redirect)) => {
+            redirect.strip_prefix(b"/").map(<[u8]>::to_vec).or_else(|| beside(redirect))
+        }
+        (scan::Kind::Directory | scan::Kind::File, None) => beside(name),
+        _ => None,
+    }
+}
+
+/// The path of a name in a directory.
+pub fn below(path: &[u8], name: &[u8]) -> Vec<u8> {
+    if path.is_empty() { name.to_vec() } else { [path, name].join(&b'/') }
+}
+
+/// A page is missing.
+pub fn absent(Missing(page): Missing) -> Error {
+    Error::Missing { what: format!("page {page} of the file map") }
 }
 
 /// The content of the file at a path of the map, if what was looked at can be it.

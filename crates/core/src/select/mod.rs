@@ -15,6 +15,8 @@ use crate::error::{Error, Result};
 use patterns::{Bad, Patterns};
 
 const OURS: &[u8] = b".sapwoodignore";
+/// What files are called that say what is left out, unless something else is asked for.
+pub const RULES: &[u8] = OURS;
 const GITS: &[u8] = b".gitignore";
 const REPOSITORY: &[u8] = b".git";
 
