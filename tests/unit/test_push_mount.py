@@ -85,6 +85,9 @@ def test_whatever_was_changed_it_stores_what_a_push_of_the_directory_stores(
             now = push(store, place, "changed")
             assert now.tree == whole(str(tmp_path / "store"), place).snapshot("whole").tree, made
             assert described(store, "changed") == described(store, "whole"), made
+        # With an index the mount itself is walked.
+        push(store, place, "walked", index=tmp_path / "index")
+    assert described(store, "walked") == described(store, "whole")
 
 
 @pytest.mark.parametrize("tier", TIERS)
@@ -157,6 +160,20 @@ def test_what_was_changed_in_an_archive_is_pushed(tmp_path: Path, cache_dir: Pat
     assert first.files_hashed > 10
     assert second.files_hashed == 2
     assert described(store, "main") == described(store, "whole")
+
+
+def test_files_that_say_what_is_left_out_are_heeded(tmp_path: Path, cache_dir: Path, whole: Any) -> None:
+    address, place = pushed(make_tree(tmp_path / "tree"), tmp_path / "store"), tmp_path / "mount"
+    store = open_store(str(tmp_path / "store"))
+    with mounted(address, place, cache_dir, writable=True):
+        (place / "a" / ".sapwoodignore").write_text("one\n.sapwoodignore\n")
+        (place / "a" / "new").write_text("new")
+        left = push(store, place, "part")
+        whole(str(tmp_path / "store"), place)
+    assert left.files_hashed == 1
+    assert described(store, "part") == described(store, "whole")
+    assert store.tree("part").find(b"a/one") is None
+    assert store.tree("part").find(b"a/new") is not None
 
 
 def test_a_part_of_a_mount_is_a_directory_like_any_other(tmp_path: Path, cache_dir: Path) -> None:
