@@ -148,6 +148,28 @@ def test_what_was_mounted_while_the_store_was_away_is_fetched_when_it_is_back(
         web.stop()
 
 
+def test_a_native_mount_waits_for_its_store_when_its_server_dies_and_the_cache_has_lost_the_pages(
+    tree: Path, tmp_path: Path, cache_dir: Path
+) -> None:
+    from tests.faults.test_mount_away import Web
+
+    pushed(tree, tmp_path / "store")
+    web, place = Web(tmp_path / "store"), tmp_path / "mount"
+    web.start()
+    try:
+        address = f"http://127.0.0.1:{web.port}#main"
+        with mounted(address, place, cache_dir, prefetch=False, tier="native", deadline_s=1) as started:
+            web.stop()
+            shell(f"rm -r {cache_dir}/objects")
+            os.kill(mount_at(place).server, signal.SIGKILL)
+            until(lambda: "page 0 of the file map" in started.log.read_text())
+            web.start()
+            assert same(tree, place)
+            assert started.process.poll() is None
+    finally:
+        web.stop()
+
+
 @pytest.mark.parametrize("offline", [False, True])
 def test_of_what_was_never_mounted_nothing_is_shown(tmp_path: Path, cache_dir: Path, offline: bool) -> None:
     with serving(tmp_path) as url:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NoReturn, Protocol, TypeVar
 
 from sapwood.digests import PackName
-from sapwood.errors import NotFoundError, SapwoodError, UnavailableError
+from sapwood.errors import CorruptError, NotFoundError, SapwoodError, UnavailableError
 from sapwood.store.address import Address
 
 __all__ = ["Origin", "later", "within"]
@@ -92,6 +92,10 @@ class _Late:
             if self._origin is None:
                 try:
                     self._origin = self._open_it()
+                except CorruptError as error:
+                    # It was whole when it was mounted: more likely the way is to blame, and then it passes.
+                    self._error = UnavailableError(str(error), kind="store-unreachable")
+                    raise self._error from error
                 except SapwoodError as error:
                     self._error = error
                     raise

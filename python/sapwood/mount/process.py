@@ -25,7 +25,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from sapwood.errors import InternalError, InvalidInputError, SapwoodError, UnavailableError
+from sapwood.errors import InternalError, InvalidInputError, NotFoundError, SapwoodError, UnavailableError
 from sapwood.mount.holder import ALONE, GAVE_UP, READY
 from sapwood.mount.table import log_path, unmount
 from sapwood.store import kept
@@ -205,6 +205,10 @@ def _serve(call: dict[str, Any], holder: socket.socket, device: int | None, *, t
             **{name: value for name, value in call.items() if name not in ("address", "place", "cache_dir", "discard")},
         )
     except Exception as error:
+        if device is not None and isinstance(error, NotFoundError) and error.kind == "missing":
+            # Of the native tier, while the store is away: the next one may find it.
+            os.write(2, f"sapwood: {error}\n".encode())
+            return 1
         if device is not None and isinstance(error, SapwoodError):
             # The next one would meet the same.
             os.write(2, f"sapwood: no server can take over: {error}\n".encode())

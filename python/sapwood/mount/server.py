@@ -200,11 +200,14 @@ def serve(
     )
     if trace is not None:
         server.start_trace()
+    # A mount that no successor could serve stays, for its place would look empty.
+    stays = device is not None
     try:
         note()
         fetching = Fetching(origin, server, deadline_s)
         fetching.start()
         server.establish()
+        stays = False
         if writable and device is None:
             changes.note_root(place)
         if library is not None:
@@ -228,10 +231,11 @@ def serve(
     finally:
         # Lazily: who still uses it would get errors from a server that is gone all the same. When it is gone already,
         # what is there by now is another mount.
-        if not server.closed:
+        if not (server.closed or stays):
             with contextlib.suppress(InvalidInputError, UnavailableError):
                 unmount(place, True)
-        table.forget(cache_dir, place, os.getpid())
+        if server.closed or not stays:
+            table.forget(cache_dir, place, os.getpid())
         if stats is not None:
             _write_stats(Path(stats), server)
         if trace is not None:
