@@ -57,7 +57,8 @@ def versitygw(
     """Serve `data`; the value is the server's URL. Each request becomes a line of `access_log`."""
     port = port or free_port()
     command = versitygw_command(data, port, keys)
-    command[1:1] = ["--access-log", str(access_log)] if access_log else []
+    # Connections are kept, as those of S3 are.
+    command[1:1] = ["--keep-alive", *(["--access-log", str(access_log)] if access_log else [])]
     with _running(command, port, data.with_name(f"{data.name}.log")):
         yield f"http://127.0.0.1:{port}"
 

@@ -11,7 +11,7 @@ use pyo3::types::{PyBytes, PyDict};
 use sapwood_core::cache::Cache;
 use sapwood_core::error::Error;
 use sapwood_core::fuse::{self, Changes, Layers};
-use sapwood_core::wanted::{Class, Limits, Wanted};
+use sapwood_core::wanted::{Class, Wanted};
 
 use crate::enter::direct;
 use crate::filemap::FileMap;
@@ -73,16 +73,14 @@ fn class_of(name: &str) -> PyResult<Class> {
 impl Server {
     #[new]
     #[expect(clippy::too_many_arguments, reason = "most of them by keyword")]
-    #[pyo3(signature = (map, cache, place, *, native, idle_bytes, busy_bytes, quiet_s, by_library=false, device=None, record=None, passthrough=None, changes=None))]
+    #[pyo3(signature = (map, cache, place, *, native, in_flight, by_library=false, device=None, record=None, passthrough=None, changes=None))]
     fn new(
         py: Python<'_>,
         map: &FileMap,
         cache: PathBuf,
         place: PathBuf,
         native: bool,
-        idle_bytes: u64,
-        busy_bytes: u64,
-        quiet_s: f64,
+        in_flight: u64,
         by_library: bool,
         device: Option<RawFd>,
         record: Option<PathBuf>,
@@ -90,11 +88,9 @@ impl Server {
         changes: Option<PathBuf>,
     ) -> PyResult<Server> {
         let map = map.0.clone();
-        let quiet = Duration::from_secs_f64(quiet_s.clamp(0.0, 3600.0));
-        let limits = Limits { idle: idle_bytes, busy: busy_bytes, quiet };
         let made = py.detach(|| {
             let cache = Arc::new(Cache::open(&cache)?);
-            let wanted = Arc::new(Wanted::new(limits));
+            let wanted = Arc::new(Wanted::new(in_flight));
             if by_library {
                 let server = Arc::new(fuse::Server::direct(map, cache, wanted.clone(), &place)?);
                 let (layers, device) = (Mutex::default(), None);
@@ -141,6 +137,14 @@ impl Server {
         let (lowest, timeout) = (class_of(lowest)?, Duration::from_secs_f64(timeout_s.clamp(0.0, 3600.0)));
         let wants = py.detach(|| self.wanted.take(max, max_bytes, lowest, timeout));
         Ok(wants.into_iter().map(|want| Frame(want.frame)).collect())
+    }
+
+    fn landed(&self, py: Python<'_>, frames: Vec<PyRef<'_, Frame>>, in_flight: u64) {
+        let frames: Vec<_> = frames.iter().map(|frame| frame.0.clone()).collect();
+        py.detach(|| {
+            self.wanted.set_in_flight(in_flight);
+            self.wanted.landed(frames.iter());
+        });
     }
 
     fn deliver(&self, py: Python<'_>, frame: &Frame, stored: PyBackedBytes) -> PyResult<()> {

@@ -18,9 +18,7 @@ class Server:
         place: str | PathLike[str],
         *,
         native: bool,
-        idle_bytes: int,
-        busy_bytes: int,
-        quiet_s: float,
+        in_flight: int,
         by_library: bool = False,
         device: int | None = None,
         record: str | PathLike[str] | None = None,
@@ -39,8 +37,8 @@ class Server:
         With `record`, a file to write down what is open, files that are complete and proved are read by the kernel
         itself, where it can and we are root: if `passthrough`, or by default if an entry has 1 MiB on the average.
 
-        Of what nobody waits for, `take` hands out so many bytes at a time that `idle_bytes` are in flight, `busy_bytes`
-        while somebody waits for something; and background only when nobody has waited for anything for `quiet_s`.
+        Of what nobody waits for, `take` hands out more only while fewer bytes than `in_flight` are on their way, those
+        that somebody waits for included.
 
         Raises:
             InvalidInputError: `bad-mount-point`: no place to mount at; the hint says what to do.
@@ -58,6 +56,8 @@ class Server:
         At most `max`, or `max_bytes` in the pack but at least one. Classes from high to low: `demand` (somebody waits),
         `readahead`, `profile`, `background`; none below `lowest` is returned.
         """
+    def landed(self, frames: list[Frame], in_flight: int) -> None:
+        """Say that these are on their way no more, though not delivered yet, and how many bytes may be now."""
     def deliver(self, frame: Frame, stored: bytes) -> None:
         """Prove a frame, keep it in the cache, and answer who waits for it.
 

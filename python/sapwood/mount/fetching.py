@@ -17,6 +17,7 @@ from sapwood.digests import PackName
 from sapwood.errors import DeniedError, SapwoodError, UnavailableError
 from sapwood.fetch import read_frames
 from sapwood.mount.origin import Origin
+from sapwood.mount.pace import Pace
 from sapwood.store.archive import Archive
 from sapwood.store.keys import pack_key
 
@@ -25,10 +26,10 @@ __all__ = ["DEADLINE_S", "Fetching"]
 DEADLINE_S = 60.0
 """How long a read waits for a store that brings nothing, unless something else is said."""
 
-# The least urgent class that each fetcher takes: two are kept free for what somebody waits for.
-_FETCHERS = ("demand", "demand", "profile", "profile", "background", "background")
-# A request brings so many frames, or so many bytes: little enough that a reader who comes meanwhile does not wait long.
-_FRAMES, _BYTES = 32, 512 * 1024
+# The least urgent class that each fetcher takes: some, and their connections, are free for what somebody waits for.
+_FETCHERS = ("demand",) * 3 + ("background",) * 5
+# A request brings at most so many frames.
+_FRAMES = 64
 _TICK_S = 0.5
 # Between tries, the store's own behind it.
 _PAUSE_S = 1.0
@@ -44,6 +45,7 @@ class Fetching:
         # Frames that arrived damaged, last time.
         self._damaged = set[Frame]()
         self._arrived = time.monotonic()
+        self._pace = Pace()
         self.problem = ""
         """What is wrong with the store now, one line; empty when it has brought something since."""
 
@@ -63,7 +65,7 @@ class Fetching:
 
     def _fetch(self, lowest: str) -> None:
         while not self._server.closed:
-            if frames := self._server.take(_FRAMES, _BYTES, lowest, _TICK_S):
+            if frames := self._server.take(_FRAMES, self._pace.batch, lowest, _TICK_S):
                 self._bring(frames)
 
     def _bring(self, frames: list[Frame]) -> None:
@@ -82,9 +84,20 @@ class Fetching:
                     return
                 time.sleep(_PAUSE_S)
 
+    def _ask(self, frames: list[Frame]) -> list[tuple[Frame, bytes]]:
+        begun, count = self._pace.begin(), 0
+        try:
+            found = list(read_frames(self._origin, frames))
+            count = sum(len(stored) for _, stored in found)
+        finally:
+            self._pace.end(begun, count)
+        # The link is free for others while these are proved and kept.
+        self._server.landed(frames, self._pace.in_flight)
+        return found
+
     def _read(self, left: set[Frame]) -> None:
         """Bring frames, and take from `left` what is done with."""
-        for frame, stored in read_frames(self._origin, sorted(left)):
+        for frame, stored in self._ask(sorted(left)):
             moved = None
             if frame in self._damaged:
                 self._damaged.discard(frame)

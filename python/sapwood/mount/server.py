@@ -25,6 +25,7 @@ from sapwood.mount.completing import Completing
 from sapwood.mount.fetching import DEADLINE_S, Fetching
 from sapwood.mount.following import Following
 from sapwood.mount.heritage import opened
+from sapwood.mount.pace import BEGIN_BYTES
 from sapwood.mount.remembered import date
 from sapwood.profile import Profile
 from sapwood.store.archive import Archive, ArchiveTree
@@ -37,12 +38,6 @@ __all__ = ["Tier", "serve"]
 Tier = Literal["auto", "fuse", "native", "libfuse"]
 
 
-# Bytes in flight that nobody waits for: while nobody waits for anything, and while somebody does. Measured in the demo:
-# holding more back (256 KiB) frees the link for each demand and makes more of them; the program is done a third later.
-_IDLE_BYTES, _BUSY_BYTES = 8 << 20, 4 << 20
-# How long nobody must have waited for anything before the rest of the tree is fetched: a program that has begun to read
-# goes on, and needs the link for itself.
-_QUIET_S = 1.0
 _TICK_S = 0.5
 
 
@@ -189,9 +184,7 @@ def serve(
         cache_dir,
         place,
         native=native,
-        idle_bytes=_IDLE_BYTES,
-        busy_bytes=_BUSY_BYTES,
-        quiet_s=_QUIET_S,
+        in_flight=BEGIN_BYTES,
         by_library=library is not None,
         device=device,
         record=table.record_path(cache_dir, place) if may_pass else None,

@@ -5,6 +5,7 @@
 //! Not here: fetching (whoever takes from `wanted` and calls `deliver` or `fail`), retries and deadlines.
 //! Source of the protocol: the kernel's `include/uapi/linux/fuse.h`. How a mount works as a whole: docs/mount.md.
 
+mod ahead;
 mod answer;
 mod attr;
 mod bounds;

@@ -1,30 +1,28 @@
-//! What is queued before anybody asks: the next frames after a demand, and the whole tree in the background.
-//! Not here: along a profile (`follow`).
+//! The whole tree, queued in the background: first what is of the kinds that are being read.
+//! Not here: what a demand makes likely (`ahead`), along a profile (`follow`).
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-use super::answer::{self, Need};
+use super::ahead::{is_large, kind_of};
 use super::parked::{Parked, Purpose};
 use super::server::Server;
 use crate::error::{Error, Result};
-use crate::filemap::{Content, Entry, FrameAt, Kind, inode_of, place_of};
+use crate::filemap::{Entry, Kind, inode_of};
 use crate::wanted::Class;
 
-/// Compressed bytes queued after a demand.
-const AHEAD: u64 = 1 << 20;
-/// Chunks of one file looked at for them: what is the same many times lies in one frame and costs the link nothing.
-const AHEAD_CHUNKS: usize = 16;
-/// Entries looked at for them.
-const AHEAD_ROWS: usize = 256;
-/// Compressed bytes of pages queued after one that is demanded: many of a small tree, where they are small, and none or one
-/// of a large tree, where a path leads through pages that lie far from each other.
-const AHEAD_OF_PAGES: u64 = 64 << 10;
 /// Background frames that are queued at a time; the rest of the tree is known by the place reached.
-const ROOM: usize = 256;
+const ROOM: usize = 64;
+/// Contents wait so long for the first reading, which tells what is read.
+const FIRST_READING: Duration = Duration::from_secs(1);
+const LOOK: Duration = Duration::from_millis(20);
+/// Nobody who only uses a tree reads what is below these: it comes last.
+const UNLIKELY: [&[u8]; 2] = [b"test", b"tests"];
 
 impl Server {
-    /// Queue as background all pages and then, with `contents`, all blobs in order of the file map, as the queue has room.
+    /// Queue as background all pages and then, with `contents`, all blobs, as the queue has room: those of kinds that have
+    /// been read first, then the likely ones, then the rest, each in order of the file map.
     /// Returns when everything has been queued that is not here, or the mount has ended. In the native tier what is complete
     /// gets its name before, and what has come meanwhile after it.
     pub fn prefetch(&self, contents: bool) {
@@ -42,18 +40,41 @@ impl Server {
                 return false;
             }
         }
-        for page in (0..pages).take_while(|_| contents) {
-            if !self.wait_for_page(page) {
-                return false;
-            }
-            let rows = self.map.rows(page).unwrap_or(&[]);
-            for (row, entry) in rows.iter().enumerate() {
-                if !self.queue_entry(inode_of(page, row), entry) {
+        if !contents {
+            return true;
+        }
+        self.wait_for_reading();
+        let mut known = 0;
+        for page in 0..pages {
+            let kinds = self.kinds_read();
+            if kinds.len() > known {
+                let fresh =
+                    |entry: &Entry| is_likely(entry) && kinds[known..].iter().any(|kind| kind == kind_of(&entry.path));
+                if !(0..pages).all(|page| self.queue_rows(page, fresh)) {
                     return false;
                 }
+                known = kinds.len();
+            }
+            if !self.queue_rows(page, is_likely) {
+                return false;
             }
         }
-        true
+        (0..pages).all(|page| self.queue_rows(page, |_| true))
+    }
+
+    /// False when the mount has ended.
+    fn queue_rows(&self, page: usize, chosen: impl Fn(&Entry) -> bool) -> bool {
+        let rows = if self.wait_for_page(page) { self.map.rows(page).unwrap_or(&[]) } else { return false };
+        let mut chosen = rows.iter().enumerate().filter(|(_, entry)| chosen(entry));
+        chosen.all(|(row, entry)| self.queue_entry(inode_of(page, row), entry))
+    }
+
+    fn wait_for_reading(&self) {
+        let begun = Instant::now();
+        let mut parked = self.parked();
+        while !parked.closed && begun.elapsed() < FIRST_READING && self.kinds_read().is_empty() {
+            parked = self.page.wait_timeout(parked, LOOK).unwrap_or_else(PoisonError::into_inner).0;
+        }
     }
 
     /// Have all pages, as what somebody waits for.
@@ -135,65 +156,9 @@ impl Server {
         }
         true
     }
+}
 
-    /// Queue what is likely to be asked for next.
-    pub(super) fn read_ahead(&self, parked: &mut Parked, need: &Need) {
-        match need {
-            Need::Page(page) => {
-                let mut left = AHEAD_OF_PAGES;
-                for (next, page) in self.map.pages().iter().enumerate().skip(page + 1) {
-                    let Some(rest) = left.checked_sub(page.frame.length.into()) else { break };
-                    left = rest;
-                    if !self.map.is_loaded(next) {
-                        self.queue(parked, &page.frame, Purpose::Page(next), Class::Readahead);
-                    }
-                }
-            }
-            // A profile that is still under way knows better what comes next.
-            Need::Chunks(..) if self.wanted.has_queued(Class::Profile) => {}
-            Need::Chunks(inode, indexes) => {
-                if let (Some(&last), Ok((_, content))) = (indexes.last(), answer::content(&self.map, *inode)) {
-                    self.read_ahead_of(parked, *inode, content, last);
-                }
-            }
-        }
-    }
-
-    /// The chunks after `last`, then the files after this one, as long as they lie in the same pack.
-    fn read_ahead_of(&self, parked: &mut Parked, inode: u64, content: &Content, last: usize) {
-        let Some(pack) = content.chunks.get(last).map(|chunk| chunk.frame.pack.clone()) else { return };
-        let mut left = AHEAD;
-        let mut queue = |inode: u64, content: &Content, from: usize| {
-            if content.chunks.get(from).is_none_or(|chunk| chunk.frame.pack != pack) {
-                return true;
-            }
-            for index in self.cache.missing_in(content, from..from + AHEAD_CHUNKS) {
-                let frame = &content.chunks[index].frame;
-                if frame.pack != pack || u64::from(frame.length) > left {
-                    return false;
-                }
-                if self.queue(parked, frame, Purpose::Chunk(inode, index), Class::Readahead) {
-                    left -= u64::from(frame.length);
-                }
-            }
-            true
-        };
-        if !queue(inode, content, last + 1) {
-            return;
-        }
-        let Some((page, row)) = place_of(inode) else { return };
-        let rows = self.map.rows(page).unwrap_or(&[]);
-        for (row, entry) in rows.iter().enumerate().skip(row + 1).take(AHEAD_ROWS) {
-            if let Kind::Regular(content) = &entry.kind
-                && !queue(inode_of(page, row), content, 0)
-            {
-                return;
-            }
-        }
-    }
-
-    pub(super) fn queue(&self, parked: &mut Parked, frame: &FrameAt, purpose: Purpose, class: Class) -> bool {
-        parked.intend(frame, purpose);
-        self.wanted.want(frame, class)
-    }
+fn is_likely(entry: &Entry) -> bool {
+    let Kind::Regular(content) = &entry.kind else { return false };
+    !is_large(content) && !entry.path.split(|&byte| byte == b'/').any(|name| UNLIKELY.contains(&name))
 }

@@ -11,6 +11,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use rustix::io::Errno;
 
+use super::ahead::kind_of;
 use super::answer::{self, Need, No};
 use super::direct::Asked;
 use super::native::Layers;
@@ -26,6 +27,8 @@ use crate::wanted::{Class, Wanted};
 
 /// A frame that arrives so often without being of use, because it is damaged or the cache loses it, is given up.
 pub(super) const TRIES: u8 = 2;
+/// Kinds of files that are told apart.
+const MOST_KINDS: usize = 16;
 
 /// What a server has seen.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -76,6 +79,8 @@ pub struct Server {
     errors: AtomicU64,
     /// Sizes of the files that were read, by inode.
     read: Mutex<HashMap<u64, u64>>,
+    /// Of what kinds they are, in order of first reading.
+    kinds: Mutex<Vec<Vec<u8>>>,
     /// Only of a server that is to tell what was read.
     trace: OnceLock<Mutex<Trace>>,
     pub(super) frames: AtomicU64,
@@ -113,6 +118,7 @@ impl Server {
             waited: AtomicU64::new(0),
             errors: AtomicU64::new(0),
             read: Mutex::default(),
+            kinds: Mutex::default(),
             trace: OnceLock::new(),
             frames: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
@@ -305,11 +311,28 @@ impl Server {
 
     fn note_read(&self, request: &Request, first: bool) {
         if let Ok((inode, content)) = answer::content(&self.map, request.node) {
-            self.read.lock().unwrap_or_else(PoisonError::into_inner).insert(inode, content.digest.size);
+            let before = self.read.lock().unwrap_or_else(PoisonError::into_inner).insert(inode, content.digest.size);
+            if before.is_none() {
+                self.note_kind(inode);
+            }
             if let Some(trace) = self.trace.get().filter(|_| first) {
                 trace.lock().unwrap_or_else(PoisonError::into_inner).note(inode, content, request);
             }
         }
+    }
+
+    fn note_kind(&self, inode: u64) {
+        let Ok(Some(entry)) = self.map.entry(inode) else { return };
+        let kind = kind_of(&entry.path);
+        let mut kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
+        if kinds.len() < MOST_KINDS && !kinds.iter().any(|known| known == kind) {
+            kinds.push(kind.to_vec());
+        }
+    }
+
+    /// The kinds of the files that were read, in order of first reading.
+    pub(super) fn kinds_read(&self) -> Vec<Vec<u8>> {
+        self.kinds.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// From now on, note what is read, in which order and by whom.

@@ -2,6 +2,7 @@ mod direct;
 mod faults;
 mod native;
 mod opens;
+mod order;
 mod places;
 mod profiles;
 mod successor;

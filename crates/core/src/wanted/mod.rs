@@ -1,7 +1,7 @@
 //! The wanted queue: frames that have been asked for and are not here yet, most urgent first.
 //!
 //! Invariant: a frame is in the queue or in flight at most once, however many ask for it; one that somebody waits for
-//! (`Demand`) is handed out before any other, and background fetches never fill the link while a demand is on its way.
+//! (`Demand`) is handed out before any other, and what nobody waits for only while little is in flight.
 //! Not here: fetching (callers take batches and say `done` or `fail`), what a frame is good for (`fuse`, pull).
 
 mod state;
@@ -17,7 +17,7 @@ use state::State;
 pub enum Class {
     /// Somebody is blocked until it is here.
     Demand,
-    /// Somebody is likely to ask for it next.
+    /// Somebody is likely to ask for it next. What the last demand made likely goes first.
     Readahead,
     /// It was read when somebody recorded what is read of this tree.
     Profile,
@@ -29,23 +29,6 @@ pub enum Class {
 pub struct Want {
     pub frame: FrameAt,
     pub class: Class,
-}
-
-/// Bytes that nobody waits for that may be in flight, so that what is demanded next finds the link free enough.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// While no demand is in flight.
-    pub idle: u64,
-    /// While one is: about what the link carries in a round trip, which keeps it busy between demands.
-    pub busy: u64,
-    /// Background waits until no demand has come for so long: whoever starts reading is likely to go on.
-    pub quiet: Duration,
-}
-
-impl Default for Limits {
-    fn default() -> Limits {
-        Limits { idle: 2 << 20, busy: 256 << 10, quiet: Duration::ZERO }
-    }
 }
 
 /// What the queue has seen, by class where four are given.
@@ -72,9 +55,10 @@ pub struct Wanted {
 }
 
 impl Wanted {
-    pub fn new(limits: Limits) -> Wanted {
+    /// `in_flight`: see `set_in_flight`.
+    pub fn new(in_flight: u64) -> Wanted {
         let wanted = Wanted::default();
-        wanted.set_limits(limits);
+        wanted.set_in_flight(in_flight);
         wanted
     }
 
@@ -86,6 +70,15 @@ impl Wanted {
         // Whoever waits may only accept urgent classes, so waking one could wake the wrong one.
         self.ready.notify_all();
         new
+    }
+
+    /// Ask for frames, in this order.
+    pub fn want_all<'f>(&self, frames: impl Iterator<Item = &'f FrameAt>, class: Class) {
+        let mut state = self.lock();
+        for frame in frames {
+            state.want(frame, class);
+        }
+        self.ready.notify_all();
     }
 
     /// The next batch: the most urgent frame that is of `lowest` class or above, and its queued neighbours of the same
@@ -109,6 +102,13 @@ impl Wanted {
             }
             state = self.ready.wait_timeout(state, left).expect("no one panics holding the queue").0;
         }
+    }
+
+    /// The bytes of these frames are here, so the link is free of them; what they are good for is yet to be said.
+    pub fn landed<'f>(&self, frames: impl Iterator<Item = &'f FrameAt>) {
+        let mut state = self.lock();
+        frames.for_each(|frame| state.land(frame));
+        self.ready.notify_all();
     }
 
     /// The frame has arrived and was of use.
@@ -143,8 +143,10 @@ impl Wanted {
         self.lock().queued(class) > 0
     }
 
-    pub fn set_limits(&self, limits: Limits) {
-        self.lock().limits = limits;
+    /// What nobody waits for is handed out only while fewer bytes than this are in flight, demands included: what is demanded
+    /// next then finds the link free enough.
+    pub fn set_in_flight(&self, bytes: u64) {
+        self.lock().most_in_flight = bytes;
         self.ready.notify_all();
     }
 

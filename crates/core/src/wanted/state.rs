@@ -1,48 +1,74 @@
 //! What the queue holds, without its lock.
 
 use std::collections::{BTreeMap, HashMap};
-use std::time::Instant;
 
-use super::{Class, Counts, Limits, Want};
+use super::{Class, Counts, Want};
 use crate::filemap::FrameAt;
 
 /// Neighbours with at most this much between them are one range to fetch.
 const GAP: u64 = 64 * 1024;
 
+/// Bytes in flight, until somebody knows better.
+const IN_FLIGHT: u64 = 2 << 20;
+
 const CLASSES: [Class; 4] = [Class::Demand, Class::Readahead, Class::Profile, Class::Background];
 
-#[derive(Default)]
+struct Flight {
+    class: Class,
+    /// Its bytes are here, and the link is free of them.
+    landed: bool,
+}
+
 pub struct State {
     /// Class and turn of each queued frame; sorted by (pack, offset), so neighbours stand together.
     queue: BTreeMap<FrameAt, (Class, u64)>,
     /// Who came first, by class.
     order: [BTreeMap<u64, FrameAt>; 4],
-    in_flight: HashMap<FrameAt, Class>,
+    /// With those that have landed.
+    in_flight: HashMap<FrameAt, Flight>,
     in_flight_bytes: [u64; 4],
-    turn: u64,
-    last_demand: Option<Instant>,
-    pub limits: Limits,
+    turn: u32,
+    demands: u32,
+    pub most_in_flight: u64,
     pub counts: Counts,
     pub closed: bool,
+}
+
+impl Default for State {
+    fn default() -> State {
+        State {
+            queue: BTreeMap::new(),
+            order: Default::default(),
+            in_flight: HashMap::new(),
+            in_flight_bytes: [0; 4],
+            turn: 0,
+            demands: 0,
+            most_in_flight: IN_FLIGHT,
+            counts: Counts::default(),
+            closed: false,
+        }
+    }
 }
 
 impl State {
     pub fn want(&mut self, frame: &FrameAt, class: Class) -> bool {
         if class == Class::Demand {
-            self.last_demand = Some(Instant::now());
+            self.demands = self.demands.wrapping_add(1);
         }
-        if let Some(was) = self.in_flight.get_mut(frame) {
-            let before = *was;
-            *was = before.min(class);
-            self.in_flight_bytes[before as usize] -= u64::from(frame.length);
-            self.in_flight_bytes[before.min(class) as usize] += u64::from(frame.length);
+        if let Some(flight) = self.in_flight.get_mut(frame) {
+            let before = flight.class;
+            flight.class = before.min(class);
+            if !flight.landed {
+                self.in_flight_bytes[before as usize] -= u64::from(frame.length);
+                self.in_flight_bytes[flight.class as usize] += u64::from(frame.length);
+            }
             self.counts.joined += 1;
             return false;
         }
         let new = match self.queue.get(frame) {
             Some(&(was, turn)) => {
                 self.counts.joined += 1;
-                if was <= class {
+                if was < class || (was == class && class != Class::Readahead) {
                     return false;
                 }
                 self.order[was as usize].remove(&turn);
@@ -50,14 +76,16 @@ impl State {
             }
             None => true,
         };
-        self.turn += 1;
-        self.queue.insert(frame.clone(), (class, self.turn));
-        self.order[class as usize].insert(self.turn, frame.clone());
+        self.turn = self.turn.wrapping_add(1);
+        // What a reader was likely to ask for before its last demand, it has mostly passed by.
+        let group = if class == Class::Readahead { u32::MAX - self.demands } else { 0 };
+        let turn = u64::from(group) << 32 | u64::from(self.turn);
+        self.queue.insert(frame.clone(), (class, turn));
+        self.order[class as usize].insert(turn, frame.clone());
         new
     }
 
     pub fn batch(&mut self, max: usize, max_bytes: u64, lowest: Class) -> Vec<Want> {
-        let lowest = if self.is_quiet() { lowest } else { lowest.min(Class::Profile) };
         let next = CLASSES.into_iter().filter(|&class| class <= lowest).find_map(|class| {
             let (_, frame) = self.order[class as usize].first_key_value()?;
             Some((class, frame.clone()))
@@ -65,19 +93,17 @@ impl State {
         let Some((class, seed)) = next else { return Vec::new() };
         let mut room = max_bytes;
         if class > Class::Demand {
-            let [demand, guessed @ ..] = self.in_flight_bytes;
-            let limit = if demand > 0 { self.limits.busy } else { self.limits.idle };
-            let used = guessed.iter().sum::<u64>();
-            if used >= limit {
+            let used = self.in_flight_bytes.iter().sum::<u64>();
+            if used >= self.most_in_flight {
                 return Vec::new();
             }
-            room = room.min(limit - used);
+            room = room.min(self.most_in_flight - used);
         }
         let frames = self.neighbours(&seed, class, max, room);
         for frame in &frames {
             let (_, turn) = self.queue.remove(frame).expect("neighbours are queued");
             self.order[class as usize].remove(&turn);
-            self.in_flight.insert(frame.clone(), class);
+            self.in_flight.insert(frame.clone(), Flight { class, landed: false });
             self.in_flight_bytes[class as usize] += u64::from(frame.length);
             self.counts.taken[class as usize] += 1;
         }
@@ -114,11 +140,17 @@ impl State {
         found
     }
 
+    pub fn land(&mut self, frame: &FrameAt) {
+        if let Some(flight) = self.in_flight.get_mut(frame).filter(|flight| !flight.landed) {
+            flight.landed = true;
+            self.in_flight_bytes[flight.class as usize] -= u64::from(frame.length);
+        }
+    }
+
     /// Neither queued nor in flight any more.
     pub fn forget(&mut self, frame: &FrameAt) {
-        if let Some(class) = self.in_flight.remove(frame) {
-            self.in_flight_bytes[class as usize] -= u64::from(frame.length);
-        }
+        self.land(frame);
+        self.in_flight.remove(frame);
         if let Some((class, turn)) = self.queue.remove(frame) {
             self.order[class as usize].remove(&turn);
         }
@@ -126,10 +158,6 @@ impl State {
 
     pub fn queued(&self, class: Class) -> usize {
         self.order[class as usize].len()
-    }
-
-    fn is_quiet(&self) -> bool {
-        self.last_demand.is_none_or(|last| last.elapsed() >= self.limits.quiet)
     }
 
     pub fn counts(&self) -> Counts {

@@ -71,8 +71,8 @@ fn neighbours_in_a_pack_come_together_sorted_and_within_bounds() {
 }
 
 #[test]
-fn what_nobody_waits_for_leaves_the_link_free_while_a_demand_is_in_flight() {
-    let wanted = Wanted::new(Limits { idle: 3000, busy: 1000, ..Limits::default() });
+fn what_nobody_waits_for_comes_only_while_little_is_in_flight() {
+    let wanted = Wanted::new(3000);
     for offset in 0..9 {
         let class = if offset < 2 { Class::Readahead } else { Class::Background };
         wanted.want(&frame(1, offset * 1000, 1000), class);
@@ -80,46 +80,41 @@ fn what_nobody_waits_for_leaves_the_link_free_while_a_demand_is_in_flight() {
     assert_eq!(wanted.take(9, 1 << 20, ANY, NOW).len(), 2);
     assert_eq!(wanted.take(9, 1 << 20, ANY, NOW).len(), 1);
     assert!(wanted.take(9, 1 << 20, ANY, NOW).is_empty());
-    let urgent = frame(2, 0, 50);
+    let urgent = frame(2, 0, 1500);
     wanted.want(&urgent, Class::Demand);
-    assert_eq!(wanted.take(9, 1 << 20, ANY, NOW)[0].frame, urgent);
-    for offset in 0..2 {
-        wanted.done(&frame(1, offset * 1000, 1000));
-    }
-    assert!(wanted.take(9, 1 << 20, ANY, NOW).is_empty());
-    wanted.done(&frame(1, 2000, 1000));
+    assert_eq!(wanted.take(9, 1 << 20, ANY, NOW)[0].frame, urgent, "a demand goes at once");
+    wanted.done(&frame(1, 0, 1000));
+    assert!(wanted.take(9, 1 << 20, ANY, NOW).is_empty(), "and is in flight as well");
+    wanted.landed([&urgent].into_iter());
+    wanted.want(&urgent, Class::Demand);
     assert_eq!(wanted.take(9, 1 << 20, ANY, NOW).len(), 1);
-    wanted.done(&urgent);
+    wanted.set_in_flight(5000);
     assert_eq!(wanted.take(9, 1 << 20, ANY, NOW).len(), 2);
 }
 
 #[test]
-fn background_waits_for_the_quiet_after_a_demand() {
-    let wanted = Wanted::new(Limits { quiet: Duration::from_secs(3600), ..Limits::default() });
-    wanted.want(&frame(1, 0, 10), Class::Background);
-    wanted.want(&frame(2, 0, 10), Class::Background);
-    assert_eq!(wanted.take(1, 100, ANY, NOW).len(), 1, "before the first demand it is quiet");
-    wanted.want(&frame(3, 0, 10), Class::Demand);
-    wanted.want(&frame(4, 0, 10), Class::Readahead);
-    let packs: Vec<u8> = (0..2).map(|_| wanted.take(9, 100, ANY, NOW)[0].frame.pack[0]).collect();
-    assert_eq!(packs, [3, 4]);
-    wanted.done(&frame(3, 0, 10));
-    assert!(wanted.take(9, 100, ANY, NOW).is_empty());
-    wanted.set_limits(Limits::default());
-    assert_eq!(wanted.take(9, 100, ANY, NOW).len(), 1);
+fn what_the_last_demand_made_likely_goes_first() {
+    let wanted = Wanted::default();
+    for pack in [1, 2, 3] {
+        wanted.want(&frame(pack, 0, 10), Class::Demand);
+        for offset in [1 << 20, 2 << 20] {
+            wanted.want(&frame(pack, offset, 10), Class::Readahead);
+        }
+    }
+    wanted.want(&frame(1, 2 << 20, 10), Class::Readahead);
+    let order: Vec<(u8, u64)> = std::iter::from_fn(|| wanted.take(1, 1 << 20, ANY, NOW).pop())
+        .map(|want| (want.frame.pack[0], want.frame.offset >> 20))
+        .collect();
+    assert_eq!(order, [(1, 0), (2, 0), (3, 0), (3, 1), (3, 2), (1, 2), (2, 1), (2, 2), (1, 1)]);
 }
 
 #[test]
-fn a_background_fetch_that_becomes_a_demand_counts_as_one() {
-    let wanted = Wanted::new(Limits { idle: 3000, busy: 0, ..Limits::default() });
-    for offset in [0, 500_000] {
-        wanted.want(&frame(1, offset, 1000), Class::Background);
-    }
-    assert_eq!(wanted.take(1, 1000, ANY, NOW).len(), 1);
-    wanted.want(&frame(1, 0, 1000), Class::Demand);
-    assert!(wanted.take(1, 1000, ANY, NOW).is_empty());
-    wanted.fail(&frame(1, 0, 1000));
-    assert_eq!(wanted.take(1, 1000, ANY, NOW).len(), 1);
+fn frames_asked_for_together_are_woken_for_once_and_come_in_their_order() {
+    let wanted = Wanted::default();
+    let frames = [frame(3, 0, 10), frame(1, 0, 10), frame(2, 0, 10)];
+    wanted.want_all(frames.iter(), Class::Profile);
+    let packs: Vec<u8> = (0..3).map(|_| wanted.take(9, 1 << 20, ANY, NOW)[0].frame.pack[0]).collect();
+    assert_eq!(packs, [3, 1, 2]);
 }
 
 #[test]
@@ -148,13 +143,13 @@ fn who_waits_is_woken_by_a_want_and_by_the_end() {
 }
 
 #[test]
-fn a_profile_goes_before_background_and_waits_for_no_silence() {
-    let wanted = Wanted::new(Limits { quiet: Duration::from_secs(3600), ..Limits::default() });
+fn a_profile_goes_before_background() {
+    let wanted = Wanted::default();
     wanted.want(&frame(1, 0, 10), Class::Background);
     wanted.want(&frame(2, 0, 10), Class::Profile);
     wanted.want(&frame(3, 0, 10), Class::Readahead);
     wanted.want(&frame(4, 0, 10), Class::Demand);
     let classes: Vec<Class> = (0..4).flat_map(|_| wanted.take(9, 1 << 20, ANY, NOW)).map(|want| want.class).collect();
-    assert_eq!(classes, [Class::Demand, Class::Readahead, Class::Profile], "background waits until nobody asks");
+    assert_eq!(classes, [Class::Demand, Class::Readahead, Class::Profile, Class::Background]);
     assert!(!wanted.has_queued(Class::Profile));
 }
