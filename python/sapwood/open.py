@@ -115,10 +115,9 @@ class OpenStore(Store):
         from sapwood.mount import process
         from sapwood.mount.fetching import DEADLINE_S
 
-        where = Path(os.path.abspath(place))
         started = process.start(
             f"{self.url}#{ref}",
-            where,
+            Path(place),
             cache_dir=cache_dir or places.cache_dir(),
             tied=True,
             tier=tier,

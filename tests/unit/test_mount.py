@@ -16,6 +16,7 @@ from sapwood import open_store
 from sapwood.errors import InvalidInputError
 from sapwood.mount import holder, mounts, unmount
 from sapwood.mount.server import Tier
+from tests.support.cli import Sapwood
 from tests.support.mounting import is_mounted, mounted, pushed, shell
 from tests.support.nobody import NOBODY, as_nobody, nobodys_directory
 
@@ -170,6 +171,47 @@ def test_a_place_in_use_is_not_mounted_over(tree: Path, tmp_path: Path, cache_di
         )
         assert done.returncode == 2
         assert done.stderr == f"sapwood: {place}: is already a mount (fuse.sapwood)\nhint: sapwood umount {place}\n"
+
+
+@pytest.mark.parametrize("words", [["main"], ["nosuch"], ["--tier", "native", "main"], ["--writable", "main"]])
+def test_a_mount_that_is_refused_leaves_the_one_that_is_there(words: list[str], tree: Path, tmp_path: Path) -> None:
+    run = Sapwood(tmp_path)
+    run.good("push", tree, "main")
+    (tmp_path / "mnt").mkdir()
+    run.good("mount", "main", "mnt")
+    [before] = [one for one in run.good("mounts", "--json").document if one["path"] == f"{tmp_path}/mnt"]
+    try:
+        assert run("mount", *words, "mnt").code != 0
+        assert shell(f"cat {tmp_path}/mnt/bin/file-001").stdout == "content 1\n"
+        [after] = [one for one in run.good("mounts", "--json").document if one["path"] == f"{tmp_path}/mnt"]
+        assert (after["pid"], after["server"]) == (before["pid"], before["server"])
+    finally:
+        run.good("umount", "mnt")
+
+
+@pytest.mark.parametrize("name", ["link", "parent/mnt", "d/../mnt", "link/."])
+def test_a_mount_has_one_name_however_its_place_was_named(name: str, tree: Path, tmp_path: Path) -> None:
+    run = Sapwood(tmp_path)
+    run.good("push", tree, "main")
+    for made in ("mnt", "d"):
+        (tmp_path / made).mkdir()
+    (tmp_path / "link").symlink_to("mnt")
+    (tmp_path / "parent").symlink_to(tmp_path)
+    made = run.good("mount", "--wait", "--json", "--writable", "main", name).document
+    [shown] = [one for one in run.good("mounts", "--json").document if one["path"] == f"{tmp_path}/mnt"]
+    assert (made["path"], made["pid"], made["address"]) == (shown["path"], shown["pid"], shown["address"])
+    (tmp_path / "mnt" / "new").write_text("new")
+    users = subprocess.Popen(["sleep", "60"], cwd=tmp_path / "mnt")
+    try:
+        refused = run("umount", "--discard", name)
+        assert (refused.code, "is in use by sleep" in refused.err) == (6, True)
+        assert (tmp_path / "mnt" / "new").read_text() == "new"
+    finally:
+        users.kill()
+        users.wait()
+    assert f"sapwood umount --discard {tmp_path}/mnt" in run.good("umount", name).err
+    run.good("umount", "--discard", name)
+    assert os.listdir(os.environ["SAPWOOD_CHANGES"]) == []
 
 
 def test_a_mount_over_its_own_cache_is_refused(tree: Path, tmp_path: Path) -> None:

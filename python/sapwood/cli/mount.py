@@ -73,10 +73,11 @@ def _mount(arguments: argparse.Namespace) -> int:
     from sapwood import places
     from sapwood.mount import process
     from sapwood.mount.changes import changes_at
+    from sapwood.mount.table import place_of
     from sapwood.store.naming import without_query
 
     _check_wait(arguments)
-    address, place = absolute(arguments.address), arguments.dir.absolute()
+    address, place = absolute(arguments.address), place_of(arguments.dir)
     kept = changes_at(place) if arguments.writable else None
     leave_by_finally()
     # Once the mount is ready it stays, and nothing may make the code of this command say otherwise.
@@ -162,9 +163,10 @@ def tell_of_age(place: Path) -> None:
 
 def _found(place: Path) -> Mount | None:
     from sapwood.mount import mounts
+    from sapwood.mount.table import place_of
 
-    path = place.parent.resolve() / place.name
-    return next((mount for mount in mounts() if mount.path in (place, path)), None)
+    path = place_of(place)
+    return next((mount for mount in mounts() if mount.path == path), None)
 
 
 def _stay_with(started: Started, arguments: argparse.Namespace, address: str) -> int:
@@ -197,9 +199,10 @@ def _configure_umount(parser: argparse.ArgumentParser) -> None:
 
 def _umount(arguments: argparse.Namespace) -> int:
     from sapwood.mount import changes, unmount
+    from sapwood.mount.table import is_mounted, place_of
 
-    for place in map(Path.absolute, arguments.dirs):
-        if not arguments.discard or changes.is_mounted(place) or not changes.changes_at(place):
+    for place in map(place_of, arguments.dirs):
+        if not arguments.discard or is_mounted(place) or not changes.changes_at(place):
             unmount(place, lazy=arguments.lazy)
         changes.end(place, discarding=arguments.discard)
         if kept := changes.changes_at(place):

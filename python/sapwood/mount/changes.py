@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from sapwood import places
-from sapwood._core import mount as core
 from sapwood.errors import ConflictError
+from sapwood.mount.table import is_mounted
 from sapwood.store import kept
 from sapwood.store.address import Address
 from sapwood.store.naming import without_query
 
-__all__ = ["Changes", "all_changes", "begin", "changes_at", "directory_of", "discard", "end", "is_mounted", "note_root"]
+__all__ = ["Changes", "all_changes", "begin", "changes_at", "directory_of", "discard", "end", "note_root"]
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def begin(place: Path, address: str, heritage: dict[str, Any]) -> Path:
     try:
         (made / "upper").mkdir(parents=True)
         (made / "work").mkdir()
-        said = {"place": os.fsdecode(_named(place)), "address": pinned, "map": heritage["map"]}
+        said = {"place": os.fsdecode(place), "address": pinned, "map": heritage["map"]}
         kept.write(made / "note.json", json.dumps(said).encode())
         made.rename(directory)
     except OSError as error:
@@ -136,11 +136,6 @@ def discard(place: Path) -> None:
     _remove(gone)
 
 
-def is_mounted(place: Path) -> bool:
-    """Say whether a mount of ours is at a place; asks nothing of the mount itself."""
-    return os.fsencode(_named(place)) in core.mounts()
-
-
 def _remove(directory: Path) -> None:
     try:
         shutil.rmtree(directory)
@@ -166,12 +161,6 @@ def _facts(upper: Path) -> tuple[int, ...]:
     return said.st_mode, said.st_uid, said.st_gid, said.st_mtime_ns
 
 
-def _named(place: Path) -> Path:
-    """The place as the kernel names it."""
-    absolute = Path(os.path.abspath(place))
-    return absolute.parent.resolve() / absolute.name
-
-
 def directory_of(place: Path) -> Path:
     """Return where changes of a place are kept, if there are any."""
-    return places.changes_dir() / hashlib.sha256(os.fsencode(_named(place))).hexdigest()[:16]
+    return places.changes_dir() / hashlib.sha256(os.fsencode(place)).hexdigest()[:16]

@@ -27,7 +27,7 @@ from typing import Any, BinaryIO
 
 from sapwood.errors import InternalError, InvalidInputError, NotFoundError, SapwoodError, UnavailableError
 from sapwood.mount.holder import ALONE, GAVE_UP, READY
-from sapwood.mount.table import log_path, unmount
+from sapwood.mount.table import is_mounted, log_path, noted, place_of, unmount
 from sapwood.store import kept
 
 __all__ = ["Started", "main", "start"]
@@ -44,9 +44,12 @@ class Started:
     """
 
     place: Path
+    cache_dir: Path
     log: Path
     process: subprocess.Popen[bytes]
     lifeline: int | None
+    is_first: bool
+    """Whether nothing was mounted at the place before."""
     is_served: bool = True
     """False of a mount that needs no process."""
 
@@ -59,16 +62,35 @@ class Started:
         """Take the mount away, whoever uses it, and see the server out; nothing to do when both are gone."""
         # First the signal: the server takes its mount along, should a second Ctrl-C stop us here.
         self.process.terminate()
-        with contextlib.suppress(InvalidInputError, UnavailableError):  # not mounted any more
-            unmount(self.place, lazy=True)
+        if self._is_ours():
+            self._unmount()
         try:
             self.process.wait(_PATIENCE_S)
         except subprocess.TimeoutExpired:
             # With its server: it has a session of its own.
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
+        # One that needs no process, or was made by a server that was killed before it could note it. A server that said
+        # no, which is code 1, leaves none: what is there then is another's.
+        if self.process.returncode != 1 and self.is_first and not any(noted(self.cache_dir, self.place)):
+            self._unmount()
         if self.lifeline is not None:
             os.close(self.lifeline)
+
+    def _is_ours(self) -> bool:
+        """Whether the mount that is at the place, if one is, is this one: another may be there before or after it."""
+        holder, server = noted(self.cache_dir, self.place)
+        if holder:
+            return holder == self.process.pid
+        if not server:
+            return False
+        with contextlib.suppress(ProcessLookupError):
+            return os.getsid(server) == self.process.pid
+        return self.is_first
+
+    def _unmount(self) -> None:
+        with contextlib.suppress(InvalidInputError, UnavailableError):  # not mounted any more
+            unmount(self.place, lazy=True, cache_dir=self.cache_dir)
 
 
 def start(
@@ -94,6 +116,8 @@ def start(
         UnavailableError, DeniedError: nothing can be written to the cache.
         SapwoodError: whatever `sapwood.mount.serve` raised before it was ready.
     """
+    place = place_of(place)
+    is_first = not is_mounted(place)
     log = log_path(cache_dir, place)
     try:
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -118,7 +142,7 @@ def start(
         finally:
             for descriptor in passed:
                 os.close(descriptor)
-        started = Started(place, log, process, lifeline)
+        started = Started(place, cache_dir, log, process, lifeline, is_first)
         try:
             _tell(process, call)
             message = _heed(_hear(messages, started))

@@ -106,6 +106,7 @@ def serve(
         NotFoundError: `not-kept`: `offline`, and nothing of it is kept on this machine.
         SapwoodError: as `open_address` and `load_map`.
     """
+    place = table.place_of(place)
     if tier == "libfuse" and writable:
         raise InvalidInputError("the libfuse tier takes no changes", kind="bad-argument", hint="--tier fuse")
     library = libfuse.load() if tier == "libfuse" and trace is None else None
@@ -195,12 +196,14 @@ def serve(
         server.start_trace()
     # A mount that no successor could serve stays, for its place would look empty.
     stays = device is not None
+    # Of layers it is made by `establish`; if that fails, what is there is another one.
+    is_made = stays or not (native or writable)
     try:
         note()
         fetching = Fetching(origin, server, deadline_s)
         fetching.start()
         server.establish()
-        stays = False
+        stays, is_made = False, True
         if writable and device is None:
             changes.note_root(place)
         if library is not None:
@@ -224,7 +227,7 @@ def serve(
     finally:
         # Lazily: who still uses it would get errors from a server that is gone all the same. When it is gone already,
         # what is there by now is another mount.
-        if not (server.closed or stays):
+        if is_made and not (server.closed or stays):
             with contextlib.suppress(InvalidInputError, UnavailableError):
                 unmount(place, True)
         if server.closed or not stays:

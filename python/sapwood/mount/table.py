@@ -26,10 +26,13 @@ from sapwood.store import kept
 __all__ = [
     "Mount",
     "forget",
+    "is_mounted",
     "log_path",
     "map_path",
     "mounts",
+    "noted",
     "pin_path",
+    "place_of",
     "record",
     "record_path",
     "restart",
@@ -41,6 +44,8 @@ _PATIENCE_S = 2.0
 _TICK_S = 0.01
 # Of those who use a mount.
 _NAMED = 5
+# As many links in a row as the kernel follows.
+_MOST_LINKS = 40
 
 
 @dataclass(frozen=True)
@@ -120,6 +125,28 @@ def _state(pid: int) -> list[str]:
         return ["", "0"]
 
 
+def place_of(place: str | os.PathLike[str]) -> Path:
+    """Return a mount point as the kernel names it; the mount itself is asked nothing, for its server may be dead.
+
+    All that is kept of a mount or its changes is kept by this name: below, a place is always named so.
+    """
+    path = os.fspath(place)
+    for _ in range(_MOST_LINKS):
+        path = path.rstrip("/") or "/"
+        try:
+            # To read what is no link is refused by the kernel alone.
+            path = os.path.join(os.path.dirname(path), os.readlink(path))
+        except OSError:
+            break
+    parent, name = os.path.split(path)
+    return Path(os.path.realpath(path)) if name in ("", ".", "..") else Path(os.path.realpath(parent), name)
+
+
+def is_mounted(place: Path) -> bool:
+    """Say whether a mount of ours is at a place; asks nothing of the mount itself."""
+    return os.fsencode(place) in core.mounts()
+
+
 def mounts(cache_dir: Path | None = None) -> list[Mount]:
     """Return all mounts, sorted by path."""
     found = []
@@ -164,11 +191,11 @@ def unmount(place: str | os.PathLike[str], *, lazy: bool = False, cache_dir: Pat
         InvalidInputError: `bad-mount-point`: it is no mount, or not one of ours.
         UnavailableError: `mount-busy`: it is in use; `mount-failed`.
     """
-    path = Path(os.path.abspath(place))
+    path = place_of(place)
     try:
         core.unmount(path, lazy)
     except UnavailableError as error:
-        if lazy or not (found := users(path.parent.resolve() / path.name)):
+        if lazy or not (found := users(path)):
             raise
         named = ", ".join(f"{name} ({pid})" for pid, name in found[:_NAMED])
         more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
@@ -219,6 +246,12 @@ def record(cache_dir: Path, place: Path, address: str, holder: int | None, more:
     said = {"place": os.fsdecode(place), "address": address, "holder": holder, "server": os.getpid(), **more}
     # Whole or not at all: who reads it may do so while a server takes over.
     kept.write(note, json.dumps(said).encode())
+
+
+def noted(cache_dir: Path, place: Path) -> tuple[int, int]:
+    """Return holder and server of the mount at `place`, as noted; 0 of one that it has not, or is not known."""
+    said = _mount(place, _read(_note(cache_dir, place)))
+    return (0 if said.pid == said.server else said.pid), said.server
 
 
 def forget(cache_dir: Path, place: Path, server: int | None = None) -> None:
