@@ -73,7 +73,7 @@ _GROUPS = {
     },
 }
 _CLAIMS = {name: claim for claims in _GROUPS.values() for name, claim in claims.items()}
-# Each takes half an hour, 13 million inodes and 12 GB of memory for the kernel's caches.
+# Each takes up to half an hour, 13 million inodes and 12 GB of memory for the kernel's caches.
 _ONLY_WHEN_NAMED = {"ten-million", "mount-ten-million"}
 _IN_README = (
     "startup",

@@ -71,7 +71,7 @@ def figures(rounds: int) -> list[Figure]:
     """Measure."""
     rounds = min(rounds, 3)
     tree = environment.made()
-    require_free((2 * rounds + 6) * _ON_DISK)
+    require_free((5 * rounds + 9) * _ON_DISK)
     with _far(tree) as far:
         cold, profiled, all_read, untar, untar_fast = ways = _ways("plain", "traced")
         _in_turns(ways, far, _LINK, rounds)
@@ -148,7 +148,7 @@ def _in_turns(ways: Sequence[Way], far: Far, link: tuple[float, float], rounds: 
             for way in [*ways[turn % len(ways) :], *ways[: turn % len(ways)]]:
                 over = web if way.name.startswith("tar") else s3
                 aside(_UNTARRED)
-                clear(_CACHE)
+                aside(_CACHE)
                 before = over.counts()
                 seen = way.take(over)
                 after = over.counts()

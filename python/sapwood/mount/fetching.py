@@ -27,7 +27,7 @@ DEADLINE_S = 60.0
 """How long a read waits for a store that brings nothing, unless something else is said."""
 
 # The least urgent class that each fetcher takes: some, and their connections, are free for what somebody waits for.
-_FETCHERS = ("demand",) * 3 + ("background",) * 5
+_FETCHERS = ("demand",) * 3 + ("background",) * 8
 # A request brings at most so many frames.
 _FRAMES = 64
 _TICK_S = 0.5

@@ -16,7 +16,7 @@ BEGIN_BYTES = 384 << 10
 """In flight until something is known of the link."""
 
 # Of the link's own bytes in flight, so many may be: while one request ends and the next begins others fill the gap.
-_GAIN = 1.5
+_GAIN = 2.5
 # A request brings so much at least: little enough for who comes meanwhile, and enough to be worth its own cost.
 _LEAST_BATCH, _MOST_BATCH = 128 << 10, 2 << 20
 _MOST_BYTES = 64 << 20

@@ -17,6 +17,9 @@ const ROOM: usize = 64;
 /// Contents wait so long for the first reading, which tells what is read.
 const FIRST_READING: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_millis(20);
+/// Compressed bytes of pages that are queued at once. The pages of a larger tree wait as long: who looks at one path of it,
+/// or reads one file, needs few of them.
+const PAGES_AT_ONCE: u64 = 1 << 20;
 /// Nobody who only uses a tree reads what is below these: it comes last.
 const UNLIKELY: [&[u8]; 2] = [b"test", b"tests"];
 
@@ -35,15 +38,18 @@ impl Server {
     /// False when the mount has ended.
     fn queue_all(&self, contents: bool) -> bool {
         let pages = self.map.pages().len();
-        for page in 0..pages {
-            if !self.load_page(page) && !self.queue_page(page) {
-                return false;
-            }
+        let absent: Vec<usize> = (0..pages).filter(|&page| !self.load_page(page)).collect();
+        let bytes: u64 = absent.iter().map(|&page| u64::from(self.map.pages()[page].frame.length)).sum();
+        if bytes > PAGES_AT_ONCE {
+            self.wait_a_moment(|| false);
+        }
+        if !absent.into_iter().all(|page| self.queue_page(page)) {
+            return false;
         }
         if !contents {
             return true;
         }
-        self.wait_for_reading();
+        self.wait_a_moment(|| !self.kinds_read().is_empty());
         let mut known = 0;
         for page in 0..pages {
             let kinds = self.kinds_read();
@@ -69,10 +75,11 @@ impl Server {
         chosen.all(|(row, entry)| self.queue_entry(inode_of(page, row), entry))
     }
 
-    fn wait_for_reading(&self) {
+    /// `FIRST_READING` at most: until `is_over`, or the mount has ended.
+    fn wait_a_moment(&self, is_over: impl Fn() -> bool) {
         let begun = Instant::now();
         let mut parked = self.parked();
-        while !parked.closed && begun.elapsed() < FIRST_READING && self.kinds_read().is_empty() {
+        while !parked.closed && begun.elapsed() < FIRST_READING && !is_over() {
             parked = self.page.wait_timeout(parked, LOOK).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
