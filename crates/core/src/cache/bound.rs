@@ -43,9 +43,9 @@ impl Cache {
         lock(&self.used).flush();
         let last = used::read(&self.root.join("used"));
         let (pinned, proved) = (self.pinned(), self.proved_since_boot()?);
-        let mut choice = Choice { cache: self, last, hours: BTreeMap::new(), pinned, proved };
+        let mut choice = Choice { cache: self, last, seconds: BTreeMap::new(), pinned, proved };
         self.walk(&mut |path, name, meta| choice.measure(path, name, meta))?;
-        let total: u64 = choice.hours.values().sum();
+        let total: u64 = choice.seconds.values().sum();
         let bound = match bound {
             Some(bound) => bound,
             None => {
@@ -80,12 +80,12 @@ impl Cache {
     }
 }
 
-/// What goes: all that was last used before some hour, and as much of that hour as it takes.
+/// What goes: all that was last used before some second, and as much of that second as it takes.
 struct Choice<'a> {
     cache: &'a Cache,
     last: std::collections::HashMap<u64, u64>,
-    /// Bytes by the hour of last use.
-    hours: BTreeMap<u64, u64>,
+    /// Bytes by the second of last use.
+    seconds: BTreeMap<u64, u64>,
     /// What never goes.
     pinned: HashSet<u64>,
     /// Where objects have second names.
@@ -93,24 +93,24 @@ struct Choice<'a> {
 }
 
 impl Choice<'_> {
-    fn hour(&self, sha256: &[u8; 32], meta: &Metadata) -> u64 {
+    fn second(&self, sha256: &[u8; 32], meta: &Metadata) -> u64 {
         if self.cache.is_open(sha256) {
             return u64::MAX;
         }
-        let came = u64::try_from(meta.mtime()).unwrap_or(0) / 3600;
+        let came = u64::try_from(meta.mtime()).unwrap_or(0);
         self.last.get(&used::beginning(sha256)).map_or(came, |&used| used.max(came))
     }
 
     fn measure(&mut self, _: &Path, name: &str, meta: &Metadata) {
         if let Some(sha256) = digest_in(name) {
-            *self.hours.entry(self.hour(&sha256, meta)).or_insert(0) += meta.blocks() * 512;
+            *self.seconds.entry(self.second(&sha256, meta)).or_insert(0) += meta.blocks() * 512;
         }
     }
 
     fn remove(&self, mut excess: u64) -> Result<u64> {
         let mut before = 0;
-        for (&hour, &bytes) in &self.hours {
-            before = hour;
+        for (&second, &bytes) in &self.seconds {
+            before = second;
             if bytes >= excess {
                 break;
             }
@@ -122,11 +122,11 @@ impl Choice<'_> {
             if self.pinned.contains(&used::beginning(&sha256)) {
                 return;
             }
-            let (hour, bytes) = (self.hour(&sha256, meta), meta.blocks() * 512);
-            let goes = hour < before || (hour == before && left > 0);
+            let (second, bytes) = (self.second(&sha256, meta), meta.blocks() * 512);
+            let goes = second < before || (second == before && left > 0);
             if goes && self.forget(&sha256, path) {
                 freed += bytes;
-                left = if hour == before { left.saturating_sub(bytes) } else { left };
+                left = if second == before { left.saturating_sub(bytes) } else { left };
             }
         })?;
         Ok(freed)

@@ -1,7 +1,7 @@
 //! `used/`: when objects were last opened, for whoever has to choose which of them go.
 //!
 //! Invariant: hints, nothing more: what is lost or damaged here costs a choice that is not the best. Records are of 16 bytes:
-//! the first eight of a digest, and the hour.
+//! the first eight of a digest, and the second.
 
 use std::collections::HashMap;
 use std::fs::{self, OpenOptions};
@@ -18,9 +18,12 @@ const NOTED: usize = 1 << 18;
 /// Bytes of records at which they are written anew, each object once.
 const MANY: u64 = 16 << 20;
 
-/// Hours since 1970.
-pub fn hour(time: SystemTime) -> u64 {
-    time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs() / 3600)
+/// Seconds between two notes of an object in use.
+const GRAIN_S: u64 = 60;
+
+/// Seconds since 1970.
+pub fn second(time: SystemTime) -> u64 {
+    time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 pub fn beginning(sha256: &[u8; 32]) -> u64 {
@@ -41,15 +44,16 @@ impl Used {
         Used { directory, name, noted: HashMap::new(), pending: Vec::new() }
     }
 
-    /// An object is used now; each hour is noted once.
+    /// An object is used now; noted at most once in `GRAIN_S`.
     pub fn note(&mut self, sha256: &[u8; 32]) {
-        let (key, now) = (beginning(sha256), hour(SystemTime::now()));
+        let (key, now) = (beginning(sha256), second(SystemTime::now()));
         if self.noted.len() >= NOTED {
             self.noted.clear();
         }
-        if self.noted.insert(key, now) == Some(now) {
+        if self.noted.get(&key).is_some_and(|&noted| noted.abs_diff(now) < GRAIN_S) {
             return;
         }
+        self.noted.insert(key, now);
         self.pending.extend(key.to_be_bytes());
         self.pending.extend(now.to_be_bytes());
         if self.pending.len() >= PENDING {
@@ -78,7 +82,7 @@ fn append(path: &Path, bytes: &[u8]) -> io::Result<()> {
     OpenOptions::new().append(true).create(true).mode(0o600).open(path)?.write_all(bytes)
 }
 
-/// The last hour in which each object was opened by anybody.
+/// When each object was last opened by anybody, in seconds since 1970.
 pub fn read(directory: &Path) -> HashMap<u64, u64> {
     let mut last = HashMap::new();
     let (mut files, mut bytes) = (Vec::new(), 0);
@@ -94,7 +98,7 @@ pub fn read(directory: &Path) -> HashMap<u64, u64> {
     }
     if bytes > MANY {
         let merged: Vec<u8> =
-            last.iter().flat_map(|(key, hour)| [key.to_be_bytes(), hour.to_be_bytes()]).flatten().collect();
+            last.iter().flat_map(|(key, second)| [key.to_be_bytes(), second.to_be_bytes()]).flatten().collect();
         let path = directory.join(format!("merged-{}", std::process::id()));
         if fs::write(&path, merged).is_ok() {
             files.iter().filter(|file| **file != path).for_each(|file| drop(fs::remove_file(file)));

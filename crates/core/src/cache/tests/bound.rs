@@ -9,7 +9,7 @@ use super::*;
 const SIZE: usize = 64 << 10;
 const COUNT: usize = 16;
 
-/// Blobs that came so many hours ago, the first longest ago.
+/// Blobs that came so many seconds ago, the first longest ago.
 fn filled(cache: &Cache) -> Vec<Content> {
     let blob = |number: usize| {
         let bytes = vec![number as u8; SIZE];
@@ -21,8 +21,8 @@ fn filled(cache: &Cache) -> Vec<Content> {
     (0..COUNT).map(blob).collect()
 }
 
-fn came(cache: &Cache, blob: &Content, hours_ago: usize) {
-    let time = SystemTime::now() - Duration::from_secs(hours_ago as u64 * 3600);
+fn came(cache: &Cache, blob: &Content, ago_s: usize) {
+    let time = SystemTime::now() - Duration::from_secs(ago_s as u64);
     File::options().write(true).open(cache.path(&blob.digest)).unwrap().set_modified(time).unwrap();
 }
 
