@@ -111,7 +111,9 @@ impl Passthrough {
 
     /// One open of a file has ended; the kernel has done with it already.
     pub fn release(&self, inode: u64, cache: &Cache, device: &OwnedFd) {
-        let last = self.opens().close(inode);
+        // Whoever opens it next finds all of the last open ended.
+        let mut opens = self.opens();
+        let last = opens.close(inode);
         if let Some(backing) = last.filter(|&backing| backing != 0) {
             // SAFETY: the kernel reads a number from where the number is.
             unsafe { libc::ioctl(device.as_raw_fd(), BACKING_CLOSE, &raw const backing) };
