@@ -6,11 +6,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
-
-/// What mounts of ours are called there.
-pub const KIND: &str = "fuse.sapwood";
-/// What they are said to be mounts of.
-pub const SOURCE: &str = "sapwood";
+pub use crate::scan::{KIND, SOURCE};
 
 /// A mount of ours.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -182,7 +182,7 @@ impl Look<'_> {
             }
             let old = old.filter(|(state, old)| state.kind(*old) == kind);
             if let Some((state, old)) = old
-                && (kind == Kind::Directory || self.holds(state, old, &stat))
+                && (kind == Kind::Directory || self.holds(state, dir, old, &stat))
             {
                 return Ok(Some(Entry::Kept(old)));
             }

@@ -13,7 +13,7 @@ use super::{GONE, State};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::job::Job;
-use crate::scan::{Dir, Kind, Root, Stat, Time, is_denied, is_gone, parent_and_name};
+use crate::scan::{Dir, Kind, Passing, Root, Stat, Time, is_denied, is_gone, parent_and_name};
 use crate::select::{Rules, Selection, may_rule};
 
 /// How to look at a tree.
@@ -109,6 +109,7 @@ pub(super) struct Look<'a> {
     pub began: Time,
     /// That the root is on.
     device: u64,
+    passing: Passing,
     pub rules: Rules<'a>,
     pub job: &'a Job,
 }
@@ -122,7 +123,7 @@ impl<'a> Look<'a> {
             false => Error::io("open", root.path())(e),
         })?;
         let rules = Rules::new(root, &options.selection);
-        Ok(Look { root, options, hook, began: Time::now(), device: stat.dev, rules, job })
+        Ok(Look { root, options, hook, began: Time::now(), device: stat.dev, passing: Passing::default(), rules, job })
     }
 
     /// Tell that a directory will be looked at, unless it is taken to be empty: then true.
@@ -272,7 +273,7 @@ impl Look<'_> {
         let dir = self.root.open_dir(path).map_err(Error::io("open", self.root.show(path)))?;
         let is_beyond = self.announce(path, &dir)?;
         let stat = dir.own_stat().map_err(Error::io("stat", self.root.show(path)))?;
-        let settled = self.holds(state, directory, &stat);
+        let settled = self.holds(state, &dir, directory, &stat);
         if settled && !is_dirty && !is_beyond {
             match self.same(state, &dir, directory)? {
                 Same::Yes => return Ok(None),
@@ -347,7 +348,7 @@ impl Look<'_> {
     /// Whether the entry is of the recorded kind, and for a symbolic link unchanged; adds it to `changed` if it is not
     /// as recorded.
     fn compare(&self, state: &State, dir: &Dir, entry: u32, stat: &Stat, changed: &mut Changed) -> Result<bool> {
-        if self.holds(state, entry, stat) {
+        if self.holds(state, dir, entry, stat) {
             return Ok(true);
         }
         let kind = stat.kind();
@@ -369,14 +370,15 @@ impl Look<'_> {
         Ok(record)
     }
 
-    /// Whether the record of `entry` is whole, has the stat, and was racy neither when it was made nor, since the clock
-    /// may have been set back, is now.
-    pub fn holds(&self, state: &State, entry: u32, stat: &Stat) -> bool {
+    /// Whether the record of `entry`, of `dir` or that itself, is whole, has the stat, and was racy neither when it was
+    /// made nor, since the clock may have been set back, is now. No record of a mount of ours holds.
+    pub fn holds(&self, state: &State, dir: &Dir, entry: u32, stat: &Stat) -> bool {
         let (record, trust_ctime) = (state.record(entry), self.options.trust_ctime);
         record.has_stat(stat, trust_ctime)
             && !record.has(RACY)
             && !stat.is_racy(self.began, trust_ctime)
             && state.is_whole(entry)
+            && !self.passing.has(dir, stat)
     }
 }
 

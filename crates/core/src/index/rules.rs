@@ -90,7 +90,7 @@ impl Look<'_> {
             let now = dir.stat(name).ok().filter(|stat| stat.kind() == Kind::File);
             match (was, now) {
                 (None, None) => false,
-                (Some(was), Some(now)) => !self.holds(state, was, &now),
+                (Some(was), Some(now)) => !self.holds(state, &dir, was, &now),
                 _ => true,
             }
         };

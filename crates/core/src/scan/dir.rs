@@ -3,6 +3,7 @@
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::OnceLock;
 
 use rustix::buffer::spare_capacity;
 use rustix::fs::{
@@ -21,17 +22,19 @@ pub(super) const PROC_FDS: &str = "/proc/self/fd";
 /// Opened with `O_PATH`, so looking needs the execute permission only.
 pub struct Dir {
     fd: OwnedFd,
+    /// Whether it is of a mount of ours, once somebody asked (`Passing`).
+    pub(super) passing: OnceLock<bool>,
 }
 
 impl Dir {
     pub(super) fn new(fd: OwnedFd) -> Dir {
-        Dir { fd }
+        Dir { fd, passing: OnceLock::new() }
     }
 
     /// Open the directory `name` in `parent`.
     pub fn open(parent: BorrowedFd<'_>, name: &[u8]) -> io::Result<Dir> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        Ok(Dir { fd: openat(parent, name, flags, Mode::empty())? })
+        Ok(Dir::new(openat(parent, name, flags, Mode::empty())?))
     }
 
     /// The names of all entries but `.` and `..`, each ended by NUL, in no order. An error when `job` has been stopped.

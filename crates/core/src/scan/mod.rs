@@ -4,6 +4,7 @@
 //! content unless the stats before and after reading agree. Keeps no state (`index` does).
 
 mod dir;
+mod passing;
 mod read;
 mod root;
 
@@ -12,6 +13,7 @@ use std::io;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 pub use dir::Dir;
+pub use passing::{KIND, Passing, SOURCE};
 pub use read::{PIECE, Sink, read_stable};
 pub use root::{Root, holes};
 

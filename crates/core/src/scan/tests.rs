@@ -220,3 +220,16 @@ fn a_stat_is_racy_within_the_grain_of_the_clock() {
     assert!(!stat(long_ago, at(100, 0)).is_racy(at(100, 0), false), "ctime is not asked where it is not trusted");
     assert!(stat(at(98, 5), long_ago).is_racy(at(100, 0), false), "and a server's clock is coarse");
 }
+
+#[test]
+fn what_the_table_says_last_of_a_device_decides_whether_it_is_a_mount_of_ours() {
+    let table = b"36 35 0:40 / /a ro shared:1 - fuse.sapwood sapwood ro\n\
+        37 35 0:41 / /b ro - overlay sapwood ro\n\
+        38 35 0:42 / /c ro - overlay overlay ro\n\
+        39 35 0:4 / /d rw - fuse.other sapwood rw\n";
+    let said = |device: &str| super::passing::said_of(table, device.as_bytes());
+    assert_eq!(
+        ["0:40", "0:41", "0:42", "0:4", "0:43"].map(said),
+        [Some(true), Some(true), Some(false), Some(false), None]
+    );
+}
