@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from sapwood import open_store
-from sapwood.errors import UnavailableError
-from sapwood.mount.changes import all_changes
+from sapwood.errors import CorruptError, UnavailableError
+from sapwood.mount.changes import all_changes, begin, claim, release
 from tests.support.cli import Sapwood
 from tests.support.mounting import is_mounted, mounted, pushed, shell
 from tests.support.nobody import NOBODY, as_nobody, nobodys_directory
@@ -117,6 +118,93 @@ def test_a_change_of_the_root_alone_is_a_change(run: Sapwood) -> None:
     run.good("mount", "--writable", "main", "mnt")
     assert (run.home / "mnt").stat().st_mode & 0o7777 == 0o700
     run.good("umount", "--discard", "mnt")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda root: os.setxattr(root, "user.note", b"changed"),
+        lambda root: os.removexattr(root, "user.note"),
+        lambda root: os.setxattr(root, "user.other", b""),
+    ],
+)
+def test_a_change_of_an_attribute_of_the_root_alone_is_a_change(change: Callable[[Path], None], run: Sapwood) -> None:
+    place = run.home / "mnt"
+    run.good("mount", "--writable", "main", "mnt")
+    change(place)
+    changed = {name: os.getxattr(place, name) for name in os.listxattr(place)}
+    assert "what was changed there is kept" in run.good("umount", "mnt").err
+    run.good("mount", "--writable", "main", "mnt")
+    assert {name: os.getxattr(place, name) for name in os.listxattr(place)} == changed
+    run.good("umount", "--discard", "mnt")
+
+
+@pytest.mark.parametrize("note", [None, b"", b"[1]", b'{"place": "/mnt"}'])
+def test_changes_whose_note_is_damaged_are_removed_by_discard_alone(note: bytes | None, run: Sapwood) -> None:
+    run.good("mount", "--writable", "main", "mnt")
+    (run.home / "mnt" / "a").write_text("changed\n")
+    run.good("umount", "mnt")
+    [left] = mine(run)
+    kept = Path(left["changes"])
+    if note is None:
+        (kept / "note.json").unlink()
+    else:
+        (kept / "note.json").write_bytes(note)
+    for _ in range(2):
+        refused = run("mount", "--writable", "main", "mnt")
+        assert refused.code == 5
+        assert f"nothing tells of which tree the changes in {kept} are" in refused.err
+        assert f"sapwood umount --discard {run.home}/mnt" in refused.err
+        assert (kept / "upper" / "a").read_text() == "changed\n"
+    with pytest.raises(CorruptError) as error:
+        begin(run.home / "mnt", "main", {"map": ""})
+    assert error.value.kind == "changes-unreadable"
+    run.good("umount", "--discard", "mnt")
+    run.good("mount", "--writable", "main", "mnt")
+    assert (run.home / "mnt" / "a").read_text() == "a\n"
+
+
+@pytest.mark.parametrize("tier", TIERS)
+def test_changes_are_written_by_one_mount_at_a_time(tier: str, run: Sapwood) -> None:
+    place = run.home / "mnt"
+    run.good("mount", "--tier", tier, "--writable", "main", "mnt")
+    (place / "a").write_text("changed\n")
+    with open(place / "d" / "b", "a") as used:
+        run.good("umount", "--lazy", "mnt")
+        for words in (["mount", "--writable", "main"], ["umount", "--discard"]):
+            refused = run(*words, "mnt")
+            assert refused.code == 6
+            assert "its changes are in use" in refused.err
+        with pytest.raises(UnavailableError) as error:
+            claim(place)
+        assert error.value.kind == "changes-in-use"
+        # Of what is mounted read-only there is nothing to be in use.
+        run.good("mount", "main", "mnt")
+        assert (place / "a").read_text() == "a\n"
+        run.good("umount", "mnt")
+        used.write("written at last\n")
+    release(place, claim(place, 30))
+    run.good("mount", "--writable", "main", "mnt")
+    assert (place / "d" / "b").read_text() == "b\nwritten at last\n"
+    assert (place / "a").read_text() == "changed\n"
+    run.good("umount", "--discard", "mnt")
+    assert os.listdir(os.environ["SAPWOOD_CHANGES"]) == []
+
+
+@pytest.mark.parametrize("tier", TIERS)
+def test_of_two_mounts_that_are_made_at_once_one_is(tier: str, run: Sapwood) -> None:
+    words = run.command("mount", "--tier", tier, "--writable", "main", "mnt")
+    racing = [
+        subprocess.Popen(words, cwd=run.home, env=run.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        for _ in range(3)
+    ]
+    said = [(one.communicate(timeout=50)[1], one.returncode) for one in racing]
+    assert sorted(code == 0 for _, code in said) == [False, False, True], said
+    [shown] = mine(run)
+    assert (shown["mounted"], shown["alive"]) == (True, True)
+    (run.home / "mnt" / "a").write_text("changed\n")
+    assert run.good("umount", "--discard", "mnt").err == ""
+    assert not is_mounted(run.home / "mnt")
 
 
 def test_changes_are_never_laid_over_another_tree(run: Sapwood, tree: Path) -> None:

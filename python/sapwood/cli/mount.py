@@ -202,9 +202,9 @@ def _umount(arguments: argparse.Namespace) -> int:
     from sapwood.mount.table import is_mounted, place_of
 
     for place in map(place_of, arguments.dirs):
-        if not arguments.discard or is_mounted(place) or not changes.changes_at(place):
+        if not arguments.discard or is_mounted(place) or not changes.are_kept(place):
             unmount(place, lazy=arguments.lazy)
-        changes.end(place, discarding=arguments.discard)
+        changes.end(place, discarding=arguments.discard, is_used=arguments.lazy)
         if kept := changes.changes_at(place):
             show.talk(
                 f"what was changed there is kept in {show.quoted(bytes(kept.directory))};"

@@ -1,29 +1,50 @@
 """What was changed in writable mounts: kept by the place that it was changed at, until somebody throws it away.
 
-Invariant: changes are only ever laid over the very tree that they were made in, and nothing but `discard` removes what
-somebody changed. What was never changed leaves nothing. Layout: docs/writable.md. Not here: the overlay (the core).
+Invariant: changes are only ever laid over the very tree that they were made in, by one mount at a time, and nothing but
+`discard` removes what somebody changed. Who begins or ends them has the claim to them, which holder and server of a
+mount inherit. What was never changed leaves nothing. Layout: docs/writable.md. Not here: the overlay (the core).
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
 import shlex
 import shutil
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sapwood import places
-from sapwood.errors import ConflictError
+from sapwood.errors import ConflictError, CorruptError, InvalidInputError, UnavailableError
 from sapwood.mount.table import is_mounted
 from sapwood.store import kept
 from sapwood.store.address import Address
 from sapwood.store.naming import without_query
 
-__all__ = ["Changes", "all_changes", "begin", "changes_at", "directory_of", "discard", "end", "note_root"]
+__all__ = [
+    "Changes",
+    "all_changes",
+    "are_kept",
+    "begin",
+    "changes_at",
+    "claim",
+    "directory_of",
+    "discard",
+    "end",
+    "end_claimed",
+    "note_root",
+    "release",
+]
+
+# A server whose mount was taken away, and that nobody uses, ends in less; and if not, it ends what is kept by itself.
+_PATIENCE_S = 2.0
+_DISCARD_PATIENCE_S = 10.0
+_TICK_S = 0.01
 
 
 @dataclass(frozen=True)
@@ -34,7 +55,7 @@ class Changes:
     address: str
     map: str
     directory: Path
-    _root: tuple[int, ...] | None
+    _root: list[int | str] | None
 
     @property
     def upper(self) -> Path:
@@ -45,9 +66,51 @@ class Changes:
     def is_empty(self) -> bool:
         """Whether nothing was changed."""
         try:
-            return not os.listdir(self.upper) and self._root in (None, _facts(self.upper))
+            return _is_bare(self.upper) and self._root in (None, _facts(self.upper))
         except FileNotFoundError:
             return True
+
+
+def claim(place: Path, patience_s: float = 0.0) -> int:
+    """Return a descriptor: while it or a copy is open, nobody else mounts changes of a place, or throws them away.
+
+    Raises:
+        InvalidInputError: `bad-mount-point`: a mount is there.
+        UnavailableError: `changes-in-use`: somebody else has it, also after so many seconds.
+        UnavailableError, DeniedError: the disk.
+    """
+    lock, until = _lock(place), time.monotonic() + patience_s
+    while True:
+        try:
+            lock.parent.mkdir(parents=True, exist_ok=True)
+            claimed = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise kept.named(error, lock) from error
+        with contextlib.suppress(BlockingIOError, FileNotFoundError):
+            fcntl.flock(claimed, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Who had it may have removed it meanwhile.
+            if os.path.samestat(os.fstat(claimed), os.stat(lock)):
+                return claimed
+        os.close(claimed)
+        if is_mounted(place):
+            name = shlex.quote(os.fspath(place))
+            raise InvalidInputError(
+                f"{place}: is already a mount", kind="bad-mount-point", hint=f"sapwood umount {name}"
+            )
+        if time.monotonic() >= until:
+            raise UnavailableError(
+                f"{place}: its changes are in use, by a mount that is being made, or was taken away under its users",
+                kind="changes-in-use",
+                hint="try again when they have ended, or mount at another place, which has changes of its own",
+            )
+        time.sleep(_TICK_S)
+
+
+def release(place: Path, claimed: int) -> None:
+    """Give the claim to a place back, and leave nothing if nothing is kept of it."""
+    if not are_kept(place):
+        _lock(place).unlink(missing_ok=True)
+    os.close(claimed)
 
 
 def begin(place: Path, address: str, heritage: dict[str, Any]) -> Path:
@@ -55,6 +118,7 @@ def begin(place: Path, address: str, heritage: dict[str, Any]) -> Path:
 
     Raises:
         ConflictError: `changes-of-another`: there are changes of another tree at this place.
+        CorruptError: `changes-unreadable`: there are changes, and nothing tells of which tree.
         UnavailableError, DeniedError: the disk.
     """
     found, directory = changes_at(place), directory_of(place)
@@ -71,6 +135,13 @@ def begin(place: Path, address: str, heritage: dict[str, Any]) -> Path:
         )
     if found and found.map == heritage["map"]:
         return directory
+    if found is None and not _is_bare(directory / "upper"):
+        raise CorruptError(
+            f"{place}: nothing tells of which tree the changes in {directory} are: its note.json cannot be read",
+            kind="changes-unreadable",
+            hint=f"keep what is in {shlex.quote(os.fspath(directory / 'upper'))};"
+            f" then throw it away: sapwood umount --discard {shlex.quote(os.fspath(place))}",
+        )
     discard(place)
     pinned = without_query(address)
     if "snapshot" in heritage:
@@ -81,8 +152,9 @@ def begin(place: Path, address: str, heritage: dict[str, Any]) -> Path:
         (made / "upper").mkdir(parents=True)
         (made / "work").mkdir()
         said = {"place": os.fsdecode(place), "address": pinned, "map": heritage["map"]}
-        kept.write(made / "note.json", json.dumps(said).encode())
+        _write_note(made, said)
         made.rename(directory)
+        _sync(directory.parent)
     except OSError as error:
         raise kept.named(error, made) from error
     return directory
@@ -90,10 +162,13 @@ def begin(place: Path, address: str, heritage: dict[str, Any]) -> Path:
 
 def note_root(place: Path) -> None:
     """Note what the root is while nothing was changed, so that a change of the root itself is seen."""
-    note = directory_of(place) / "note.json"
+    directory = directory_of(place)
     if (found := changes_at(place)) and found._root is None and found.is_empty:
-        said = json.loads(note.read_bytes())
-        kept.write(note, json.dumps(said | {"root": _facts(found.upper)}).encode())
+        said = json.loads((directory / "note.json").read_bytes())
+        try:
+            _write_note(directory, said | {"root": _facts(found.upper)})
+        except OSError as error:
+            raise kept.named(error, directory) from error
 
 
 def changes_at(place: Path) -> Changes | None:
@@ -111,18 +186,52 @@ def all_changes() -> list[Changes]:
     return sorted((one for one in found if one and not one.is_empty), key=lambda one: one.place)
 
 
-def end(place: Path, *, discarding: bool = False) -> None:
+def are_kept(place: Path) -> bool:
+    """Say whether changes of a place were begun, though they cannot be read."""
+    return directory_of(place).exists()
+
+
+def end(place: Path, *, discarding: bool = False, is_used: bool = False) -> None:
     """Remove what is kept of a place, unless it is mounted: if nothing was changed, or with `discarding` in any case.
+
+    Of a mount that was just taken away the server is waited for. If it still `is_used`, the server does this at its
+    end.
+
+    Raises:
+        UnavailableError: `changes-in-use`: they are to be thrown away, and still are used.
+        UnavailableError, DeniedError: the disk.
+    """
+    if is_mounted(place) or not (are_kept(place) or _lock(place).exists()):
+        return
+    try:
+        claimed = claim(place, _DISCARD_PATIENCE_S if discarding else 0.0 if is_used else _PATIENCE_S)
+    except (UnavailableError, InvalidInputError) as error:
+        if discarding or error.kind not in ("changes-in-use", "bad-mount-point"):
+            raise
+        return
+    try:
+        end_claimed(place, discarding=discarding)
+    finally:
+        release(place, claimed)
+
+
+def end_claimed(place: Path, *, discarding: bool = False) -> None:
+    """Do what `end` does, as one of those who have the claim, and end soon.
 
     Raises:
         UnavailableError, DeniedError: the disk.
     """
-    if not is_mounted(place) and (found := changes_at(place)) and (discarding or found.is_empty):
+    if is_mounted(place):
+        return
+    found = changes_at(place)
+    if discarding or (found and found.is_empty):
         discard(place)
+    if not are_kept(place):
+        _lock(place).unlink(missing_ok=True)
 
 
 def discard(place: Path) -> None:
-    """Throw the changes of a place away; it must not be mounted.
+    """Throw the changes of a place away; it must not be mounted, and who does this has the claim.
 
     Raises:
         UnavailableError, DeniedError: the disk.
@@ -149,16 +258,51 @@ def _remove(directory: Path) -> None:
 def _read(directory: Path) -> Changes | None:
     try:
         said = json.loads((directory / "note.json").read_bytes())
-        root = said.get("root")
         place, address, of_map = Path(said["place"]), str(said["address"]), str(said["map"])
+        root = said.get("root")
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return Changes(place, address, of_map, directory, None if root is None else tuple(root))
+    return Changes(place, address, of_map, directory, root)
 
 
-def _facts(upper: Path) -> tuple[int, ...]:
-    said = upper.lstat()
-    return said.st_mode, said.st_uid, said.st_gid, said.st_mtime_ns
+def _write_note(directory: Path, said: dict[str, Any]) -> None:
+    """Write it so that no power cut leaves changes without."""
+    temporary = directory / ".note.tmp"
+    with open(temporary, "wb") as file:
+        file.write(json.dumps(said).encode())
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(directory / "note.json")
+    _sync(directory)
+
+
+def _sync(directory: Path) -> None:
+    opened = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
+
+
+def _is_bare(upper: Path) -> bool:
+    """Whether nothing lies in an upper layer: its root may be changed."""
+    try:
+        return not os.listdir(upper)
+    except FileNotFoundError:
+        return True
+
+
+def _facts(upper: Path) -> list[int | str]:
+    """What is told of the root of an upper layer, apart from what the overlay notes there for itself."""
+    said, attributes = upper.lstat(), hashlib.sha256()
+    for name in sorted(name for name in os.listxattr(upper) if not name.startswith("trusted.overlay.")):
+        value = os.getxattr(upper, name)
+        attributes.update(f"{len(os.fsencode(name))} {len(value)} ".encode() + os.fsencode(name) + value)
+    return [said.st_mode, said.st_uid, said.st_gid, said.st_mtime_ns, attributes.hexdigest()]
+
+
+def _lock(place: Path) -> Path:
+    return directory_of(place).with_suffix(".lock")
 
 
 def directory_of(place: Path) -> Path:

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from sapwood.errors import InternalError, InvalidInputError, NotFoundError, SapwoodError, UnavailableError
+from sapwood.mount import changes
 from sapwood.mount.holder import ALONE, GAVE_UP, READY
 from sapwood.mount.table import is_mounted, log_path, noted, place_of, unmount
 from sapwood.store import kept
@@ -113,6 +114,7 @@ def start(
 
     Raises:
         UnavailableError: `mount-died`: it ended without a word; its log's last line is in the message.
+        UnavailableError: `changes-in-use`: another mount, maybe one taken away lazily, writes the place's changes.
         UnavailableError, DeniedError: nothing can be written to the cache.
         SapwoodError: whatever `sapwood.mount.serve` raised before it was ready.
     """
@@ -124,9 +126,12 @@ def start(
     except OSError as error:
         raise kept.named(error, log.parent) from error
     call = json.dumps({"address": address, "place": os.fsdecode(place), "cache_dir": os.fsdecode(cache_dir), **options})
+    # Holder and servers have it as long as one of them lives.
+    claimed = changes.claim(place) if options.get("writable") else None
     reading, writing = os.pipe()
     theirs, lifeline = os.pipe() if tied else (None, None)
     passed = (writing,) if theirs is None else (writing, theirs)
+    inherited = passed if claimed is None else (*passed, claimed)
     with open(reading, "rb") as messages, nullcontext() if talking else open(log, "wb") as output:
         try:
             process = subprocess.Popen(
@@ -135,12 +140,12 @@ def start(
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL if talking else output,
                 stderr=output,
-                pass_fds=passed,
+                pass_fds=inherited,
                 # A Ctrl-C in the terminal, or its end, is no business of the server's.
                 start_new_session=True,
             )
         finally:
-            for descriptor in passed:
+            for descriptor in inherited:
                 os.close(descriptor)
         started = Started(place, cache_dir, log, process, lifeline, is_first)
         try:
@@ -226,9 +231,12 @@ def _serve(call: dict[str, Any], holder: socket.socket, device: int | None, *, t
             # A mount that ends with a command needs somebody who ends it.
             alone=None if tied else lambda: holder.send(ALONE),
             device=device,
+            is_claimed=True,
             **{name: value for name, value in call.items() if name not in ("address", "place", "cache_dir", "discard")},
         )
     except Exception as error:
+        if not told:
+            _end_changes(call)
         if device is not None and isinstance(error, NotFoundError) and error.kind == "missing":
             # Of the native tier, while the store is away: the next one may find it.
             os.write(2, f"sapwood: {error}\n".encode())
@@ -241,8 +249,7 @@ def _serve(call: dict[str, Any], holder: socket.socket, device: int | None, *, t
             raise
         holder.send(pickle.dumps(error if isinstance(error, SapwoodError) else _foreign(error)))
         return 1
-    finally:
-        _end_changes(call)
+    _end_changes(call)
     if call.get("tier") == "libfuse":
         # Who still uses a mount that was taken away lazily asks on, and threads of libfuse enter Python with that:
         # it must not be half gone. All that is to be written is.
@@ -253,9 +260,7 @@ def _serve(call: dict[str, Any], holder: socket.socket, device: int | None, *, t
 def _end_changes(call: dict[str, Any]) -> None:
     """Remove what is kept of changes of a mount that has ended, if they are not to be kept, or there are none."""
     if call.get("writable"):
-        from sapwood.mount import changes
-
-        changes.end(Path(call["place"]), discarding=bool(call.get("discard")))
+        changes.end_claimed(Path(call["place"]), discarding=bool(call.get("discard")))
 
 
 def _end_with(lifeline: int) -> None:

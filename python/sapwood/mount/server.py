@@ -64,6 +64,7 @@ def serve(
     deadline_s: float = DEADLINE_S,
     offline: bool = False,
     writable: bool = False,
+    is_claimed: bool = False,
 ) -> int | None:
     """Mount `address` at `place`, call `ready`, and serve until it is unmounted, or a signal says to end.
 
@@ -87,7 +88,8 @@ def serve(
     `offline` at once, and the store is asked nothing: what the address names is what it named when it was last mounted.
     So it is when the store is away, which is said.
 
-    A `writable` mount takes changes, which are kept by its place (`changes`); it needs root.
+    A `writable` mount takes changes, which are kept by its place (`changes`); it needs root. The claim to them is taken
+    here, unless it `is_claimed` by whoever started this.
 
     `leave` gets, before `ready`, the mount's device and the `heritage` of a successor: whoever keeps both may let one
     take over, when this process has died. Of the `libfuse` tier there is no device, and nobody can.
@@ -101,6 +103,8 @@ def serve(
         InvalidInputError: `bad-mount-point`; `own-mount`: the cache or the store would lie on the mount itself.
         InvalidInputError: `bad-argument`: the `libfuse` tier cannot be `writable`.
         ConflictError: `changes-of-another`.
+        CorruptError: `changes-unreadable`.
+        UnavailableError: `changes-in-use`.
         UnavailableError: `mount-failed`; `libfuse-missing`.
         CorruptError: `profile-corrupt`: of the file `profile`; that of a store is passed over.
         NotFoundError: `not-kept`: `offline`, and nothing of it is kept on this machine.
@@ -180,18 +184,24 @@ def serve(
             return asked_by[0]
         alone()
         return None
-    server = Server(
-        file_map,
-        cache_dir,
-        place,
-        native=native,
-        in_flight=BEGIN_BYTES,
-        by_library=library is not None,
-        device=device,
-        record=table.record_path(cache_dir, place) if may_pass else None,
-        passthrough=passthrough,
-        changes=changes.begin(place, address, left) if writable and device is None else None,
-    )
+    claimed = changes.claim(place) if writable and not is_claimed else None
+    try:
+        server = Server(
+            file_map,
+            cache_dir,
+            place,
+            native=native,
+            in_flight=BEGIN_BYTES,
+            by_library=library is not None,
+            device=device,
+            record=table.record_path(cache_dir, place) if may_pass else None,
+            passthrough=passthrough,
+            changes=changes.begin(place, address, left) if writable and device is None else None,
+        )
+    except BaseException:
+        if claimed is not None:
+            changes.release(place, claimed)
+        raise
     if trace is not None:
         server.start_trace()
     # A mount that no successor could serve stays, for its place would look empty.
@@ -232,6 +242,8 @@ def serve(
                 unmount(place, True)
         if server.closed or not stays:
             table.forget(cache_dir, place, os.getpid())
+        if claimed is not None:
+            changes.release(place, claimed)
         if stats is not None:
             _write_stats(Path(stats), server)
         if trace is not None:
