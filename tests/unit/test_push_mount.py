@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -182,3 +183,70 @@ def test_a_part_of_a_mount_is_a_directory_like_any_other(tmp_path: Path, cache_d
     with mounted(address, place, cache_dir, writable=True):
         part = store.push(place / "a", "part")
     assert part.tree == store.tree("main").find_tree(b"a").digest  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("tier", TIERS)
+@pytest.mark.parametrize("below", ["", "a"])
+def test_what_is_mounted_over_a_mount_or_in_it_is_pushed(
+    below: str, tier: str, tmp_path: Path, cache_dir: Path, whole: Any
+) -> None:
+    address, place = pushed(make_tree(tmp_path / "tree"), tmp_path / "store"), tmp_path / "mount"
+    store = open_store(str(tmp_path / "store"))
+    with mounted(address, place, cache_dir, tier=tier, writable=True):
+        assert shell(f"mount -t tmpfs none {place / below}").returncode == 0
+        try:
+            (place / below / "f").write_text("of another")
+            store.push(place, "main")
+            whole(str(tmp_path / "store"), place)
+        finally:
+            assert shell(f"umount {place / below}").returncode == 0
+    assert store.tree("main").find(os.fsencode(Path(below, "f"))) is not None
+    assert described(store, "main") == described(store, "whole")
+
+
+@pytest.mark.parametrize("tier", TIERS)
+def test_attributes_that_the_kernel_uses_itself_are_kept(
+    tier: str, tmp_path: Path, cache_dir: Path, whole: Any
+) -> None:
+    address, place = pushed(make_tree(tmp_path / "tree"), tmp_path / "store"), tmp_path / "mount"
+    store, name = open_store(str(tmp_path / "store")), "trusted.overlay.opaque"
+    with mounted(address, place, cache_dir, tier=tier, writable=True):
+        for changed in ("a", "a/one", "large"):
+            os.setxattr(place / changed, name, b"y")
+        (place / "b" / "one").chmod(0o600)
+        store.push(place, "main")
+        whole(str(tmp_path / "store"), place)
+    kept = {entry[0] for entry in described(store, "main") if name.encode() in dict(entry[5][-1])}
+    assert kept == {b"a", b"a/one", b"large"}
+    assert described(store, "main") == described(store, "whole")
+    # Of a tree that has them only a look at the mount tells what it shows.
+    with mounted(address, tmp_path / "again", cache_dir, tier=tier, writable=True):
+        (tmp_path / "again" / "new").write_text("new")
+        store.push(tmp_path / "again", "main")
+        whole(str(tmp_path / "store"), tmp_path / "again")
+    assert described(store, "main") == described(store, "whole")
+
+
+def test_a_push_goes_on_while_files_of_the_mount_come_and_go(tmp_path: Path, cache_dir: Path, whole: Any) -> None:
+    address, place = pushed(make_tree(tmp_path / "tree"), tmp_path / "store"), tmp_path / "mount"
+    store, stop = open_store(str(tmp_path / "store")), threading.Event()
+
+    def come_and_go() -> None:
+        while not stop.is_set():
+            for number in range(100):
+                (place / "a" / f"temporary {number}").write_text("soon gone")
+            for number in range(100):
+                (place / "a" / f"temporary {number}").unlink()
+
+    with mounted(address, place, cache_dir, writable=True):
+        busy = threading.Thread(target=come_and_go)
+        busy.start()
+        try:
+            for _ in range(20):
+                store.push(place, "main")
+        finally:
+            stop.set()
+            busy.join()
+        store.push(place, "main")
+        whole(str(tmp_path / "store"), place)
+    assert described(store, "main") == described(store, "whole")

@@ -261,11 +261,18 @@ fn mounts(py: Python<'_>) -> PyResult<Vec<Bound<'_, PyBytes>>> {
     Ok(paths(py, &mounted))
 }
 
+#[pyfunction]
+fn is_bare(py: Python<'_>, place: PathBuf) -> PyResult<bool> {
+    let bare = py.detach(|| fuse::is_bare(&place));
+    direct(py, bare)
+}
+
 pub fn register(parent: &Bound<'_, PyModule>) -> PyResult<()> {
     let module = PyModule::new(parent.py(), "mount")?;
     module.add_class::<Server>()?;
     module.add_function(wrap_pyfunction!(unmount, &module)?)?;
     module.add_function(wrap_pyfunction!(mount_whole, &module)?)?;
     module.add_function(wrap_pyfunction!(mounts, &module)?)?;
+    module.add_function(wrap_pyfunction!(is_bare, &module)?)?;
     parent.add_submodule(&module)
 }

@@ -5,7 +5,7 @@ from typing import Any, final
 
 from .filemap import FileMap, Frame
 
-__all__ = ["Server", "mount_whole", "mounts", "unmount"]
+__all__ = ["Server", "is_bare", "mount_whole", "mounts", "unmount"]
 
 @final
 class Server:
@@ -139,3 +139,10 @@ def mount_whole(map: FileMap, cache: str | PathLike[str], place: str | PathLike[
 
 def mounts() -> list[bytes]:
     """Return where file maps are mounted, as the kernel tells."""
+
+def is_bare(place: str | PathLike[str]) -> bool:
+    """Return whether what is seen at `place`, an absolute path, is all of a mount of ours, with nothing mounted below.
+
+    Raises:
+        UnavailableError: `io`: the mount does not answer.
+    """

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sapwood import places
+from sapwood._core import mount as core
 from sapwood._core.filemap import FileMap
 from sapwood.errors import SapwoodError
 from sapwood.fetch import bring_pages
@@ -46,6 +47,9 @@ def shown(root: str | os.PathLike[str]) -> Shown | None:
         return None
     found = next((mount for mount in table.mounts() if mount.path == place), None)
     if found is None or not found.map or not found.pid or not found.alive:
+        return None
+    # What is mounted over it, or in it, the note does not know.
+    if not core.is_bare(place):
         return None
     upper = found.changes / "upper" if found.changes else None
     if not found.snapshot or found.map_size is None:

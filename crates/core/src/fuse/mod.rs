@@ -33,7 +33,7 @@ pub use lacking::Lacking;
 pub use mount::{mount, unmount};
 pub use native::Layers;
 pub use server::{Server, Stats};
-pub use table::{Mounted, mounts};
+pub use table::{Mounted, is_bare, mounts};
 pub use trace::Part;
 pub use whole::mount_whole;
 pub use writable::Changes;

@@ -12,6 +12,8 @@ pub use crate::scan::{KIND, SOURCE};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mounted {
     pub place: PathBuf,
+    /// All of what is mounted is shown there, not a directory of it.
+    pub is_all: bool,
     /// `major:minor` of the device; minor is also the number under /sys/fs/fuse/connections.
     pub device: String,
     pub kind: String,
@@ -38,6 +40,23 @@ pub fn at(place: &Path) -> Result<Option<Mounted>> {
     Ok(all()?.into_iter().rfind(|mounted| mounted.place == place))
 }
 
+/// Whether what is seen at a place, an absolute path, is a mount of ours, all of it, and nothing is mounted below.
+///
+/// # Errors
+/// `Io` without /proc, and when the mount does not answer.
+pub fn is_bare(place: &Path) -> Result<bool> {
+    let all = all()?;
+    let Some(last) = all.iter().rfind(|mounted| mounted.place == place) else { return Ok(false) };
+    if !(last.is_ours() && last.is_all)
+        || all.iter().any(|other| other.place != place && other.place.starts_with(place))
+    {
+        return Ok(false);
+    }
+    // Something may be mounted over a directory above.
+    let device = rustix::fs::stat(place).map_err(|error| Error::io("stat", place)(error.into()))?.st_dev;
+    Ok(last.device == format!("{}:{}", rustix::fs::major(device), rustix::fs::minor(device)))
+}
+
 fn all() -> Result<Vec<Mounted>> {
     let path = Path::new("/proc/thread-self/mountinfo");
     let text = fs::read(path).map_err(Error::io("read", path))?;
@@ -48,10 +67,11 @@ fn all() -> Result<Vec<Mounted>> {
 pub fn line(line: &[u8]) -> Option<Mounted> {
     let mut fields = line.split(|&byte| byte == b' ');
     let device = std::str::from_utf8(fields.nth(2)?).ok()?.to_string();
-    let place = PathBuf::from(OsString::from_vec(plain(fields.nth(1)?)));
+    let is_all = fields.next()? == b"/";
+    let place = PathBuf::from(OsString::from_vec(plain(fields.next()?)));
     let mut fields = fields.skip_while(|&field| field != b"-").skip(1);
     let mut text = || fields.next().map(|field| String::from_utf8_lossy(field).into_owned());
-    Some(Mounted { place, device, kind: text()?, source: text().unwrap_or_default() })
+    Some(Mounted { place, is_all, device, kind: text()?, source: text().unwrap_or_default() })
 }
 
 /// Blank, tab, newline and backslash are written there as `\` and three octal digits.

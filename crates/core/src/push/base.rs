@@ -13,6 +13,7 @@ use crate::index::State;
 use crate::job::Job;
 use crate::scan::{self, Root, Stat};
 
+const OWN: &[u8] = b"trusted.overlay.";
 const OPAQUE: &[u8] = b"trusted.overlay.opaque";
 const REDIRECT: &[u8] = b"trusted.overlay.redirect";
 const METACOPY: &[u8] = b"trusted.overlay.metacopy";
@@ -45,7 +46,11 @@ pub fn trust(state: &mut State, base: &FileMap, upper: Option<&Root>, job: &Job)
         let Some(origin) = origin(state, record, parent, upper)? else { continue };
         // What is mounted below is not the map's.
         if kind == scan::Kind::Directory && state.stat(record).dev == device {
-            directories.insert(record, origin);
+            let is_doubtful =
+                origin.lower.as_ref().map_or(Ok(false), |lower| is_note_at(base, lower)).map_err(absent)?;
+            if !is_doubtful {
+                directories.insert(record, origin);
+            }
         } else if let (scan::Kind::File, Some(lower)) = (kind, origin.lower) {
             let stat = state.stat(record);
             let content = content(base, &lower, &stat, origin.is_upper);
@@ -97,6 +102,17 @@ pub fn lower_of(
     }
 }
 
+/// Whether an entry of the map says to the kernel what only an upper layer should: what lies there is not what the map says.
+pub fn is_a_note(entry: &Entry) -> bool {
+    matches!(entry.kind, Kind::CharDevice { major: 0, minor: 0 })
+        || entry.xattrs.iter().any(|(name, _)| name.starts_with(OWN))
+}
+
+fn is_note_at(base: &FileMap, path: &[u8]) -> std::result::Result<bool, Missing> {
+    let Some(inode) = base.find(path)? else { return Ok(false) };
+    Ok(base.resolve(inode)?.is_some_and(|(_, entry)| is_a_note(entry)))
+}
+
 /// The path of a name in a directory.
 pub fn below(path: &[u8], name: &[u8]) -> Vec<u8> {
     if path.is_empty() { name.to_vec() } else { [path, name].join(&b'/') }
@@ -117,6 +133,9 @@ fn content<'m>(
     let Some(inode) = base.find(path)? else { return Ok(None) };
     let Some((_, entry)) = base.resolve(inode)? else { return Ok(None) };
     let Kind::Regular(content) = &entry.kind else { return Ok(None) };
+    if is_a_note(entry) {
+        return Ok(None);
+    }
     let is_same = content.digest.size == stat.size && (has_own_attributes || is_as_told(entry, stat));
     Ok(is_same.then_some(content))
 }

@@ -78,7 +78,7 @@ fn holes_of(root: &Root, path: &[u8], stat: &scan::Stat) -> Result<Vec<(u64, u64
 }
 
 /// What went away since it was read, or made room for something else, has nothing more to tell; its content is kept.
-fn unless_gone<T: Default>(root: &Root, path: &[u8], read: io::Result<T>) -> Result<T> {
+pub fn unless_gone<T: Default>(root: &Root, path: &[u8], read: io::Result<T>) -> Result<T> {
     match read {
         Err(error) if scan::is_gone(&error) => Ok(T::default()),
         read => read.map_err(Error::io("read", root.show(path))),

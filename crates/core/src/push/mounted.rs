@@ -1,7 +1,9 @@
 //! A push of a mounted tree: the file map that the mount shows, and the upper layer of one that takes changes, made one tree.
 //!
-//! Invariant: it is what a push of the mount's directory gives that reads everything. The mount itself is only looked at where it
-//! must be: rule files say what is left out, or the store lacks contents that were not changed.
+//! Invariant: it is what a push of the mount's directory gives that reads everything. What was changed is found in the upper layer
+//! and read through the mount, for only that tells what an entry of the upper layer means by the time it is read. All of the mount
+//! is looked at where it must be: rule files say what is left out, the store lacks contents that were not changed, the upper layer
+//! was changed since it was looked at, or the tree has what the kernel takes for its own notes.
 //! How the kernel writes changes down: docs/writable.md, "What a push looks at".
 
 use std::collections::{HashMap, HashSet};
@@ -13,8 +15,8 @@ use std::sync::Arc;
 use crossbeam_channel::Sender;
 
 use super::archive::counted;
-use super::base::{absent, below, lower_of};
-use super::entries::{Places, entry_of};
+use super::base::{absent, below, is_a_note, lower_of};
+use super::entries::{Places, entry_of, unless_gone};
 use super::holdings::{Held, holdings};
 use super::known::Known;
 use super::pages::pages_of;
@@ -33,7 +35,8 @@ use crate::select::RULES;
 
 /// A mount to be pushed.
 pub struct Mounted {
-    place: PathBuf,
+    /// All layers.
+    root: Root,
     options: Options,
     base: Arc<FileMap>,
     upper: Option<Upper>,
@@ -73,10 +76,10 @@ enum Inode {
 
 impl Mounted {
     /// Look at a mount, at `place`, of `base`, all of whose pages have been brought, with its `upper` layer if it takes changes;
-    /// `None` where only the mount itself tells what is left out.
+    /// `None` where all of the mount is to be looked at.
     ///
     /// # Errors
-    /// `Unreadable`, `Io` of the upper layer, `Missing`, `Stopped`.
+    /// `Io`, `Missing`, `Stopped`.
     pub fn look(
         place: &Path,
         base: Arc<FileMap>,
@@ -87,10 +90,27 @@ impl Mounted {
         if options.fingerprint() != [0; 16] {
             return Ok(None);
         }
-        let upper = upper.map(|path| Upper::look(path, options, job)).transpose()?;
+        let upper = match upper.map(|path| Upper::look(path, options, job)) {
+            None => None,
+            Some(Ok(Some(upper))) => Some(upper),
+            Some(Err(Error::Stopped)) => return Err(Error::Stopped),
+            // What cannot be looked at there can be in the mount, or has its name there.
+            Some(_) => return Ok(None),
+        };
+        Mounted::compose(place, base, upper, options, job)
+    }
+
+    /// The same with an upper layer that was looked at.
+    fn compose(
+        place: &Path,
+        base: Arc<FileMap>,
+        upper: Option<Upper>,
+        options: &Options,
+        job: &Job,
+    ) -> Result<Option<Mounted>> {
         let composed = Composing { base: &base, upper: upper.as_ref(), rows: Vec::new() }.all(job)?;
-        let (place, options) = (place.to_owned(), options.clone());
-        Ok(composed.map(|rows| Mounted { place, options, base, upper, rows }))
+        let (root, options) = (Root::open(place)?, options.clone());
+        Ok(composed.map(|rows| Mounted { root, options, base, upper, rows }))
     }
 
     /// Bytes of the files of which `known` does not explain some chunk, or which were changed.
@@ -112,7 +132,7 @@ impl Mounted {
     /// Push it, giving each pack to `out` as it is sealed. Blocks while `out` is full.
     ///
     /// # Errors
-    /// As `Looked::push`, and `Unstable` when a file was changed and went away meanwhile.
+    /// As `Looked::push`.
     pub fn push(mut self, request: Request<'_>, out: &Sender<Sealed>, job: &Job) -> Result<Pushed> {
         let known = request.known;
         if self.rows.iter().filter_map(|row| self.content(row.from)).any(|content| !is_known(known, content)) {
@@ -125,7 +145,7 @@ impl Mounted {
         let places = Places { known, packer: &packer, outcome: &outcome };
         let mut entries = self.entries(&places, job)?;
         let tree = hash_directories(&mut entries);
-        let pages = pages_of(&show(&self.place), &entries, &places, job)?;
+        let pages = pages_of(&show(self.root.path()), &entries, &places, job)?;
         let (entries_now, bytes) = (entries.len() as u64, pages.bytes());
         let summary = filemap::Summary { push: Some(push.to_owned()), tree, entries: entries_now, bytes, tar: None };
         let (map, refs) = map(&pages, &Splits::default(), &places, &summary, content, words)?;
@@ -157,7 +177,7 @@ impl Mounted {
 
     /// The same by a walk through the mount, which can read what the store lacks.
     fn walked(&self, job: &Job) -> Result<Looked> {
-        let mut looked = look(&self.place, None, &self.options, job)?;
+        let mut looked = look(self.root.path(), None, &self.options, job)?;
         looked.trust(&self.base, self.upper.as_ref().map(|upper| upper.path.as_path()), job)?;
         Ok(looked)
     }
@@ -171,31 +191,30 @@ impl Mounted {
         }
     }
 
-    /// Read the files that were changed, and give all files of the upper layer their digests.
+    /// Read the files that were changed, and give all files of the upper layer their digests. What went away is left out.
     fn read(&mut self, known: &Known, packer: &Packer<'_>, job: &Job) -> Result<Outcome> {
         let kept = |row: &Row| match row.from {
             From::Both(record, _) => Some((record, self.content(row.from)?.digest)),
             _ => None,
         };
         let kept: Vec<_> = self.rows.iter().filter_map(kept).collect();
-        let Some(Upper { root, state, .. }) = &mut self.upper else { return Ok(Outcome::default()) };
+        let Some(Upper { state, .. }) = &mut self.upper else { return Ok(Outcome::default()) };
         let changed = |row: &Row| match row.from {
             From::Upper(record) => Some(record).filter(|&record| state.kind(record) == scan::Kind::File),
             _ => None,
         };
         let mut work: Vec<u32> = self.rows.iter().filter_map(changed).collect();
         work.sort_unstable();
-        let outcome = read(root, state, &work, known, packer, self.options.threads, job)?;
+        let outcome = read(&self.root, state, &work, known, packer, self.options.threads, job)?;
         if !outcome.unreadable.is_empty() {
             return Err(Error::Unreadable { paths: outcome.unreadable.into_iter().map(|(_, path)| path).collect() });
-        }
-        if let Some(&gone) = outcome.gone.first() {
-            return Err(Error::Unstable { path: root.show(&state.path_of(gone)) });
         }
         for (record, digest, stat) in &outcome.read {
             state.set_digest(*record, *digest, stat);
         }
         kept.into_iter().for_each(|(record, digest)| state.set_known(record, digest));
+        let gone: HashSet<u32> = outcome.gone.iter().copied().collect();
+        self.rows.retain(|row| !matches!(row.from, From::Upper(record) if gone.contains(&record)));
         Ok(outcome)
     }
 
@@ -244,8 +263,7 @@ impl Mounted {
     /// The entry of a row, as if it were the first of so many names.
     fn entry(&self, row: &Row, links: u32, places: &Places<'_>) -> Result<Entry> {
         let path = row.path.clone();
-        let (From::Upper(record) | From::Both(record, _), Some(Upper { root, state, .. })) = (row.from, &self.upper)
-        else {
+        let (From::Upper(record) | From::Both(record, _), Some(Upper { state, .. })) = (row.from, &self.upper) else {
             let From::Base(inode) = row.from else { return Err(Error::Missing { what: "the upper layer".into() }) };
             let (_, entry) = self.base.resolve(inode).map_err(absent)?.ok_or_else(|| unnamed(&path))?;
             let mut entry = Entry { path, links, ..entry.clone() };
@@ -254,16 +272,12 @@ impl Mounted {
             }
             return Ok(entry);
         };
-        let mut entry = match self.content(row.from) {
-            None => entry_of(root, state, places, record, path, links)?,
-            Some(Content { digest, holes, .. }) => {
-                let content = Content { digest: *digest, chunks: places.chunks(digest)?, holes: holes.clone() };
-                let xattrs = root.xattrs(&path).map_err(Error::io("read", root.show(&path)))?;
-                Entry { path, kind: Kind::Regular(content), links, xattrs, ..Entry::of_record(state, record)? }
-            }
+        let Some(Content { digest, holes, .. }) = self.content(row.from) else {
+            return entry_of(&self.root, state, places, record, path, links);
         };
-        entry.xattrs.retain(|(name, _)| !name.starts_with(b"trusted.overlay."));
-        Ok(entry)
+        let content = Content { digest: *digest, chunks: places.chunks(digest)?, holes: holes.clone() };
+        let xattrs = unless_gone(&self.root, &path, self.root.xattrs(&path))?;
+        Ok(Entry { path, kind: Kind::Regular(content), links, xattrs, ..Entry::of_record(state, record)? })
     }
 }
 
@@ -277,13 +291,19 @@ fn is_known(known: &Known, content: &Content) -> bool {
 }
 
 impl Upper {
-    fn look(path: &Path, options: &Options, job: &Job) -> Result<Upper> {
+    /// `None` when something of it may not be read.
+    fn look(path: &Path, options: &Options, job: &Job) -> Result<Option<Upper>> {
         let root = Root::open(path)?;
         let (state, unreadable) = State::look(&root, None, Scope::All, options, None, job)?;
-        if unreadable.is_empty() {
-            Ok(Upper { path: path.to_owned(), root, state })
-        } else {
-            Err(Error::Unreadable { paths: unreadable })
+        Ok(unreadable.is_empty().then(|| Upper { path: path.to_owned(), root, state }))
+    }
+
+    /// Whether a directory is still the one that was looked at.
+    fn is_same(&self, path: &[u8], record: u32) -> Result<bool> {
+        match self.root.stat(path) {
+            Ok(stat) => Ok((stat.dev, stat.ino) == (self.state.stat(record).dev, self.state.stat(record).ino)),
+            Err(error) if scan::is_gone(&error) => Ok(false),
+            Err(error) => Err(Error::io("read", self.root.show(path))(error)),
         }
     }
 
@@ -312,8 +332,12 @@ struct Folder {
 }
 
 impl Composing<'_> {
-    /// All rows; `None` when a file says what is left out.
+    /// All rows; `None` when all of the mount is to be looked at.
     fn all(mut self, job: &Job) -> Result<Option<Vec<Row>>> {
+        let top = self.base.entry(filemap::inode_of(0, 0)).map_err(absent)?;
+        if top.is_none_or(is_a_note) {
+            return Ok(None);
+        }
         let record = self.upper.map(|_| 0);
         self.rows.push(Row { path: Vec::new(), from: record.map_or(From::Base(filemap::inode_of(0, 0)), From::Upper) });
         let mut left = vec![Folder { path: Vec::new(), record, lower: Some(Vec::new()) }];
@@ -327,7 +351,7 @@ impl Composing<'_> {
         Ok(Some(self.rows))
     }
 
-    /// What of a directory is the map's; false when a file says what is left out.
+    /// What of a directory is the map's; false when all of the mount is to be looked at.
     fn unchanged(&mut self, folder: &Folder, left: &mut Vec<Folder>) -> Result<bool> {
         let Some(lower) = &folder.lower else { return Ok(true) };
         let above = self.upper.zip(folder.record);
@@ -336,11 +360,12 @@ impl Composing<'_> {
             .unwrap_or_default();
         for (inode, entry) in self.base.children(lower).map_err(absent)? {
             let path = below(&folder.path, entry.name());
-            // What no tree has, as a socket, has no record and hides what is below it all the same.
-            if named.contains(entry.name()) || above.map_or(Ok(false), |(upper, _)| upper.has(&path))? {
+            if named.contains(entry.name()) {
                 continue;
             }
-            if entry.name() == RULES {
+            // What the look did not find came after it; or it is what no tree has, as a socket.
+            let is_new = above.map_or(Ok(false), |(upper, _)| upper.has(&path))?;
+            if is_new || entry.name() == RULES || is_a_note(entry) {
                 return Ok(false);
             }
             if entry.is_directory() {
@@ -348,10 +373,11 @@ impl Composing<'_> {
             }
             self.rows.push(Row { path, from: From::Base(inode) });
         }
-        Ok(true)
+        // Nor was its directory moved meanwhile, with all that would have been found there.
+        above.map_or(Ok(true), |(upper, record)| upper.is_same(&folder.path, record))
     }
 
-    /// What of a directory is the upper layer's; false when a file says what is left out, or a content is not where it should be.
+    /// What of a directory is the upper layer's; false when all of the mount is to be looked at.
     fn changed(&mut self, folder: &Folder, left: &mut Vec<Folder>) -> Result<bool> {
         let Some((upper, record)) = self.upper.zip(folder.record) else { return Ok(true) };
         let Upper { root, state, .. } = upper;
@@ -365,8 +391,12 @@ impl Composing<'_> {
                 continue;
             }
             let path = below(&folder.path, name);
-            let attributes = if state.has_xattrs(record) {
-                root.xattrs(&path).map_err(Error::io("read", root.show(&path)))?
+            // A directory may have been made anew since, to lie over nothing.
+            let attributes = if kind == scan::Kind::Directory || state.has_xattrs(record) {
+                match root.xattrs(&path) {
+                    Err(error) if scan::is_gone(&error) => return Ok(false),
+                    attributes => attributes.map_err(Error::io("read", root.show(&path)))?,
+                }
             } else {
                 Vec::new()
             };
@@ -395,3 +425,6 @@ impl Composing<'_> {
         Ok(true)
     }
 }
+
+#[cfg(test)]
+mod tests;

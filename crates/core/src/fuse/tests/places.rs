@@ -45,6 +45,12 @@ fn mounts_are_listed_under_their_true_names() {
     let parsed = table::line(line).unwrap();
     assert_eq!((parsed.place.to_str().unwrap(), &parsed.device[..]), ("/a b\\\tc", "98:0"));
     assert_eq!(parsed.kind, "fuse.sapwood");
+    assert!(parsed.is_all && !table::line(b"36 35 98:0 /d /a ro - fuse.sapwood sapwood ro").unwrap().is_all);
+    assert!(
+        table::is_bare(&place).unwrap()
+            && !table::is_bare(&place.join("none")).unwrap()
+            && !table::is_bare("/".as_ref()).unwrap()
+    );
     assert!(table::line(b"36 35 98:0 / /a ro - ").is_some());
     assert!(table::line(b"").is_none());
 }
