@@ -250,6 +250,36 @@ def test_an_archive_on_a_server_is_refused_offline_and_one_here_is_not(
         assert same(tree, tmp_path / "here")
 
 
+@pytest.mark.parametrize("remote", ["seek_index", "toc", "archive"])
+def test_offline_neither_an_archive_nor_what_belongs_to_it_is_asked_of_a_server(
+    web: Proxy, tmp_path: Path, cache_dir: Path, remote: str
+) -> None:
+    here, there = str(tmp_path / "tree.tar.gz"), f"{web.url}/tree.tar.gz"
+    address, options = (there, {}) if remote == "archive" else (here, {remote: there})
+    with (
+        pytest.raises(InvalidInputError, match="on a server, of which nothing can be shown offline") as refused,
+        mounted(address, tmp_path / "mount", cache_dir, offline=True, **options),
+    ):
+        pass
+    assert refused.value.kind == "bad-usage"
+    assert web.seen == []
+
+
+def test_pages_that_are_not_here_offline_are_said_with_what_to_do(web: Proxy, tmp_path: Path, cache_dir: Path) -> None:
+    address = f"{web.url}#main"
+    with mounted(address, tmp_path / "before", cache_dir, prefetch=False):
+        assert shell(f"find {tmp_path}/before").returncode == 0
+    shell(f"rm -r {cache_dir}/objects")
+    with (
+        pytest.raises(NotFoundError) as refused,
+        mounted(address, tmp_path / "mount", cache_dir, offline=True, tier="native"),
+    ):
+        pass
+    assert "page 0 of the file map cannot be had: " in str(refused.value)
+    assert "is missing" not in str(refused.value)
+    assert refused.value.hint == "mount it once without --offline, with --wait"
+
+
 def test_nothing_kept_is_said_with_what_to_do(tmp_path: Path, cache_dir: Path) -> None:
     with (
         pytest.raises(NotFoundError) as refused,

@@ -42,7 +42,7 @@ fn describe(error: &Error) -> (&'static str, &'static str, Option<&'static str>)
             Some("make an archive of it that can be entered anywhere: sapwood convert TAR OUT.tar.gz"),
         ),
         Error::NotADirectory { .. } => ("InvalidInputError", "not-a-directory", None),
-        Error::Missing { .. } => ("NotFoundError", "missing", None),
+        Error::Missing { .. } | Error::NoPage { .. } => ("NotFoundError", "missing", None),
         Error::Stopped => ("StoppedError", "stopped", None),
         Error::MountPoint { .. } => ("InvalidInputError", "bad-mount-point", None),
         Error::WatchLimit { name: "max_user_instances", .. } => {

@@ -35,6 +35,8 @@ pub struct Server {
     /// There was a mount already.
     adopted: bool,
     place: PathBuf,
+    /// Each pass through the tree holds it, too.
+    passes: Arc<()>,
 }
 
 /// The device that somebody keeps for us, for ourselves.
@@ -93,8 +95,8 @@ impl Server {
             let wanted = Arc::new(Wanted::new(in_flight));
             if by_library {
                 let server = Arc::new(fuse::Server::direct(map, cache, wanted.clone(), &place)?);
-                let (layers, device) = (Mutex::default(), None);
-                return Ok(Server { server, wanted, device, native, layers, adopted: false, place });
+                let (layers, device, passes) = (Mutex::default(), None, Arc::default());
+                return Ok(Server { server, wanted, device, native, layers, adopted: false, place, passes });
             }
             let adopted = device.is_some();
             let (layers, device) = match device {
@@ -113,7 +115,8 @@ impl Server {
             if !native && adopted {
                 server.take_over(&place)?;
             }
-            Ok(Server { server, wanted, device: Some(number), native, layers: Mutex::new(layers), adopted, place })
+            let (device, layers, passes) = (Some(number), Mutex::new(layers), Arc::default());
+            Ok(Server { server, wanted, device, native, layers, adopted, place, passes })
         });
         let made = direct(py, made)?;
         // Who takes over the native tier must first know which contents there are.
@@ -191,8 +194,22 @@ impl Server {
 
     /// Returns at once; a thread of the core goes through the tree as the queue has room.
     fn prefetch(&self, contents: bool) {
-        let server = self.server.clone();
-        std::thread::spawn(move || server.prefetch(contents));
+        let (server, pass) = (self.server.clone(), self.passes.clone());
+        std::thread::spawn(move || {
+            server.prefetch(contents);
+            drop(pass);
+        });
+    }
+
+    /// Whether a pass is not through yet.
+    #[getter]
+    fn is_prefetching(&self) -> bool {
+        Arc::strong_count(&self.passes) > 1
+    }
+
+    #[getter]
+    fn bound(&self) -> Option<u64> {
+        self.server.bound()
     }
 
     /// Files and bytes that are not here.

@@ -40,6 +40,8 @@ pub enum Error {
     NotADirectory { path: PathBuf },
     /// Something that should be there is not.
     Missing { what: String },
+    /// A page of a file map that cannot be had.
+    NoPage { page: usize, why: String },
     /// Cancelled by the caller.
     Stopped,
     /// A place where one cannot mount, or from which there is nothing to unmount; `remedy` is what to do instead.
@@ -116,6 +118,7 @@ impl fmt::Display for Error {
             Error::Invalid { what, why } | Error::NoCheckpoint { what, why } => write!(f, "{what}: {why}"),
             Error::NotADirectory { path } => write!(f, "{} is not a directory", show(path)),
             Error::Missing { what } => write!(f, "{what} is missing"),
+            Error::NoPage { page, why } => write!(f, "page {page} of the file map cannot be had: {why}"),
             Error::Stopped => write!(f, "stopped"),
             Error::Mount { place, why } | Error::MountPoint { place, why, .. } => write!(f, "{}: {why}", show(place)),
             Error::WatchLimit { path, name, limit } => {

@@ -50,6 +50,12 @@ class Server:
     @property
     def closed(self) -> bool:
         """It was unmounted, or stopped."""
+    @property
+    def is_prefetching(self) -> bool:
+        """Whether a `prefetch` has not queued everything yet."""
+    @property
+    def bound(self) -> int | None:
+        """How many bytes the cache may have, as `tidy` last found, rounded down a little; None before."""
     def take(self, max: int, max_bytes: int, lowest: str, timeout_s: float) -> list[Frame]:
         """Return frames of one pack that are wanted, the most urgent first; none after `timeout_s` or once closed.
 

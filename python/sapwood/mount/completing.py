@@ -1,13 +1,16 @@
-"""How much of a mounted tree is here; what a background fetch gave up is fetched again.
+"""How much of a mounted tree is here; what a background fetch gave up, or the cache has lost since, is fetched again.
 
-Invariant: it looks at the disk for a fiftieth of the time at most, and not at all while nothing arrives or goes. A tree
-that the cache cannot hold is not fetched twice. Not here: what comes first (core).
+Invariant: it looks at the tree for a fiftieth of the time at most, and at what is complete only when something has come
+or gone, by whomever. A tree that the cache cannot hold is not fetched twice. Not here: what comes first (core).
 """
 
 from __future__ import annotations
 
+import contextlib
+import os
 import threading
 import time
+from pathlib import Path
 
 from sapwood._core.mount import Server
 
@@ -17,52 +20,85 @@ _TICK_S = 0.5
 _SHARE = 50
 # Between two tries to bring what did not come, longer each time that brings nothing.
 _AGAIN_S, _LONGEST_S = 5.0, 300.0
+# So often what had come, and went again, is fetched: others may need the cache, too.
+_REFILLS = 3
+# Others fill this cache and empty it: after so long it is looked at what they did, while something lacks sooner.
+_SOON_S, _LATEST_S = 0.5, 5.0
 
 
 class Completing:
     """Watches one mount; with `fetch` all of it is to come."""
 
-    def __init__(self, server: Server, *, fetch: bool) -> None:
+    def __init__(self, server: Server, cache_dir: Path, *, fetch: bool) -> None:
         self._server = server
+        self._cache_dir = cache_dir
         self.fetches = fetch
         """Whether all of it is to come."""
         self.lacking: int | None = None
         """Bytes of the tree that are not in the cache, when it was last looked at; None while that is not known."""
         # What was seen when it was last looked at.
-        self._seen: object = None
-        self._shrunk = 0
+        self._fetched = -1
+        self._touched = 0
+        self._shrunk = self._shrunk_then = 0
         self._failed = 0
+        self._refills = 0
         self._pause_s = _AGAIN_S
 
     def start(self) -> None:
         """Watch until the mount is gone."""
         threading.Thread(target=self._watch, daemon=True).start()
 
-    def shrunk(self) -> None:
-        """Objects have gone from the cache, which has no room for them: to fetch them again would be in vain."""
+    def shrunk(self, *, fits: bool) -> None:
+        """Objects have gone from the cache: unless it `fits` all of the tree, to fetch them again would be in vain."""
         self._shrunk += 1
-        self.fetches = False
+        self.fetches = self.fetches and fits
 
     def _watch(self) -> None:
-        next_look = next_fetch = 0.0
+        next_look = next_fetch = look_anew = 0.0
+        wait_s = _SOON_S
         while not self._server.closed:
             time.sleep(_TICK_S)
             now, stats = time.monotonic(), self._server.stats()
-            seen = (stats["frames_fetched"], self._shrunk)
-            if seen != self._seen and now >= next_look:
-                next_look = self._look(seen, now)
-            left = stats["frames_failed"] > self._failed and not stats["frames_expected"] and self.lacking != 0
-            if self.fetches and left and now >= next_fetch:
-                self._failed = stats["frames_failed"]
+            idle = not stats["frames_expected"] and not self._server.is_prefetching
+            fresh = (stats["frames_fetched"], self._shrunk) == (self._fetched, self._shrunk_then)
+            if not fresh:
+                wait_s = _SOON_S
+            if now >= next_look and (not fresh or now >= look_anew):
+                touched = self._last_touched()
+                if not fresh or self.lacking != 0 or touched != self._touched:
+                    self._look(stats["frames_fetched"], touched)
+                next_look = now + _SHARE * (time.monotonic() - now)
+                look_anew = now + (wait_s if self.lacking != 0 else _LATEST_S)
+                wait_s = min(2 * wait_s, _LATEST_S)
+            given_up = stats["frames_failed"] > self._failed or (fresh and self.lacking)
+            if self.fetches and idle and given_up and now >= next_fetch:
                 next_fetch = now + self._pause_s
-                self._pause_s = min(2 * self._pause_s, _LONGEST_S)
-                self._server.prefetch(True)
+                self._fetch_again(stats["frames_failed"])
 
-    def _look(self, seen: object, now: float) -> float:
-        """Look what is lacking; return when to look again at the earliest."""
+    def _fetch_again(self, failed: int) -> None:
+        if self.lacking == 0:
+            return
+        if failed == self._failed:
+            self._refills += 1
+            if self._refills > _REFILLS:
+                self.fetches = False
+                return
+        self._failed = failed
+        self._pause_s = min(2 * self._pause_s, _LONGEST_S)
+        self._server.prefetch(True)
+
+    def _look(self, fetched: int, touched: int) -> None:
+        if 0 <= self._fetched < fetched:  # something has come
+            self._pause_s = _AGAIN_S
+        self._fetched, self._touched, self._shrunk_then = fetched, touched, self._shrunk
         lacking = self._server.lacking()
         self.lacking = None if lacking is None else lacking[1]
-        if self._seen is not None:  # something has come
-            self._pause_s = _AGAIN_S
-        self._seen = seen
-        return now + _SHARE * (time.monotonic() - now)
+
+    def _last_touched(self) -> int:
+        """Return something that changes when an object comes to the cache, or goes."""
+        touched = 0
+        with contextlib.suppress(OSError):
+            for directory in (self._cache_dir / "partial", *(self._cache_dir / "objects").iterdir()):
+                with contextlib.suppress(OSError):
+                    touched += os.stat(directory).st_mtime_ns
+        return touched

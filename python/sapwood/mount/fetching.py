@@ -7,7 +7,6 @@ attempts (`store`), the order of what is wanted (core).
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 
@@ -18,6 +17,7 @@ from sapwood.errors import DeniedError, SapwoodError, UnavailableError
 from sapwood.fetch import read_frames
 from sapwood.mount.origin import Origin
 from sapwood.mount.pace import Pace
+from sapwood.mount.saying import say
 from sapwood.store.archive import Archive
 from sapwood.store.keys import pack_key
 
@@ -61,7 +61,7 @@ class Fetching:
             return
         why = f"nothing came within {self._deadline_s:g} s" + (f": {self.problem}" if self.problem else "")
         if number := self._server.expire(self._deadline_s, why):
-            _log(f"{self._origin.url}: {why}; reads that failed for it: {number}")
+            say(f"{self._origin.url}: {why}; reads that failed for it: {number}")
 
     def _fetch(self, lowest: str) -> None:
         while not self._server.closed:
@@ -115,14 +115,9 @@ class Fetching:
     def _say(self, frame: Frame, error: BaseException) -> None:
         origin = self._origin
         where = origin.url if isinstance(origin, Archive) else f"{origin.url}: {pack_key(PackName(frame.pack))}"
-        _log(f"{where} at {frame.offset}: {error}")
+        say(f"{where} at {frame.offset}: {error}")
 
 
 def _may_pass(error: BaseException) -> bool:
     # Who was let in when it was mounted has credentials that ran out, and others on the way.
     return isinstance(error, DeniedError) or (isinstance(error, UnavailableError) and getattr(error, "may_pass", True))
-
-
-def _log(what: str) -> None:
-    # stderr is a file, or the terminal of `--foreground`.
-    os.write(2, f"sapwood: {what}\n".encode())

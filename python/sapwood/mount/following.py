@@ -6,7 +6,6 @@ said last is kept on this machine, for successors and for a store that is away. 
 
 from __future__ import annotations
 
-import os
 import threading
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from sapwood._core.mount import Server
 from sapwood.digests import TreeDigest
 from sapwood.errors import SapwoodError
 from sapwood.mount.remembered import Remembered
+from sapwood.mount.saying import say
 from sapwood.profile import Profile, find_profile, read_profile
 from sapwood.store.address import Address
 from sapwood.store.archive import Archive
@@ -72,4 +72,4 @@ class Following:
 
 
 def _without(error: SapwoodError) -> None:
-    os.write(2, f"sapwood: without a profile: {error}\n".encode())
+    say(f"without a profile: {error}")

@@ -12,6 +12,7 @@ Not here: serving (`server`), starting (`process`). How they work together: docs
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
@@ -170,7 +171,8 @@ class _Holder:
 
 
 def _say(what: str) -> None:
-    os.write(2, f"sapwood: {what}\n".encode())
+    with contextlib.suppress(OSError):  # the log may lie on a full disk
+        os.write(2, f"sapwood: {what}\n".encode())
 
 
 def main() -> int:

@@ -25,9 +25,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from sapwood.errors import InternalError, InvalidInputError, NotFoundError, SapwoodError, UnavailableError
+from sapwood.errors import InternalError, InvalidInputError, SapwoodError, UnavailableError
 from sapwood.mount import changes
 from sapwood.mount.holder import ALONE, GAVE_UP, READY
+from sapwood.mount.saying import say
 from sapwood.mount.table import is_mounted, log_path, noted, place_of, unmount
 from sapwood.store import kept
 
@@ -237,13 +238,13 @@ def _serve(call: dict[str, Any], holder: socket.socket, device: int | None, *, t
     except Exception as error:
         if not told:
             _end_changes(call)
-        if device is not None and isinstance(error, NotFoundError) and error.kind == "missing":
-            # Of the native tier, while the store is away: the next one may find it.
-            os.write(2, f"sapwood: {error}\n".encode())
+        if device is not None and isinstance(error, SapwoodError) and error.kind in ("missing", "disk-full"):
+            # A page of the native tier, while the store is away, or room: the next one may find it.
+            say(str(error))
             return 1
         if device is not None and isinstance(error, SapwoodError):
             # The next one would meet the same.
-            os.write(2, f"sapwood: no server can take over: {error}\n".encode())
+            say(f"no server can take over: {error}")
             return GAVE_UP
         if told:
             raise

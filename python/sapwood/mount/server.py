@@ -12,14 +12,14 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 from sapwood import places
 from sapwood._core.mount import Server, mount_whole, unmount
 from sapwood.digests import TreeDigest
-from sapwood.errors import InvalidInputError, SapwoodError, UnavailableError
+from sapwood.errors import InvalidInputError, NotFoundError, SapwoodError, UnavailableError
 from sapwood.mount import changes, libfuse, table
 from sapwood.mount.completing import Completing
 from sapwood.mount.fetching import DEADLINE_S, Fetching
@@ -27,6 +27,7 @@ from sapwood.mount.following import Following
 from sapwood.mount.heritage import opened
 from sapwood.mount.pace import BEGIN_BYTES
 from sapwood.mount.remembered import date
+from sapwood.mount.saying import say
 from sapwood.profile import Profile
 from sapwood.store.archive import Archive, ArchiveTree
 from sapwood.store.naming import without_query
@@ -151,7 +152,7 @@ def serve(
         signal.signal(signo, end)
     if away:
         left["away"] = f"{away}: mounted is snapshot {left['snapshot'][:19]}" + _as_of(left["asked"])
-        _log(left["away"])
+        say(left["away"])
     # Who could start another server, were there a device to give it.
     holder = os.getppid() if leave is not None and library is None else None
     said: dict[str, object] = {
@@ -166,18 +167,26 @@ def serve(
         "lacking": None,
     }
 
+    complaints = _Complaints()
+
     def note(**more: object) -> None:
         said.update(more)
         table.record(cache_dir, place, without_query(address), holder, said)
 
-    if device is not None:
-        # Before anybody is answered: who waits for the mount to be served again finds by whom.
-        note()
+    def hint(**more: object) -> bool:
+        """Note it, of a mount that is there, whether or not the disk takes it; say whether it did."""
+        with complaints.heard():
+            note(**more)
+            return True
+        return False
+
+    # Before anybody is answered: who waits for the mount to be served again finds by whom.
+    noted = device is not None and hint()
     native = tier == "native" and trace is None
     may_pass = not (native or writable or library is not None or trace is not None)
     pin = table.pin_path(cache_dir, place)
     if native and not writable and alone and device is None and mount_whole(file_map, cache_dir, place, pin):
-        note(server=0, holder=None, lacking=0)
+        hint(server=0, holder=None, lacking=0)
         if asked_to_end.is_set():
             unmount(place, True)
             table.forget(cache_dir, place)
@@ -204,16 +213,22 @@ def serve(
         raise
     if trace is not None:
         server.start_trace()
-    # A mount that no successor could serve stays, for its place would look empty.
+    # It stays when this server fails: for a successor, and when none can serve it, for its place would look empty.
     stays = device is not None
     # Of layers it is made by `establish`; if that fails, what is there is another one.
     is_made = stays or not (native or writable)
     try:
-        note()
+        if device is None:
+            note()
+            noted = True
         fetching = Fetching(origin, server, deadline_s)
         fetching.start()
-        server.establish()
-        stays, is_made = False, True
+        try:
+            server.establish()
+        except NotFoundError as error:
+            error.hint = "mount it once without --offline, with --wait" if offline else None
+            raise
+        is_made = True
         if writable and device is None:
             changes.note_root(place)
         if library is not None:
@@ -224,23 +239,29 @@ def serve(
             following.begin(server, TreeDigest(file_map.tree))
         whole = prefetch and not offline and (cache_size is None or file_map.bytes <= cache_size)
         server.prefetch(whole)
-        completing = Completing(server, fetch=whole)
+        completing = Completing(server, cache_dir, fetch=whole)
         completing.start()
         ready()
+        stays = stays or holder is not None
         while not (server.closed or asked_to_end.wait(_TICK_S)):
-            fetching.expire()
+            # Whatever is wrong with the disk, what is here can be read.
+            with complaints.heard():
+                fetching.expire()
             news = {"problem": fetching.problem, "lacking": completing.lacking, "whole": completing.fetches}
-            if said != {**said, **news} and not server.closed:
-                note(**news)
-            if _tidy(server, cache_size):
-                completing.shrunk()
+            if not (noted and said == {**said, **news}) and not server.closed:
+                noted = hint(**news)
+            with complaints.heard():
+                if server.tidy(cache_size):
+                    bound = server.bound if cache_size is None else cache_size
+                    completing.shrunk(fits=bound is not None and file_map.bytes <= bound)
     finally:
         # Lazily: who still uses it would get errors from a server that is gone all the same. When it is gone already,
         # what is there by now is another mount.
-        if is_made and not (server.closed or stays):
+        ends = asked_to_end.is_set() or not stays
+        if is_made and ends and not server.closed:
             with contextlib.suppress(InvalidInputError, UnavailableError):
                 unmount(place, True)
-        if server.closed or not stays:
+        if server.closed or ends:
             table.forget(cache_dir, place, os.getpid())
         if claimed is not None:
             changes.release(place, claimed)
@@ -252,21 +273,25 @@ def serve(
     return asked_by[0] if asked_by else None
 
 
-def _tidy(server: Server, cache_size: int | None) -> int:
-    try:
-        return server.tidy(cache_size)
-    except SapwoodError as error:
-        # The disk may be back later.
-        _log(str(error))
-        return 0
+class _Complaints:
+    """What is wrong with a server that goes on: said once, until something else is."""
+
+    def __init__(self) -> None:
+        self._last = ""
+
+    @contextlib.contextmanager
+    def heard(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException as error:  # noqa: BLE001 - no bug of ours, nor of the core, may end a mount
+            said = str(error) if isinstance(error, SapwoodError) else f"{type(error).__name__}: {error}"
+            if said != self._last:
+                self._last = said
+                say(said)
 
 
 def _as_of(asked: int | None) -> str:
     return "" if asked is None else f", which it named at {date(asked)}"
-
-
-def _log(what: str) -> None:
-    os.write(2, f"sapwood: {what}\n".encode())
 
 
 def _write_stats(path: Path, server: Server) -> None:

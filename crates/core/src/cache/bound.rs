@@ -64,6 +64,12 @@ impl Cache {
         choice.remove(total - goal)
     }
 
+    /// How many bytes the cache may have, as was found when it was last measured, rounded down a little; `None` before.
+    pub fn bound(&self) -> Option<u64> {
+        let step = self.step.load(Relaxed);
+        (step > 0).then_some(step * GROWTH)
+    }
+
     /// Each file that counts: objects, and what is there of large ones.
     fn walk(&self, see: &mut dyn FnMut(&Path, &str, &Metadata)) -> Result<()> {
         let objects = self.root.join("objects");

@@ -21,9 +21,10 @@ impl Server {
     /// it; when it is damaged again they get EIO. The caller has nothing more to do.
     pub fn deliver(&self, at: &FrameAt, compressed: &[u8]) -> Result<()> {
         let purposes = self.parked().purposes(at);
+        let kept = self.keep(at, compressed, &purposes);
+        // Who sees that something has come finds it in the cache.
         self.frames.fetch_add(1, Relaxed);
         self.bytes.fetch_add(compressed.len() as u64, Relaxed);
-        let kept = self.keep(at, compressed, &purposes);
         let wrong =
             kept.as_ref().err().map(|error| format!("frame at {} of pack {}: {error}", at.offset, hex(&at.pack[..6])));
         let mut parked = self.parked();

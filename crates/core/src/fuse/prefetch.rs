@@ -87,7 +87,7 @@ impl Server {
     /// Have all pages, as what somebody waits for.
     ///
     /// # Errors
-    /// `Missing`: one does not come.
+    /// `NoPage`: one does not come.
     pub(super) fn bring_pages(&self) -> Result<()> {
         let absent: Vec<usize> = (0..self.map.pages().len()).filter(|&page| !self.load_page(page)).collect();
         let mut parked = self.parked();
@@ -97,8 +97,8 @@ impl Server {
         drop(parked);
         for page in absent {
             if !self.wait_for_page(page) || !self.map.is_loaded(page) {
-                let why = self.stats().last_error.map_or_else(String::new, |why| format!(": {why}"));
-                return Err(Error::Missing { what: format!("page {page} of the file map{why}") });
+                let why = self.stats().last_error.unwrap_or_else(|| "the mount has ended".into());
+                return Err(Error::NoPage { page, why });
             }
         }
         Ok(())

@@ -130,7 +130,7 @@ impl Server {
     /// `layers`, unless the mount is there and is taken over. Somebody must fetch meanwhile, and serve if there are layers.
     ///
     /// # Errors
-    /// `Missing` when a page cannot be had, and as `Layers::mount`.
+    /// `NoPage` when a page cannot be had, and as `Layers::mount`.
     pub fn establish(&self, layers: Option<Layers>) -> Result<()> {
         self.bring_pages()?;
         let _ = self.objects.set(Objects::of(&self.map)?);
@@ -180,6 +180,11 @@ impl Server {
     /// `Io`.
     pub fn tidy(&self, bound: Option<u64>) -> Result<u64> {
         self.cache.tidy(bound)
+    }
+
+    /// See `Cache::bound`.
+    pub fn bound(&self) -> Option<u64> {
+        self.cache.bound()
     }
 
     pub fn stats(&self) -> Stats {
