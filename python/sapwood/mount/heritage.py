@@ -64,7 +64,7 @@ def opened(
     Raises:
         ConflictError: `archive-changed`: not the archive any more that `heritage` tells of.
         NotFoundError: `not-kept`: no store is to be asked, and nothing of the address is kept on this machine.
-        InvalidInputError: `bad-usage`: nothing is to be asked, and the address is an archive's on a server.
+        InvalidInputError: `bad-usage`: nothing is to be asked, and one of archive, seek index and TOC is on a server.
         SapwoodError: as `open_address` and `load_map`.
     """
     if heritage and "snapshot" in heritage:
@@ -76,12 +76,13 @@ def opened(
         return _of_store(pinned, place, cache_dir, meanwhile, offline=offline)._replace(heritage=heritage)
     if not (may_name_archive(address) or seek_index or toc):
         return _of_store(Address.parse(address), place, cache_dir, meanwhile, offline=offline)
-    if offline and is_remote(address):
-        raise InvalidInputError(
-            f"{without_query(address)}: an archive on a server, of which nothing can be shown offline",
-            kind="bad-usage",
-            hint="bring it here first, or push its tree to a store and mount that",
-        )
+    for where, what in ((address, "an archive"), (seek_index, "a seek index"), (toc, "a TOC")):
+        if offline and where and is_remote(where):
+            raise InvalidInputError(
+                f"{without_query(where)}: {what} on a server, of which nothing can be shown offline",
+                kind="bad-usage",
+                hint="bring it here first, or push the tree to a store and mount that",
+            )
     archive, tree = open_address(address, seek_index=seek_index, toc=toc, cache_dir=cache_dir)
     assert isinstance(archive, Archive)  # of another address seek index and TOC are refused
     meanwhile(archive, tree)
