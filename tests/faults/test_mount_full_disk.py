@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sapwood.mount import Mount, mounts
+from sapwood.mount import Mount, mounts, restart
 from tests.support.mounting import is_mounted, mounted, pushed, shell
 from tests.support.smalldisk import fill, small_disk, writable
 
@@ -79,3 +79,12 @@ def test_a_server_that_is_killed_on_a_full_disk_has_a_successor(tree: Path, tmp_
         until(lambda: mount_at(place).server != first)
         assert same(tree, place)
     assert not is_mounted(place)
+
+
+def test_a_restart_on_a_full_disk_ends(tree: Path, tmp_path: Path, disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    address, place, cache = pushed(tree, tmp_path / "store"), tmp_path / "mount", disk / "cache"
+    monkeypatch.setenv("SAPWOOD_CACHE", str(cache))
+    with mounted(address, place, cache, prefetch=False):
+        fill(disk)
+        restart(mount_at(place))
+        assert same(tree, place)

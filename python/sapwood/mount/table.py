@@ -42,6 +42,8 @@ __all__ = [
 # A server that lives answers this from memory.
 _PATIENCE_S = 2.0
 _TICK_S = 0.01
+# One that has taken over notes it within that.
+_NOTED_S = 10.0
 # Of those who use a mount.
 _NAMED = 5
 # As many links in a row as the kernel follows.
@@ -234,9 +236,10 @@ def restart(mount: Mount) -> None:
         raise UnavailableError(
             f"{mount.path}: no other server could take over: {error.strerror}", kind="mount-died"
         ) from error
-    # The native tier answered that by itself.
+    # The native tier answered that by itself. On a full disk nothing is noted.
+    until = time.monotonic() + _NOTED_S
     note = _note(places.cache_dir(), mount.path)
-    while _runs(mount.pid) and _read(note).get("server") == mount.server:
+    while _runs(mount.pid) and _read(note).get("server") == mount.server and time.monotonic() < until:
         time.sleep(_TICK_S)
 
 
