@@ -170,6 +170,34 @@ def test_the_command_restarts_mounts_and_shows_them(tree: Path, tmp_path: Path) 
     assert sorted(path.suffix for path in (sapwood.cache / "mounts").iterdir()) == [".log"]
 
 
+def test_a_mount_that_cannot_be_restarted_keeps_no_other_from_it(tree: Path, tmp_path: Path) -> None:
+    sapwood = Sapwood(tmp_path)
+    sapwood.good("push", tree, "main")
+    mounted_at = {}
+    try:
+        for name in ("a", "b", "c"):
+            (tmp_path / name).mkdir()
+            sapwood.good("mount", "--no-prefetch", "main", name)
+            mounted_at[name] = mount_of(sapwood, name)
+        for name in ("a", "b"):
+            kill(mounted_at[name]["pid"])
+        said = sapwood("mounts", "--restart")
+        assert said.code == 6
+        for name in ("a", "b"):
+            assert f"{tmp_path}/{name}: nobody holds it" in said.err
+        assert f"{tmp_path}/c  {sapwood.store}#main" in said.out
+        for name, before in mounted_at.items():
+            assert (mount_of(sapwood, name)["server"] != before["server"]) == (name == "c")
+    finally:
+        for name in mounted_at:
+            sapwood.good("umount", name)
+
+
+def mount_of(sapwood: Sapwood, name: str) -> dict[str, Any]:
+    [found] = [one for one in sapwood.good("mounts", "--json").document if one["path"] == f"{sapwood.home}/{name}"]
+    return found
+
+
 def shown(sapwood: Sapwood) -> dict[str, Any]:
     """The one mount of ours: of those of others the address is not known."""
     [mount] = [mount for mount in sapwood.good("mounts", "--json").document if mount["address"]]

@@ -41,13 +41,6 @@ print(sorted({os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in ch
 """
 
 
-MAPPING = """
-import mmap, sys
-with open(sys.argv[1], "rb") as file:
-    mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)[9]
-"""
-
-
 def until(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + PATIENCE_S
     while not condition():

@@ -322,6 +322,8 @@ def test_waiting_for_all_of_a_tree_ends_when_it_cannot_come_or_a_signal_does(
         said = sapwood("mount", "--wait", "--cache-size", "1M", address, "one")
         assert said.code == 6
         assert "not here, and will not come by themselves" in said.err
+        again = f"sapwood umount {tmp_path}/one && sapwood mount --wait '{address}' {tmp_path}/one"
+        assert said.err.endswith(f"hint: it is mounted; for all of it: {again}\n")
         sapwood.good("umount", "one")
         pack = max((tmp_path / "store" / "packs").iterdir(), key=lambda path: path.stat().st_size)
         pack.rename(tmp_path / "hidden")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,6 +33,7 @@ _TICK_S = 0.5
 
 if TYPE_CHECKING:
     from sapwood.mount import Mount
+    from sapwood.mount.changes import Changes
     from sapwood.mount.process import Started
 
 
@@ -134,11 +136,13 @@ def _wait(place: Path, log: Path) -> int:
         if found.lacking == 0:
             return 0
         if not found.whole and (found.lacking is not None or found.problem):
+            where, what = shlex.quote(os.fspath(place)), shlex.quote(found.address)
             size = "pages of its file map are" if found.lacking is None else f"{show.human(found.lacking)} of it are"
             raise UnavailableError(
                 f"{place}: {size} not here, and will not come by themselves",
                 kind="not-all-here",
-                hint="sapwood mounts; it is mounted. Without --offline, and with a cache that can hold it, all comes",
+                # With neither --offline nor --cache-size.
+                hint=f"it is mounted; for all of it: sapwood umount {where} && sapwood mount --wait {what} {where}",
             )
         if found.problem and told != found.problem:
             told = found.problem
@@ -223,19 +227,34 @@ def _configure_mounts(parser: argparse.ArgumentParser) -> None:
 
 
 def _mounts(arguments: argparse.Namespace) -> int:
+    from sapwood.errors import UnavailableError
     from sapwood.mount import mounts, restart
     from sapwood.mount.changes import all_changes
-    from sapwood.mount.remembered import date
 
     found = mounts()
+    refused: UnavailableError | None = None
     if arguments.restart:
         for mount in found:
             # Those of others are theirs, and one without server only needs an umount.
             if mount.pid and mount.alive:
-                restart(mount)
+                try:
+                    restart(mount)
+                except UnavailableError as error:
+                    if refused:
+                        show.talk(f"sapwood: {refused}")
+                    refused = error
         found = mounts()
+    _show_mounts(arguments, found, all_changes())
+    if refused:
+        raise refused
+    return 0
+
+
+def _show_mounts(arguments: argparse.Namespace, found: list[Mount], changed: list[Changes]) -> None:
+    from sapwood.mount.remembered import date
+
     mounted = {mount.path for mount in found}
-    left = [kept for kept in all_changes() if kept.place not in mounted]
+    left = [kept for kept in changed if kept.place not in mounted]
     if arguments.json:
         show.document(
             [
@@ -273,12 +292,11 @@ def _mounts(arguments: argparse.Namespace) -> int:
                 for kept in left
             ]
         )
-        return 0
+        return
     for mount in found:
         show.line(bytes(mount.path), f"  {mount.address}" + _state(mount))
     for kept in left:
         show.line(bytes(kept.place), f"  {kept.address}  (not mounted; its changes are in {kept.directory})")
-    return 0
 
 
 def _state(mount: Mount) -> str:

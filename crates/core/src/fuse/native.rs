@@ -162,11 +162,16 @@ fn layer(
         let attributes = attributes | MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
         fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)
     };
+    // Without either a mount has one layer, which anybody can make.
+    let needed = "needed for --tier native and --writable; --tier fuse without --writable does without";
     made().map_err(|error| {
         let why = match error {
-            Errno::NODEV => format!("this kernel has no {kind}, which the native tier needs; use --tier fuse"),
+            Errno::NODEV => format!("this kernel has no {kind}, which is {needed}"),
+            Errno::INVAL if kind == "overlay" => {
+                format!("cannot make the overlay: {error}. It takes Linux 6.8 or later, and is {needed}")
+            }
             Errno::PERM => "the system forbids mounts here; a container needs --cap-add SYS_ADMIN".to_string(),
-            error => format!("cannot make the {kind} layer of the native tier: {error}; use --tier fuse"),
+            error => format!("cannot make the {kind} layer: {error}; it is {needed}"),
         };
         refused(place, why)
     })
