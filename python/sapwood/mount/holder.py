@@ -103,7 +103,8 @@ class _Holder:
                 sys.executable,
                 # Not what lies about where we are: that may be a tree that is not ours.
                 [sys.executable, "-P", "-m", "sapwood.mount", what, *numbers],
-                os.environ,
+                # An arena for each thread that decompresses would keep what all of them had at most.
+                {"MALLOC_ARENA_MAX": "2", **os.environ},
                 file_actions=[(os.POSIX_SPAWN_DUP2, told, 0)],
             )
         finally:
