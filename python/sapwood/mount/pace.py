@@ -15,7 +15,8 @@ __all__ = ["BEGIN_BYTES", "Pace"]
 BEGIN_BYTES = 384 << 10
 """In flight until something is known of the link."""
 
-# Of the link's own bytes in flight, so many may be: while one request ends and the next begins others fill the gap.
+# Times what the link carries in a round trip: while one request ends and the next begins others fill the gap. Measured
+# with a profile, which is all of use: 7.0 s at 1.5, 6.5 s at 3; without one the same at both, and more waste at 6.
 _GAIN = 2.5
 # A request brings so much at least: little enough for who comes meanwhile, and enough to be worth its own cost.
 _LEAST_BATCH, _MOST_BATCH = 128 << 10, 2 << 20
