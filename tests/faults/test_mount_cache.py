@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -31,27 +32,37 @@ def files(cache: Path, *rooms: str) -> list[Path]:
     return [path for room in rooms for path in (cache / room).rglob("*") if path.is_file()]
 
 
-def flip(cache: Path, where: float) -> None:
+def each(cache: Path, harm: Callable[[Path], None]) -> None:
+    """Do it to each file that stays: a server goes on, and what is complete leaves `partial`."""
     for path in files(cache, "objects", "partial"):
+        with contextlib.suppress(FileNotFoundError):
+            harm(path)
+
+
+def flip(cache: Path, where: float) -> None:
+    def one(path: Path) -> None:
         path.chmod(0o600)
         with path.open("r+b") as file:
             at = int((path.stat().st_size - 1) * where)
             byte = os.pread(file.fileno(), 1, at)
             os.pwrite(file.fileno(), bytes([byte[0] ^ 1]), at)
 
+    each(cache, one)
+
 
 def cut(cache: Path) -> None:
-    for path in files(cache, "objects", "partial"):
-        os.truncate(path, path.stat().st_size // 3)
+    each(cache, lambda path: os.truncate(path, path.stat().st_size // 3))
 
 
 def empty(cache: Path) -> None:
-    for path in files(cache, "objects", "partial"):
-        path.unlink()
+    each(cache, Path.unlink)
 
 
 def remove(cache: Path) -> None:
-    shutil.rmtree(cache)
+    # What a server is just writing gets into directories that are already empty.
+    while cache.exists():
+        with contextlib.suppress(OSError):
+            shutil.rmtree(cache)
 
 
 HARMS: dict[str, Callable[[Path], None]] = {
@@ -86,7 +97,7 @@ def test_a_cache_that_was_removed_is_made_again(tree: Path, tmp_path: Path, cach
     address, place = pushed(tree, tmp_path / "store"), tmp_path / "mount"
     with mounted(address, place, cache_dir, prefetch=False):
         assert shell(f"cat {place}/small-0 > /dev/null").returncode == 0
-        shutil.rmtree(cache_dir)
+        remove(cache_dir)
         assert shell(f"diff -r {tree} {place} && echo same").stdout == "same\n"
         assert files(cache_dir, "objects")
         subprocess.run(["umount", place], check=True)
