@@ -38,6 +38,10 @@ _MOST_PACKED = _MOST_BYTES + (1 << 20)
 _LONGEST_LINE = 1 << 20
 # Numbers of programs that are told apart in sets of readers; whoever read what comes behind is nobody.
 _MOST_READERS = 100_000
+# Ranges of one part, and of all that are read; a part that has more of them, or comes behind, was read whole as far as
+# anybody knows.
+_MOST_RANGES = 256
+_MOST_RANGES_OF_ALL = 500_000
 # Read and parsed at a time, so that a damaged one takes little memory and other threads have their turns.
 _STEP = 64 << 10
 _PIECE = 256 << 10
@@ -49,7 +53,8 @@ _PLACE = attrgetter("rank", "path", "offset")
 class Part(NamedTuple):
     """A chunk of a file that was read: its `offset` there, its place in the order of first reading, in how many runs.
 
-    `bytes` of it were asked for in the run that asked for most; `readers` are names of processes.
+    `bytes` of it were asked for in the run that asked for most; `readers` are names of processes. `ranges` is what any
+    run asked for: (from, to), counted from `offset`, in order, with something between them; none where nobody noted it.
     """
 
     path: builtins.bytes
@@ -58,6 +63,11 @@ class Part(NamedTuple):
     runs: int
     bytes: int
     readers: frozenset[builtins.bytes]
+    ranges: tuple[tuple[int, int], ...] = ()
+
+    def places(self) -> list[tuple[int, int]]:
+        """Return what was asked for: (from, to) in the file; where nobody noted it, the first byte."""
+        return [(self.offset + begin, self.offset + end) for begin, end in self.ranges or ((0, 1),)]
 
 
 @dataclass(frozen=True)
@@ -70,11 +80,13 @@ class Profile:
     parts: tuple[Part, ...]
 
     @classmethod
-    def of_run(cls, tree: TreeDigest, recorded: str, read: Iterable[tuple[bytes, int, int, list[bytes]]]) -> Profile:
+    def of_run(
+        cls, tree: TreeDigest, recorded: str, read: Iterable[tuple[bytes, int, list[tuple[int, int]], list[bytes]]]
+    ) -> Profile:
         """Return the profile of one run, from what a mount traced."""
         parts = [
-            Part(path, offset, rank, 1, count, frozenset(readers))
-            for rank, (path, offset, count, readers) in enumerate(read)
+            Part(path, offset, rank, 1, sum(end - begin for begin, end in ranges), frozenset(readers), tuple(ranges))
+            for rank, (path, offset, ranges, readers) in enumerate(read)
         ]
         return cls(tree, 1, recorded, _cut(parts))
 
@@ -91,20 +103,21 @@ class Profile:
                     was.runs + part.runs,
                     max(was.bytes, part.bytes),
                     was.readers | part.readers,
+                    _united([*was.ranges, *part.ranges]),
                 )
             known[part.path, part.offset] = part
         recorded, tree = max((self.recorded, self.tree), (other.recorded, other.tree))
         return Profile(tree, self.runs + other.runs, recorded, _cut(known.values()))
 
-    def in_order(self) -> list[tuple[bytes, int]]:
-        """Return what to bring, first what at least half of the runs read: paths and offsets."""
+    def in_order(self) -> list[Part]:
+        """Return what to bring, first what at least half of the runs read."""
         often = [part for part in self.parts if part.runs * 2 >= self.runs]
         seldom = [part for part in self.parts if part.runs * 2 < self.runs]
-        return [(part.path, part.offset) for part in often + seldom]
+        return often + seldom
 
     def paths(self) -> list[bytes]:
         """Return the files that were read, each once, in the order of `in_order`."""
-        return list(dict.fromkeys(path for path, _ in self.in_order()))
+        return list(dict.fromkeys(part.path for part in self.in_order()))
 
     def encode(self) -> bytes:
         """Return the profile's bytes, without the last parts where it would be larger than any may be."""
@@ -119,6 +132,8 @@ class Profile:
         for part in self.parts:
             readers = sorted(numbers[reader] for reader in part.readers if reader in numbers)
             row = [_text(part.path), part.offset, part.rank, part.runs, part.bytes, readers]
+            if part.ranges:
+                row.append([number for range_ in part.ranges for number in range_])
             line = json.dumps(row, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "backslashreplace")
             left -= len(line) + 1
             if left < 0:
@@ -278,6 +293,7 @@ class _Rows:
         self._programs = dict(enumerate(programs))
         self._readers: dict[tuple[int, ...], frozenset[builtins.bytes]] = {}
         self._left = _MOST_READERS
+        self._ranges_left = _MOST_RANGES_OF_ALL
 
     def parse(self, lines: builtins.bytes) -> None:
         """Take whole lines, without the last newline.
@@ -301,7 +317,18 @@ class _Rows:
                 raise ValueError("a path or a number is none")
             if text != was:
                 was, path = text, _raw(text)
-            self.parts.append(Part(path, offset, rank, runs, count, self._who(tuple(readers))))
+            ranges = self._ranges(row[6]) if len(row) > 6 else ()
+            self.parts.append(Part(path, offset, rank, runs, count, self._who(tuple(readers)), ranges))
+
+    def _ranges(self, numbers: object) -> tuple[tuple[int, int], ...]:
+        if not isinstance(numbers, list) or len(numbers) % 2:
+            raise ValueError("its ranges are none")
+        if len(numbers) > 2 * min(_MOST_RANGES, self._ranges_left):
+            return ()
+        if not all(type(number) is int and 0 <= number < 1 << 63 for number in numbers):
+            raise ValueError("a range is none")
+        self._ranges_left -= len(numbers) // 2
+        return _united(zip(numbers[::2], numbers[1::2], strict=True))
 
     def _who(self, readers: tuple[int, ...]) -> frozenset[builtins.bytes]:
         known = self._readers.get(readers)
@@ -312,6 +339,20 @@ class _Rows:
                 return frozenset()
             self._readers[readers] = known
         return known
+
+
+def _united(ranges: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    """Return these ranges in order, with something between them; of too many, those with least between them as one."""
+    united = list[tuple[int, int]]()
+    for begin, end in sorted(ranges):
+        if united and begin <= united[-1][1]:
+            united[-1] = (united[-1][0], max(united[-1][1], end))
+        elif begin < end:
+            united.append((begin, end))
+    while len(united) > _MOST_RANGES:
+        at = min(range(len(united) - 1), key=lambda at: united[at + 1][0] - united[at][1])
+        united[at : at + 2] = [(united[at][0], united[at + 1][1])]
+    return tuple(united)
 
 
 def _text(name: bytes) -> str:

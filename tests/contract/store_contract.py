@@ -50,7 +50,9 @@ class StoreContract:
 
     def test_a_profile_is_kept_and_of_racing_recorders_none_is_lost(self, store: Store, reader: Store) -> None:
         tree = digest(TreeDigest, "tree")
-        runs = [Profile.of_run(tree, f"2026-01-0{day}T00:00:00Z", [(b"%d" % day, 0, 1, [])]) for day in (1, 2, 3)]
+        runs = [
+            Profile.of_run(tree, f"2026-01-0{day}T00:00:00Z", [(b"%d" % day, 0, [(0, 1)], [])]) for day in (1, 2, 3)
+        ]
         assert find_profile(reader, "a/b", tree) is None
         race(len(runs), lambda number: keep_profile(store, "a/b", runs[number]))
         for ref in ("a/b", "another"):

@@ -37,7 +37,7 @@ def test_the_profile_is_read_and_written_with_the_same_text() -> None:
 def test_fields_and_values_that_are_not_known_are_passed_over() -> None:
     text = zlib.decompress(GOLDEN.read_bytes(), 31)
     header, _, rows = text.partition(b"\n")
-    more = header[:-1] + b',"news":[{}]}\n' + rows.replace(b"]\n", b',"news",{"more":[1]}]\n')
+    more = header[:-1] + b',"news":[{}]}\n' + rows.replace(b"]\n", b',[],"news",{"more":[1]}]\n')
     assert Profile.decode(zlib.compress(more, wbits=31), "here") == PROFILE
 
 

@@ -24,7 +24,7 @@ NOISE = bytes(range(256)) * 64
 
 
 def run_of(*names: bytes, tree: TreeDigest = TREE, recorded: str = "2026-01-01T00:00:00Z") -> Profile:
-    return Profile.of_run(tree, recorded, [(name, 0, 10, [b"sh"]) for name in names])
+    return Profile.of_run(tree, recorded, [(name, 0, [(0, 10)], [b"sh"]) for name in names])
 
 
 def test_a_profile_is_read_back_as_it_was_written() -> None:
@@ -50,6 +50,45 @@ def test_runs_merge_to_the_same_in_any_order() -> None:
     assert one.paths() == [b"c", b"b", b"a", b"d"], "what most runs read comes first"
 
 
+def test_ranges_are_put_in_order_and_united_by_runs_in_any_order() -> None:
+    one, two = (
+        Profile.of_run(TREE, "", [(b"a", 4096, ranges, [])]) for ranges in ([(0, 10), (30, 40)], [(5, 20), (50, 60)])
+    )
+    old = Profile(TREE, 1, "", (Part(b"a", 4096, 0, 1, 99, frozenset()),))
+    for runs in ([one, two, old], [old, two, one]):
+        [part] = runs[0].merged(runs[1]).merged(runs[2]).parts
+        assert part.ranges == ((0, 20), (30, 40), (50, 60))
+        assert (part.runs, part.bytes) == (3, 99)
+        assert part.places() == [(4096, 4116), (4126, 4136), (4146, 4156)]
+    [part] = Profile.decode(two.encode(), "here").parts
+    assert part == two.parts[0]
+    assert old.parts[0].places() == [(4096, 4097)], "without ranges, whatever holds its offset"
+
+
+def decoded(ranges: str, parts: int = 1) -> tuple[Part, ...]:
+    header = json.dumps({"format": 1, "tree": TREE, "runs": 1, "recorded": "", "programs": []})
+    rows = "".join(f'["{number}",0,{number},1,9,[],{ranges}]\n' for number in range(parts))
+    return Profile.decode(zlib.compress(f"{header}\n{rows}".encode(), wbits=31), "here").parts
+
+
+def test_ranges_that_overlap_or_are_out_of_order_are_put_right_and_too_many_are_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert decoded("[5,9,0,6,7,7,20,10]")[0].ranges == ((0, 9),)
+    assert decoded(json.dumps(list(range(512))))[0].ranges[-1] == (510, 511)
+    assert decoded(json.dumps(list(range(514))))[0].ranges == ()
+    assert decoded(json.dumps([0, 1] * 100_000))[0].ranges == ()
+    monkeypatch.setattr("sapwood.profile._MOST_RANGES_OF_ALL", 5)
+    assert [part.ranges for part in decoded("[0,1,2,3]", 3)] == [((0, 1), (2, 3)), ((0, 1), (2, 3)), ()]
+
+
+@pytest.mark.parametrize("ranges", ["7", "[0]", "[0,-1]", "[0,true]", "[0,1.5]", '["0","1"]', f"[0,{1 << 63}]"])
+def test_ranges_that_are_none_are_damage(ranges: str) -> None:
+    with pytest.raises(CorruptError) as refused:
+        decoded(ranges)
+    assert refused.value.kind == "profile-corrupt"
+
+
 @pytest.mark.parametrize(
     "text",
     [b"", b"{}", b"[]\n", b'{"format":1,"tree":"x","runs":1,"recorded":"","programs":[]}\n', b"no JSON\n"],
@@ -71,7 +110,7 @@ def test_a_damaged_part_is_refused_and_a_longer_one_is_not(row: str) -> None:
     with pytest.raises(CorruptError) as refused:
         Profile.decode(zlib.compress(f"{header}\n{row}\n".encode(), wbits=31), "here")
     assert refused.value.kind == "profile-corrupt"
-    longer = zlib.compress(f'{header}\n["a",0,0,1,9,[0],"news"]\n'.encode(), wbits=31)
+    longer = zlib.compress(f'{header}\n["a",0,0,1,9,[0],[],"news"]\n'.encode(), wbits=31)
     assert Profile.decode(longer, "here").paths() == [b"a"]
 
 

@@ -1,12 +1,11 @@
 //! `sapwood._core.copy`: a tree out of one store into another.
 
-use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyDict};
-use sapwood_core::copy::{self, Copied, CopiedMap, Looking};
+use sapwood_core::copy::{self, Copied, CopiedMap, Layout, Looking, Wanted};
 use sapwood_core::digest::hex;
 use sapwood_core::error::{Error, Result};
 use sapwood_core::job::Job;
@@ -93,7 +92,7 @@ impl Copy {
         fragments: Vec<PyBackedBytes>,
         pending: Vec<PyBackedBytes>,
         usable: Option<(Vec<String>, Vec<String>)>,
-        anew: Vec<String>,
+        anew: Vec<(String, Vec<(u32, u32)>)>,
     ) -> PyResult<u64> {
         let begun = py.detach(|| {
             let all = fragments.iter().chain(&pending).map(|bytes| bytes.to_vec()).collect();
@@ -101,13 +100,14 @@ impl Copy {
             let known = Known::new(holdings.map(|bytes| bytes.to_vec()), all, usable.as_ref())?;
             let pending: Result<Vec<_>> = pending.iter().map(|bytes| Fragment::parse(bytes.to_vec())).collect();
             let pending = pending?;
-            let anew: HashSet<[u8; 32]> = anew.iter().map(|digest| parse_sha(digest)).collect::<Result<_>>()?;
+            let wanted = |(digest, ranges): (String, _)| Ok(Wanted { sha256: parse_sha(&digest)?, ranges });
+            let anew = Layout::new(anew.into_iter().map(wanted).collect::<Result<_>>()?)?;
             let mut stage = self.stage.lock().expect("no method panics with it");
             let Stage::Looking(looking) = std::mem::replace(&mut *stage, Stage::Over) else {
                 return Err(wrong("begun"));
             };
             let looking = Arc::into_inner(looking).ok_or_else(|| wrong("threads that still look"))?;
-            let begun = looking.begin(push, known, &pending, &anew, self.job.clone());
+            let begun = looking.begin(push, known, &pending, anew, self.job.clone());
             let bytes = begun.bytes_left();
             *stage = Stage::Running(Arc::new(begun));
             Ok(bytes)

@@ -21,7 +21,7 @@ use crate::values::{Frame, paths};
 const THREADS: usize = 2;
 
 /// Path, offset, bytes, readers.
-type Traced<'py> = (Bound<'py, PyBytes>, u64, u64, Vec<Bound<'py, PyBytes>>);
+type Traced<'py> = (Bound<'py, PyBytes>, u64, Vec<(u64, u64)>, Vec<Bound<'py, PyBytes>>);
 
 #[pyclass(frozen, module = "sapwood._core.mount")]
 pub struct Server {
@@ -217,9 +217,9 @@ impl Server {
         py.detach(|| self.server.lacking()).map(|lacking| (lacking.files, lacking.bytes))
     }
 
-    /// Returns at once; a thread of the core queues these (path, offset), in order.
-    fn follow(&self, parts: Vec<(PyBackedBytes, u64)>) {
-        let parts: Vec<_> = parts.iter().map(|(path, offset)| (path.to_vec(), *offset)).collect();
+    /// Returns at once; a thread of the core queues these (path, from, to), in order.
+    fn follow(&self, parts: Vec<(PyBackedBytes, u64, u64)>) {
+        let parts: Vec<_> = parts.iter().map(|(path, from, to)| (path.to_vec(), *from, *to)).collect();
         let server = self.server.clone();
         std::thread::spawn(move || server.follow(&parts));
     }
@@ -229,12 +229,13 @@ impl Server {
         self.server.start_trace();
     }
 
-    /// What was read: (path, offset, bytes, names of processes) of each chunk, in order of first reading.
+    /// What was read: (path, offset, ranges, names of processes) of each chunk, in order of first reading.
     fn traced<'py>(&self, py: Python<'py>) -> Vec<Traced<'py>> {
         let bytes = |bytes: &Vec<u8>| PyBytes::new(py, bytes);
         let traced = py.detach(|| self.server.traced());
-        let part =
-            |part: &fuse::Part| (bytes(&part.path), part.offset, part.bytes, part.readers.iter().map(bytes).collect());
+        let part = |part: &fuse::Part| {
+            (bytes(&part.path), part.offset, part.ranges.clone(), part.readers.iter().map(bytes).collect())
+        };
         traced.iter().map(part).collect()
     }
 

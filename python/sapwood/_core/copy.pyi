@@ -36,13 +36,15 @@ class Copy:
         fragments: Sequence[bytes],
         pending: Sequence[bytes],
         usable: tuple[Sequence[str], Sequence[str]] | None,
-        anew: Sequence[str],
+        anew: Sequence[tuple[str, Sequence[tuple[int, int]]]],
     ) -> int:
         """Go on, with what the other store has, as of `Push.begin`; return the stored bytes of all frames to deliver.
 
-        Chunks whose digests are in `anew` are packed, though the store has them, in the order of delivery.
+        Of chunks whose digests are in `anew` what lies in these ranges (from, to) is packed, though the store has them,
+        in this order, about, and well compressed; a chunk is cut where they begin and end, and the rest packed apart.
 
         Raises:
+            InvalidInputError: `invalid`: a chunk is in `anew` twice, or its ranges are none or not in order.
             CorruptError: `damaged` fragment.
             FormatError: `format-newer`.
         """

@@ -93,18 +93,18 @@ class Server:
 
         Looks for each file on the disk: some microseconds each.
         """
-    def follow(self, parts: list[tuple[bytes, int]]) -> None:
-        """Want the chunks that hold these (path, offset), in order, behind demand and readahead.
+    def follow(self, parts: list[tuple[bytes, int, int]]) -> None:
+        """Want the chunks that hold these (path, from, to), in order, behind demand and readahead.
 
         Returns at once. What the tree has not is passed over.
         """
     def start_trace(self) -> None:
         """From now on, note what is read."""
-    def traced(self) -> list[tuple[bytes, int, int, list[bytes]]]:
+    def traced(self) -> list[tuple[bytes, int, list[tuple[int, int]], list[bytes]]]:
         """Return what was read since `start_trace`, in order of first reading.
 
-        Of each chunk the path of its file, its offset there, how many of its bytes were asked for, and the names of the
-        processes that asked.
+        Of each chunk the path of its file, its offset there, what of it was asked for (from, to, counted from that
+        offset, in order, with something between them; at most 256), and the names of the processes that asked.
         """
     def tidy(self, bound: int | None) -> int:
         """Hold the cache to `bound` bytes, or so that a tenth of the disk's space stays free; return bytes freed.

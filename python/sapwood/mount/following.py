@@ -68,7 +68,7 @@ class Following:
         if not self._named and not self._knows and self._remembered is not None:
             self._found = self._remembered.profile(tree)
         if self._found is not None:
-            server.follow(self._found.in_order())
+            server.follow([(part.path, *place) for part in self._found.in_order() for place in part.places()])
 
 
 def _without(error: SapwoodError) -> None:

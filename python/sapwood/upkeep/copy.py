@@ -28,12 +28,20 @@ from sapwood.store.store import Store
 from sapwood.store.waiting import interruptible
 from sapwood.upload import Uploads
 
-__all__ = ["Copied", "copy"]
+__all__ = ["Again", "Copied", "copy"]
 
 # Pages that wait for one before them are in memory: at most so many.
 _PAGES = 128
 # More bytes than there are.
 _ALL = 1 << 62
+
+
+@dataclass
+class Again:
+    """What of a chunk is to be laid out again: `ranges` (from, to), in order, and the frame that it lies in now."""
+
+    frame: Frame
+    ranges: list[tuple[int, int]]
 
 
 @dataclass(frozen=True)
@@ -64,15 +72,15 @@ def copy(
     ref: str,
     *,
     onto: Ref | None = None,
-    anew: Mapping[str, Frame] | None = None,
+    anew: Mapping[str, Again] | None = None,
     progress: OnProgress | None = None,
 ) -> Copied:
     """Let `ref` of the store `target` name a copy of `snapshot` of the store `source`.
 
     The copy says who made the tree, when and of what, as `snapshot` does; its parent is what `ref` named before. The
     history of `snapshot` is not copied. `onto` is the only state from which the ref may move, by default that which it
-    has now. Chunks of `anew`, by digest with the frames that they lie in, are sent though the target has them, first
-    and about in this order.
+    has now. What `anew` says of chunks, by digest, is sent though the target has it, together, well compressed, and
+    about in this order.
 
     Raises:
         NotFoundError: `map-missing`, `pack-missing`; CorruptError: `damaged`, `chunk-corrupt`, `object-short`: in the
@@ -101,7 +109,7 @@ def copy(
         }
         run = Copy(file_map)
         uploads = Uploads(target, term)
-        way = _Way(source, run, uploads, progress, list((anew or {}).values()))
+        way = _Way(source, run, uploads, progress, [again.frame for again in (anew or {}).values()])
         try:
             # Those of split metadata, too, which are the same in every store.
             pages = file_map.stored_pages()
@@ -117,7 +125,7 @@ def copy(
                     fragments=[*fragments, *owed.values()],
                     pending=list(basis.pending.values()),
                     usable=basis.usable,
-                    anew=list(anew or ()),
+                    anew=[(digest, again.ranges) for digest, again in (anew or {}).items()],
                 )
             with uploads:
                 way.fetch_frames()

@@ -8,18 +8,20 @@ there stays until nothing needs it, and nothing is written where nothing is to b
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import accumulate
 
 from sapwood._core.filemap import FileMap, Frame
 from sapwood.digests import SnapshotDigest, TreeDigest
 from sapwood.errors import NotFoundError
 from sapwood.fetch import load_map
-from sapwood.profile import Profile, find_profile
+from sapwood.profile import Part, Profile, find_profile
 from sapwood.progress import OnProgress
 from sapwood.store.ref import Ref
 from sapwood.store.store import Store
-from sapwood.upkeep.copy import copy
+from sapwood.upkeep.copy import Again, copy
 
 __all__ = ["Layout", "Optimized", "optimize"]
 
@@ -27,6 +29,12 @@ __all__ = ["Layout", "Optimized", "optimize"]
 _GAP = 64 * 1024
 # Frames bring this much that nobody asked for, and each request at most so little, before it pays to lay them out anew.
 _WASTE, _REQUEST = 1.1, 1 << 20
+# What is laid out lies in frames of a MiB or more, the last one aside: so much a frame, on the average, tells it.
+_FRAME = 768 << 10
+# Chunks are cut at multiples of this in their file, and only where that leaves out so much at least.
+_BLOCK = 64 << 10
+# A smaller file stays whole: mostly all of it is read, and cutting it wins nothing (docs/decisions/0020).
+_WHOLE = 512 << 10
 
 
 @dataclass(frozen=True)
@@ -73,15 +81,14 @@ def optimize(
             hint=f"sapwood trace {store.url}#{ref.name} -- CMD",
         )
     file_map = load_map(store, snapshot, pages=True)
-    wanted, size = _wanted(file_map, profile)
-    before = after = _layout(wanted.values())
-    plain = sum(frame.plain for frame in set(wanted.values()))
-    if plain <= size * _WASTE + _REQUEST and before.ranges <= before.bytes / _REQUEST + 1:
+    wanted = _wanted(file_map, profile)
+    before = after = _layout(wanted)
+    if not _pays(wanted, before):
         done = time.monotonic() - started
         return Optimized(snapshot.tree, ref.snapshot, ref.name, before, after, 0, 0, 0, unchanged=True, seconds=done)
     copied = copy(store, snapshot, store, ref.name, onto=ref, anew=wanted, progress=progress)
     made = load_map(store, store.read_snapshot(copied.snapshot), pages=True)
-    after = _layout(_wanted(made, profile)[0].values())
+    after = _layout(_wanted(made, profile))
     return Optimized(
         tree=copied.tree,
         snapshot=copied.snapshot,
@@ -96,26 +103,72 @@ def optimize(
     )
 
 
-def _wanted(file_map: FileMap, profile: Profile) -> tuple[dict[str, Frame], int]:
-    """Return the chunks that a profile names with their frames, in its order, and their plain bytes."""
-    wanted, total = dict[str, Frame](), 0
-    for path, offset in profile.in_order():
+def _pays(wanted: Mapping[str, Again], now: Layout) -> bool:
+    frames = {again.frame for again in wanted.values()}
+    size = sum(end - begin for again in wanted.values() for begin, end in again.ranges)
+    plain = sum(frame.plain for frame in frames)
+    return plain > size * _WASTE + _REQUEST or now.ranges > now.bytes / _REQUEST + 1 or len(frames) > plain / _FRAME + 1
+
+
+def _wanted(file_map: FileMap, profile: Profile) -> dict[str, Again]:
+    """Return the chunks of which a profile names something, in its order, with what is to be laid out of them."""
+    wanted, files = dict[str, Again](), dict[bytes, _File]()
+    for part in profile.in_order():
+        file = files.get(part.path) or files.setdefault(part.path, _File(file_map, part.path))
+        for frame, digest, size, ranges in file.under(part):
+            again = wanted.setdefault(digest, Again(frame, []))
+            again.ranges = _united([*again.ranges, *ranges], size)
+    return wanted
+
+
+class _File:
+    """The chunks of a file, and where they begin."""
+
+    def __init__(self, file_map: FileMap, path: bytes) -> None:
         entry = file_map.lookup(path)
-        end = 0
-        for frame, _, digest, size in [] if entry is None else entry.chunks:
-            end += size
-            if offset < end:
-                if digest not in wanted:
-                    wanted[digest] = frame
-                    total += size
-                break
-    return wanted, total
+        self._chunks = [] if entry is None else entry.chunks
+        self._ends = list(accumulate(size for *_, size in self._chunks))
+
+    def under(self, part: Part) -> Iterator[tuple[Frame, str, int, list[tuple[int, int]]]]:
+        """Return the chunks that a part touches: frame, digest, size, and what of it to lay out."""
+        if self._ends and self._ends[-1] < _WHOLE:
+            for frame, _, digest, size in self._chunks:
+                yield frame, digest, size, [(0, size)]
+            return
+        if not part.ranges:
+            for frame, _, digest, size in self._chunks[slice(*self._at(part.offset, part.offset + 1))]:
+                yield frame, digest, size, [(0, size)]
+            return
+        for begin, end in part.places():
+            first, last = self._at(begin, end)
+            for at in range(first, last):
+                frame, _, digest, size = self._chunks[at]
+                start = self._ends[at] - size
+                block = begin // _BLOCK * _BLOCK, -(-end // _BLOCK) * _BLOCK
+                yield frame, digest, size, [(max(block[0] - start, 0), min(block[1] - start, size))]
+
+    def _at(self, begin: int, end: int) -> tuple[int, int]:
+        """Return the first chunk that ends behind `begin`, and the first after it that begins at `end` or behind."""
+        first = bisect_right(self._ends, begin)
+        return first, min(max(bisect_left(self._ends, end) + 1, first), len(self._ends))
 
 
-def _layout(frames: Iterable[Frame]) -> Layout:
+def _united(ranges: Iterable[tuple[int, int]], size: int) -> list[tuple[int, int]]:
+    """Return ranges of a chunk in order, with something between them; all of it where they leave out too little."""
+    united = list[tuple[int, int]]()
+    for begin, end in sorted(ranges):
+        if united and begin <= united[-1][1]:
+            united[-1] = (united[-1][0], max(united[-1][1], end))
+        else:
+            united.append((begin, end))
+    left_out = size - sum(end - begin for begin, end in united)
+    return united if left_out >= _BLOCK else [(0, size)]
+
+
+def _layout(wanted: Mapping[str, Again]) -> Layout:
     total = ranges = 0
     pack, end = "", 0
-    for frame in sorted(set(frames)):
+    for frame in sorted({again.frame for again in wanted.values()}):
         total += frame.length
         if frame.pack != pack or frame.offset > end + _GAP:
             ranges += 1

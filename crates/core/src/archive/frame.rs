@@ -22,6 +22,11 @@ const MAX_INFLATED: usize = 1 << 30;
 /// Whole blobs share a frame until it holds this much.
 pub const SHARED: usize = 256 * 1024;
 
+/// What is laid out again shares a frame until it holds this much: docs/decisions/0020.
+const LAID_OUT: usize = 1024 * 1024;
+/// zstd level of it, which is written once, off everybody's way, and read at every cold start.
+const LAID_OUT_LEVEL: i32 = 19;
+
 /// So little is compressed well in no time anybody would notice: docs/decisions/0014.
 pub const LITTLE: u64 = 1024 * 1024;
 /// zstd level of it.
@@ -32,6 +37,8 @@ pub struct FrameWriter {
     plain: Vec<u8>,
     chunks: Vec<(Digest, u32)>,
     compressor: Compressor<'static>,
+    /// Chunks join until there is so much.
+    shared: usize,
 }
 
 /// A compressed frame and the chunks in it with their places in the plain bytes.
@@ -45,7 +52,7 @@ impl FrameWriter {
     pub fn new(level: i32) -> FrameWriter {
         let mut compressor = Compressor::new(level).expect("zstd has memory for a context");
         compressor.include_contentsize(true).expect("zstd knows this parameter");
-        FrameWriter { plain: Vec::new(), chunks: Vec::new(), compressor }
+        FrameWriter { plain: Vec::new(), chunks: Vec::new(), compressor, shared: SHARED }
     }
 
     /// For chunks of blobs: between zstd's levels 2 and 3; docs/decisions/0006.
@@ -58,13 +65,28 @@ impl FrameWriter {
         out
     }
 
+    /// For what is laid out again.
+    pub fn for_layout() -> FrameWriter {
+        FrameWriter { shared: LAID_OUT, ..FrameWriter::new(LAID_OUT_LEVEL) }
+    }
+
+    /// Whether a chunk of `size` bytes may join `plain` bytes of a frame of `for_layout`.
+    pub fn fits_layout(plain: usize, size: usize) -> bool {
+        fits(plain, size, LAID_OUT)
+    }
+
+    /// How much a chunk of `size` bytes adds to the plain bytes of a frame.
+    pub fn room(size: usize) -> usize {
+        HEADER + size.next_multiple_of(BLOCK)
+    }
+
     pub fn is_empty(&self) -> bool {
         self.chunks.is_empty()
     }
 
     /// Whether a chunk of `size` bytes may still join.
     pub fn takes(&self, size: usize) -> bool {
-        self.is_empty() || (self.plain.len() < SHARED && self.plain.len() + size + 2 * BLOCK <= MAX_FRAME)
+        fits(self.plain.len(), size, self.shared)
     }
 
     /// Add a chunk whose digest the caller has taken of these very bytes.
@@ -97,6 +119,10 @@ impl FrameWriter {
         let bytes = self.compressor.compress(buffer).expect("the bound of zstd's output is allotted");
         Frame { bytes, plain: buffer.len() as u32, chunks: vec![(digest, HEADER as u32)] }
     }
+}
+
+fn fits(plain: usize, size: usize, shared: usize) -> bool {
+    plain == 0 || (plain < shared && plain + size + 2 * BLOCK <= MAX_FRAME)
 }
 
 /// The header of a chunk: nothing in it but name and size.

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 
+use super::layout::Layout;
 use super::lock;
 use super::run::Copy;
 use crate::archive::frame;
@@ -72,24 +73,17 @@ impl Looking {
     }
 
     /// Go on, into a store that has what `known` names; `push` is the run, and `pending` what an earlier one put there.
-    /// Chunks of `anew`, by the SHA-256, are packed all the same.
-    pub fn begin(
-        self,
-        push: &str,
-        known: Known,
-        pending: &[Fragment],
-        anew: &HashSet<[u8; 32]>,
-        job: Arc<Job>,
-    ) -> Copy {
+    /// What `anew` wants is packed all the same, apart from the rest.
+    pub fn begin(self, push: &str, known: Known, pending: &[Fragment], anew: Layout, job: Arc<Job>) -> Copy {
         let Looking { map, seen } = self;
         let mut left = BTreeMap::new();
         for (frame, mut chunks) in seen.into_inner().expect("a thread that panicked ends the copy").frames {
-            chunks.retain(|(digest, _)| !known.has(digest) || anew.contains(&digest.sha256));
+            chunks.retain(|(digest, _)| !known.has(digest) || anew.wants(&digest.sha256));
             chunks.sort_unstable_by_key(|(_, inner)| *inner);
             if !chunks.is_empty() {
                 left.insert(frame, chunks);
             }
         }
-        Copy::new(push, map, known, left, pending, job)
+        Copy::new(push, map, known, left, anew, pending, job)
     }
 }

@@ -6,10 +6,12 @@
 
 use std::sync::{Mutex, MutexGuard};
 
+mod layout;
 mod look;
 mod packing;
 mod run;
 
+pub use layout::{Layout, Wanted};
 pub use look::Looking;
 pub use packing::Sent;
 pub use run::{Copied, CopiedMap, Copy};

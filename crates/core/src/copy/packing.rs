@@ -43,9 +43,22 @@ struct Names {
     sent: Sent,
 }
 
+/// Which packs something goes into.
+#[derive(Clone, Copy)]
+enum Lane {
+    Any,
+    /// Of what is laid out again, so that nothing else lies between.
+    LaidOut,
+}
+
+/// A pack that is being filled, and its number.
+type Open = Option<(u32, PackWriter)>;
+
 struct Filling {
-    writer: Option<PackWriter>,
-    number: u32,
+    /// By lane.
+    open: [Open; 2],
+    /// How many packs there were.
+    packs: u32,
     /// Of chunks whose frame is not taken over.
     rest: FrameWriter,
     places: HashMap<[u8; 32], (u32, Lying)>,
@@ -61,8 +74,8 @@ impl Packing {
         let mut names = Names::default();
         pending.iter().for_each(|pending| names.fragment.fragment(pending));
         let filling = Filling {
-            writer: None,
-            number: 0,
+            open: [None, None],
+            packs: 0,
             rest: FrameWriter::for_chunks(),
             places: HashMap::new(),
             outline: None,
@@ -75,8 +88,17 @@ impl Packing {
 
     /// Append a frame; gives the pack that it filled.
     pub fn add(&self, frame: Frame, holds: Holds) -> Result<Vec<Sealed>> {
+        self.add_to(Lane::Any, frame, holds)
+    }
+
+    /// Append a frame of what is laid out again.
+    pub fn lay_out(&self, frame: Frame) -> Result<Vec<Sealed>> {
+        self.add_to(Lane::LaidOut, frame, Holds::Content)
+    }
+
+    fn add_to(&self, lane: Lane, frame: Frame, holds: Holds) -> Result<Vec<Sealed>> {
         let mut full = Vec::new();
-        self.append(&mut lock(&self.filling), frame, holds, &mut full)?;
+        self.append(&mut lock(&self.filling), lane, frame, holds, &mut full)?;
         Ok(self.seal(full))
     }
 
@@ -87,7 +109,7 @@ impl Packing {
         for (digest, bytes) in chunks {
             if !filling.rest.takes(bytes.len()) {
                 let frame = filling.rest.seal();
-                self.append(&mut filling, frame, Holds::Content, &mut full)?;
+                self.append(&mut filling, Lane::Any, frame, Holds::Content, &mut full)?;
             }
             filling.rest.add(digest, bytes);
         }
@@ -101,9 +123,9 @@ impl Packing {
         let mut filling = lock(&self.filling);
         if !filling.rest.is_empty() {
             let frame = filling.rest.seal();
-            self.append(&mut filling, frame, Holds::Content, &mut full)?;
+            self.append(&mut filling, Lane::Any, frame, Holds::Content, &mut full)?;
         }
-        full.extend(filling.next());
+        full.extend(filling.open.iter_mut().filter_map(Option::take));
         drop(filling);
         Ok(self.seal(full))
     }
@@ -111,16 +133,19 @@ impl Packing {
     fn append(
         &self,
         filling: &mut Filling,
+        lane: Lane,
         frame: Frame,
         holds: Holds,
         full: &mut Vec<(u32, PackWriter)>,
     ) -> Result<()> {
-        let Filling { writer, number, places, outline, chunks, chunk_bytes, .. } = filling;
-        let writer = match writer {
-            Some(writer) => writer,
+        let Filling { open, packs, places, outline, chunks, chunk_bytes, .. } = filling;
+        let open = &mut open[lane as usize];
+        if open.is_none() {
             // All others wait for this one, for they need the same.
-            none => none.insert(PackWriter::within(self.memory.take(&self.job)?)),
-        };
+            *open = Some((*packs, PackWriter::within(self.memory.take(&self.job)?)));
+            *packs += 1;
+        }
+        let (number, writer) = open.as_mut().expect("it was opened");
         for lying in writer.add(frame, holds) {
             if holds == Holds::Outline {
                 *outline = Some(*number);
@@ -133,7 +158,7 @@ impl Packing {
             places.insert(lying.digest.sha256, (*number, *lying));
         }
         if writer.is_full() {
-            full.extend(filling.next());
+            full.extend(open.take());
         }
         Ok(())
     }
@@ -178,14 +203,5 @@ impl Packing {
         let Names { fragment, sent, .. } = std::mem::take(&mut *lock(&self.sealed));
         let fragment = (!fragment.is_empty()).then(|| fragment.finish());
         (fragment, Sent { chunks: filling.chunks, chunk_bytes: filling.chunk_bytes, ..sent })
-    }
-}
-
-impl Filling {
-    /// Take out the pack that is being filled, if any, and its number.
-    fn next(&mut self) -> Option<(u32, PackWriter)> {
-        let writer = self.writer.take()?;
-        self.number += 1;
-        Some((self.number - 1, writer))
     }
 }

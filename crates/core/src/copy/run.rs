@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 
+use super::layout::{Batch, Layout, Piece};
 use super::lock;
 use super::look::{Chunks, read_page};
 use super::packing::{Packing, Sent};
 use crate::archive::frame::{self, Frame, FrameWriter};
 use crate::archive::{Holds, MAX_PAGE_FRAME, deflate};
-use crate::chunk::MAX_CHUNK;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::filemap::{self, ChunkAt, Entry, FileMap, FrameAt, Kind, MapWriter, PageRef, PageText, content_of, fence};
@@ -27,6 +27,7 @@ pub struct Copy {
     job: Arc<Job>,
     wanted: Mutex<Wanted>,
     packing: Packing,
+    layout: Layout,
     placing: Mutex<Placing>,
 }
 
@@ -50,7 +51,9 @@ struct Placing {
     needed: BTreeSet<PackName>,
     reused: BTreeSet<PackName>,
     held: FragmentWriter,
+    /// Chunks and pages, and blobs of which the holdings have the list.
     is_held: HashSet<[u8; 32]>,
+    is_listed: HashSet<[u8; 32]>,
     /// Of all blobs.
     bytes: u64,
 }
@@ -70,6 +73,7 @@ impl Placing {
             reused: BTreeSet::new(),
             held: FragmentWriter::default(),
             is_held: HashSet::new(),
+            is_listed: HashSet::new(),
             bytes: 0,
         }
     }
@@ -110,13 +114,14 @@ impl Copy {
         map: Arc<FileMap>,
         known: Known,
         wanted: BTreeMap<FrameAt, Chunks>,
+        layout: Layout,
         pending: &[Fragment],
         job: Arc<Job>,
     ) -> Copy {
         let packing = Packing::new(push, job.clone(), pending);
         let wanted = Mutex::new(Wanted { left: wanted, taken: HashMap::new() });
         let placing = Mutex::new(Placing::new(map.summary.entries));
-        Copy { push: push.to_owned(), map, known, job, wanted, packing, placing }
+        Copy { push: push.to_owned(), map, known, job, wanted, packing, layout, placing }
     }
 
     /// The next frames, in the order of packs and offsets, about `bytes` of them; none when all were taken.
@@ -149,14 +154,55 @@ impl Copy {
         let plain = frame::open(stored, at.plain)?;
         let proved: Vec<&[u8]> =
             chunks.iter().map(|(digest, inner)| frame::chunk(&plain, *inner, digest)).collect::<Result<_>>()?;
-        let sealed = if frame::is_spelt(stored, &plain, &chunks) {
+        let (again, others): (Vec<_>, Vec<_>) = chunks
+            .iter()
+            .map(|(digest, _)| *digest)
+            .zip(proved)
+            .partition(|(digest, _)| self.layout.wants(&digest.sha256));
+        let sealed = if !again.is_empty() {
+            let mut sealed = self.packing.add_chunks(others.into_iter())?;
+            sealed.extend(self.lay_out(&again)?);
+            sealed
+        } else if frame::is_spelt(stored, &plain, &chunks) {
             let frame = Frame { bytes: stored.to_vec(), plain: at.plain, chunks: chunks.clone() };
             self.packing.add(frame, Holds::Content)?
         } else {
-            let parts = chunks.iter().map(|(digest, _)| *digest).zip(proved);
-            self.packing.add_chunks(parts)?
+            self.packing.add_chunks(others.into_iter())?
         };
         lock(&self.wanted).taken.remove(at);
+        Ok(sealed)
+    }
+
+    /// Cut chunks, which were proved; pack what is wanted of them when its turn comes, and the rest apart.
+    fn lay_out(&self, chunks: &[(Digest, &[u8])]) -> Result<Vec<Sealed>> {
+        let (mut wanted, mut rest) = (Vec::new(), Vec::new());
+        for (chunk, bytes) in chunks {
+            let mut digests = Vec::new();
+            for Piece { from, to, turn } in self.layout.pieces(chunk) {
+                let piece = &bytes[from..to];
+                let digest = if piece.len() == bytes.len() { *chunk } else { Digest::of(piece) };
+                digests.push(digest);
+                match turn {
+                    Some(turn) => wanted.push((turn, digest, piece.to_vec())),
+                    None if self.known.has(&digest) || self.packing.has(&digest) => {}
+                    None => rest.push((digest, piece)),
+                }
+            }
+            if digests.len() > 1 {
+                self.layout.note_cut(chunk, digests);
+            }
+        }
+        let mut sealed = self.packing.add_chunks(rest.into_iter())?;
+        sealed.extend(self.pack(self.layout.add(wanted))?);
+        Ok(sealed)
+    }
+
+    fn pack(&self, batches: Vec<Batch>) -> Result<Vec<Sealed>> {
+        let mut sealed = Vec::new();
+        for batch in batches {
+            self.job.step(0)?;
+            sealed.extend(self.packing.lay_out(batch.seal())?);
+        }
         Ok(sealed)
     }
 
@@ -165,7 +211,9 @@ impl Copy {
     /// # Errors
     /// `Stopped`.
     pub fn settle(&self) -> Result<Vec<Sealed>> {
-        self.packing.flush()
+        let mut sealed = self.pack(self.layout.finish())?;
+        sealed.extend(self.packing.flush()?);
+        Ok(sealed)
     }
 
     /// Take a page again, and pack it, and those behind it that have been given already, with the new places.
@@ -303,11 +351,16 @@ impl Copy {
     fn placed(&self, mut entry: Entry, placing: &mut Placing) -> Result<Entry> {
         if let Kind::Regular(content) = &mut entry.kind {
             placing.bytes += content.digest.size;
-            for chunk in &mut content.chunks {
-                *chunk = self.at(&chunk.digest)?;
-                self.note(chunk, placing);
+            let mut chunks = Vec::with_capacity(content.chunks.len());
+            for ChunkAt { digest, .. } in &content.chunks {
+                match self.layout.cut_of(digest) {
+                    Some(pieces) => pieces.iter().try_for_each(|piece| self.at(piece).map(|at| chunks.push(at)))?,
+                    None => chunks.push(self.at(digest)?),
+                }
             }
-            if content.digest.size >= MAX_CHUNK as u64 && placing.is_held.insert(content.digest.sha256) {
+            content.chunks = chunks;
+            content.chunks.iter().for_each(|chunk| self.note(chunk, placing));
+            if content.is_listed() && placing.is_listed.insert(content.digest.sha256) {
                 placing.held.blob(content.digest, content.chunks.iter().map(|chunk| chunk.digest).collect());
             }
         }

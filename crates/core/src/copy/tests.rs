@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::{Copied, Copy, Looking};
+use super::{Copied, Copy, Layout, Looking, Wanted};
 use crate::archive::frame::{self, FrameWriter};
 use crate::archive::{Holds, Pack, PackWriter, deflate, prove};
 use crate::digest::Digest;
@@ -84,7 +84,7 @@ fn known(chunks: &[&[u8]]) -> Known {
 fn begin(origin: &Origin, known: Known) -> Copy {
     let looking = Looking::new(origin.map.clone());
     looking.look(0, &origin.page).unwrap();
-    looking.begin(PUSH, known, &[], &HashSet::new(), Arc::default())
+    looking.begin(PUSH, known, &[], Layout::default(), Arc::default())
 }
 
 fn deliver_all(copy: &Copy, origin: &Origin) -> Result<()> {
@@ -200,22 +200,90 @@ fn what_the_snapshot_before_says_already_is_not_said_again() {
     }
 }
 
-#[test]
-fn what_is_to_be_packed_anew_is_packed_though_it_is_known_in_the_order_of_delivery() {
-    let origin = origin(&[ours(&[b"one", b"two", b"three"]), ours(&[b"four", b"five"])]);
+/// A copy of a store onto itself that lays out anew, and what came of it: frames are delivered from the last to the first.
+fn laid_out(origin: &Origin, all: &[&[u8]], anew: Layout) -> (Copied, Vec<Sealed>) {
     let looking = Looking::new(origin.map.clone());
     looking.look(0, &origin.page).unwrap();
-    let anew = [b"two".as_slice(), b"five"].map(|chunk| Digest::of(chunk).sha256).into();
-    let all: [&[u8]; 5] = [b"one", b"two", b"three", b"four", b"five"];
-    let copy = looking.begin(PUSH, known(&all), &[], &anew, Arc::default());
-    let taken = copy.take(u64::MAX);
-    for at in taken.iter().rev() {
+    let copy = looking.begin(PUSH, known(all), &[], anew, Arc::default());
+    for at in copy.take(u64::MAX).iter().rev() {
         let (_, stored) = origin.contents.iter().find(|(frame, _)| frame == at).unwrap();
         assert!(copy.deliver(at, stored).unwrap().is_empty());
     }
-    let (copied, packs) = finish(&copy, &origin);
-    assert_eq!((copied.sent.chunks, copied.sent.chunk_bytes), (2, 7));
-    let made = ours(&[b"five", b"two"]);
-    assert!(has_frame(&packs, &made.0), "both in one frame, as they were delivered");
+    finish(&copy, origin)
+}
+
+fn wanted(chunk: &[u8], ranges: &[(u32, u32)]) -> Wanted {
+    Wanted { sha256: Digest::of(chunk).sha256, ranges: ranges.to_vec() }
+}
+
+fn well_compressed(chunks: &[&[u8]]) -> Vec<u8> {
+    let mut writer = FrameWriter::for_layout();
+    chunks.iter().for_each(|chunk| writer.add(Digest::of(chunk), chunk));
+    writer.seal().bytes
+}
+
+#[test]
+fn what_is_laid_out_again_lies_together_in_the_order_asked_for_whatever_came_first() {
+    let origin = origin(&[ours(&[b"one", b"two", b"three"]), ours(&[b"four", b"five"])]);
+    let all: [&[u8]; 5] = [b"one", b"two", b"three", b"four", b"five"];
+    let anew = Layout::new(vec![wanted(b"one", &[(0, 3)]), wanted(b"five", &[(0, 4)]), wanted(b"two", &[(0, 3)])]);
+    let (copied, packs) = laid_out(&origin, &all, anew.unwrap());
+    assert_eq!((copied.sent.chunks, copied.sent.chunk_bytes), (3, 10));
+    assert!(has_frame(&packs, &well_compressed(&[b"one", b"five", b"two"])));
     assert_eq!(copied.map.unwrap().packs.len(), 3, "the old pack, that of contents, and that of page and outline");
+}
+
+#[test]
+fn a_chunk_is_cut_where_what_is_wanted_of_it_begins_and_ends_and_is_known_by_its_pieces() {
+    let large = noise(1 << 20);
+    let origin = origin(&[ours(&[b"one", &large])]);
+    let (first, second) = ((100, 200_000), (400_000, 400_001));
+    let anew = Layout::new(vec![wanted(&large, &[first, second]), wanted(b"one", &[(0, 3)])]).unwrap();
+    let (copied, packs) = laid_out(&origin, &[b"one", &large], anew);
+    let piece = |(from, to): (u32, u32)| &large[from as usize..to as usize];
+    assert!(has_frame(&packs, &well_compressed(&[piece(first), piece(second), b"one"])), "nothing lies between");
+    assert!(packs.iter().all(|pack| !has_frame(std::slice::from_ref(pack), &large)), "the rest is in pieces, too");
+    let known = Known::new(Some(copied.holdings.clone()), Vec::new(), None).unwrap();
+    let pieces = known.pieces(&Digest::of(&large)).unwrap();
+    let mut at = 0;
+    for digest in &pieces {
+        let end = at + digest.size as usize;
+        assert_eq!(Digest::of(&large[at..end]), *digest);
+        at = end;
+    }
+    assert_eq!((at, known.has(&Digest::of(&large))), (large.len(), false));
+    assert_eq!(known.pieces(&Digest::of(b"one")), Some(vec![Digest::of(b"one")]));
+    assert!(pieces.iter().all(|piece| piece.size <= 256 << 10), "who wants some of the rest need not bring all of it");
+    let again = begin(&origin, known);
+    assert_eq!(again.bytes_left(), origin.contents[0].1.len() as u64, "a copy does not know that they are the same");
+}
+
+#[test]
+fn what_cannot_be_laid_out_is_refused() {
+    for ranges in [&[][..], &[(1, 1)], &[(2, 1)], &[(0, 2), (1, 3)], &[(2, 3), (0, 1)]] {
+        assert!(matches!(Layout::new(vec![wanted(b"one", ranges)]), Err(Error::Invalid { .. })), "{ranges:?}");
+    }
+    let twice = vec![wanted(b"one", &[(0, 1)]), wanted(b"one", &[(2, 3)])];
+    assert!(matches!(Layout::new(twice), Err(Error::Invalid { .. })));
+    let behind = Layout::new(vec![wanted(b"one", &[(1, 2), (2, u32::MAX)])]).unwrap();
+    let places: Vec<_> = behind.pieces(&Digest::of(b"one")).iter().map(|piece| (piece.from, piece.to)).collect();
+    assert_eq!(places, [(0, 1), (1, 2), (2, 3)], "what lies behind the end is not there");
+}
+
+#[test]
+fn what_waits_for_its_turn_is_bounded() {
+    let layout = Layout::new(vec![wanted(b"first", &[(0, 5)]), wanted(b"others", &[(0, 6)])]).unwrap();
+    let mut frames = 0;
+    for turn in 1..100u32 {
+        let bytes = [vec![0; 1 << 20], turn.to_le_bytes().to_vec()].concat();
+        frames += layout.add(vec![(turn, Digest::of(&bytes), bytes)]).len();
+        assert_eq!(frames == 0, turn < 64, "the first of all has not come, and nobody waits for it for ever");
+    }
+    frames += layout.add(vec![(0, Digest::of(b"first"), b"first".to_vec())]).len();
+    assert_eq!(frames + layout.finish().len(), 100, "it came late, and goes last");
+}
+
+/// Bytes that do not compress.
+fn noise(length: usize) -> Vec<u8> {
+    (0..length as u64 / 32).flat_map(|number| Digest::of(&number.to_le_bytes()).sha256).collect()
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::chunk::MAX_CHUNK;
 use crate::digest::Digest;
 pub use crate::scan::parent_and_name;
 
@@ -41,6 +42,13 @@ pub struct Content {
     pub chunks: Vec<ChunkAt>,
     /// `(offset, length)` of each hole of a sparse file, in order.
     pub holes: Vec<(u64, u64)>,
+}
+
+impl Content {
+    /// Whether its chunks cannot be told from its digest: it is of 2 MiB or more, or was cut all the same.
+    pub fn is_listed(&self) -> bool {
+        self.digest.size >= MAX_CHUNK as u64 || self.chunks.len() > 1
+    }
 }
 
 /// A chunk and where it lies.

@@ -2,6 +2,8 @@
 //!
 //! Invariant: it costs its blob's chunks once, and each look the logarithm of their number.
 
+use std::ops::Range;
+
 use crate::filemap::Content;
 
 /// Of each chunk, where it ends in the blob.
@@ -22,11 +24,19 @@ impl Bounds {
         self.0.partition_point(|&end| end <= offset)
     }
 
+    /// The indexes of the chunks that hold bytes from `start` to `end`.
+    pub fn under(&self, start: u64, end: u64) -> Range<usize> {
+        let first = self.chunk_at(start);
+        let count = self.0.len() - first;
+        first..first + (0..count).take_while(|next| self.begin(first + next) < end).count()
+    }
+
     /// The chunks that hold bytes from `start` to `end`: of each, where it begins and where it ends.
     pub fn covering(&self, start: u64, end: u64) -> impl Iterator<Item = (u64, u64)> {
-        let first = self.chunk_at(start);
-        let begin = move |index: usize| if index == 0 { 0 } else { self.0[index - 1] };
-        let bounds = (first..self.0.len()).map(move |index| (begin(index), self.0[index]));
-        bounds.take_while(move |&(begin, _)| begin < end)
+        self.under(start, end).map(|index| (self.begin(index), self.0[index]))
+    }
+
+    fn begin(&self, index: usize) -> u64 {
+        if index == 0 { 0 } else { self.0[index - 1] }
     }
 }

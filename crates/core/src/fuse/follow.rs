@@ -12,9 +12,9 @@ use crate::filemap::{Content, Missing};
 use crate::wanted::Class;
 
 impl Server {
-    /// Queue the chunks that hold these (path, offset in the file), in order, after the pages that tell where they lie.
-    /// Returns when all is queued, or the mount has ended.
-    pub fn follow(&self, parts: &[(Vec<u8>, u64)]) {
+    /// Queue the chunks that hold these (path, from, to), offsets in the file, in order, after the pages that tell where they
+    /// lie. Returns when all is queued, or the mount has ended.
+    pub fn follow(&self, parts: &[(Vec<u8>, u64, u64)]) {
         for files in parts.chunk_by(|a, b| a.0 == b.0) {
             if let Err(Missing(page)) = self.map.find(&files[0].0) {
                 self.queue_profiled_page(page);
@@ -63,11 +63,10 @@ impl Server {
         }
     }
 
-    fn queue_parts(&self, inode: u64, content: &Content, bounds: &Bounds, parts: &[(Vec<u8>, u64)]) {
-        for &(_, wanted) in parts {
-            let index = bounds.chunk_at(wanted);
+    fn queue_parts(&self, inode: u64, content: &Content, bounds: &Bounds, parts: &[(Vec<u8>, u64, u64)]) {
+        for &(_, from, to) in parts {
             // Without the lock, which demand needs: what comes with a neighbour meanwhile is brought once more, seldom.
-            if !self.cache.missing_in(content, index..index + 1).is_empty() {
+            for index in self.cache.missing_in(content, bounds.under(from, to)) {
                 self.queue(
                     &mut self.parked(),
                     &content.chunks[index].frame,

@@ -1,6 +1,6 @@
-//! What is read through a mount: which chunks of which files, in the order of first reading, and by whom.
+//! What is read through a mount: which chunks of which files, which bytes of them, in the order of first reading, and by whom.
 //!
-//! Invariant: a chunk is noted once, at the place of its first reading; what is read of it later only adds bytes and
+//! Invariant: a chunk is noted once, at the place of its first reading; what is read of it later only adds ranges and
 //! readers. Memory is bounded by the chunks of the files that were read. What the kernel has in its page cache is not asked for again,
 //! so a chunk is seen at least once after the mount was made. Not here: what is kept of it (docs/profile.md).
 
@@ -11,14 +11,17 @@ use super::bounds::Bounds;
 use super::wire::Request;
 use crate::filemap::{Content, FileMap};
 
+/// So many ranges are told apart in a chunk; of more, those with the least between them become one.
+const MOST_RANGES: usize = 256;
+
 /// A chunk that was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Part {
     pub path: Vec<u8>,
     /// Where the chunk begins in the file.
     pub offset: u64,
-    /// Bytes that were asked for, at most those of the chunk.
-    pub bytes: u64,
+    /// What was asked for: from, to, counted from where the chunk begins; in order, with something between them.
+    pub ranges: Vec<(u64, u64)>,
     /// Names of the processes, as the kernel tells them.
     pub readers: Vec<Vec<u8>>,
 }
@@ -27,8 +30,7 @@ pub struct Part {
 struct Seen {
     inode: u64,
     offset: u64,
-    bytes: u64,
-    length: u64,
+    ranges: Vec<(u64, u64)>,
     readers: Vec<usize>,
     last: u32,
 }
@@ -52,14 +54,14 @@ impl Trace {
         let bounds = self.bounds.entry(inode).or_insert_with(|| Bounds::of(content));
         let parts: Vec<_> = bounds.covering(start, end).collect();
         for (from, to) in parts {
-            self.note_part(inode, from, to - from, end.min(to) - start.max(from), request.pid);
+            self.note_part(inode, from, (start.max(from) - from, end.min(to) - from), request.pid);
         }
     }
 
-    fn note_part(&mut self, inode: u64, offset: u64, length: u64, bytes: u64, pid: u32) {
+    fn note_part(&mut self, inode: u64, offset: u64, range: (u64, u64), pid: u32) {
         let number = *self.numbers.entry((inode, offset)).or_insert(self.seen.len());
         if number == self.seen.len() {
-            self.seen.push(Seen { inode, offset, bytes: 0, length, readers: Vec::new(), last: u32::MAX });
+            self.seen.push(Seen { inode, offset, ranges: Vec::new(), readers: Vec::new(), last: u32::MAX });
         }
         if self.seen[number].last != pid {
             let program = self.program(pid);
@@ -69,8 +71,7 @@ impl Trace {
                 seen.readers.push(program);
             }
         }
-        let seen = &mut self.seen[number];
-        seen.bytes = (seen.bytes + bytes).min(seen.length);
+        unite(&mut self.seen[number].ranges, range);
     }
 
     /// The name of a process now: it changes with `exec`. It waits for us, so it is still there; not so a thread of the kernel's.
@@ -89,8 +90,20 @@ impl Trace {
             let entry = map.entry(seen.inode).ok().flatten()?;
             let readers = seen.readers.iter().map(|&reader| self.programs[reader].clone());
             let readers = readers.filter(|name| !name.is_empty()).collect();
-            Some(Part { path: entry.path.clone(), offset: seen.offset, bytes: seen.bytes, readers })
+            Some(Part { path: entry.path.clone(), offset: seen.offset, ranges: seen.ranges.clone(), readers })
         };
         self.seen.iter().filter_map(part).collect()
+    }
+}
+
+/// Add a range to ranges that are in order with something between them, and stay so.
+fn unite(ranges: &mut Vec<(u64, u64)>, (from, to): (u64, u64)) {
+    let met = ranges.partition_point(|range| range.1 < from)..ranges.partition_point(|range| range.0 <= to);
+    let one = ranges[met.clone()].iter().fold((from, to), |one, range| (one.0.min(range.0), one.1.max(range.1)));
+    ranges.splice(met, [one]);
+    if ranges.len() > MOST_RANGES {
+        let gap = |at: &usize| ranges[at + 1].0 - ranges[*at].1;
+        let at = (0..ranges.len() - 1).min_by_key(gap).expect("there are several");
+        ranges[at].1 = ranges.remove(at + 1).1;
     }
 }

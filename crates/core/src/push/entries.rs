@@ -29,16 +29,14 @@ impl Places<'_> {
         if digest.size == 0 {
             return Ok(Vec::new());
         }
-        if digest.size < MAX_CHUNK as u64 {
-            return Ok(vec![self.chunk(digest)?]);
-        }
         self.pieces(digest)?.iter().map(|piece| self.chunk(piece)).collect()
     }
 
-    /// The chunks of a large blob.
+    /// The chunks of a blob.
     pub fn pieces(&self, digest: &Digest) -> Result<Vec<Digest>> {
         let here = self.outcome.large.get(&digest.sha256).cloned();
-        let pieces = here.or_else(|| self.known.blob(digest));
+        let alone = || (digest.size < MAX_CHUNK as u64).then(|| vec![*digest]);
+        let pieces = here.or_else(|| self.known.pieces(digest)).or_else(alone);
         pieces.ok_or_else(|| Error::Missing { what: format!("the chunks of blob {}", digest.short()) })
     }
 }

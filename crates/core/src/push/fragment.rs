@@ -143,6 +143,16 @@ impl Fragment {
         self.blobs
     }
 
+    /// Of the blobs whose chunks it lists.
+    pub fn blob_sizes(&self) -> impl Iterator<Item = u64> + '_ {
+        (0..self.blobs).map(|row| self.blob_size(row))
+    }
+
+    fn blob_size(&self, row: usize) -> u64 {
+        let at = self.blob_at(row) + 32;
+        u64::from_le_bytes(self.bytes[at..at + 8].try_into().expect("eight bytes were sliced"))
+    }
+
     /// The row of a large blob.
     pub fn blob_row(&self, digest: &Digest) -> Option<usize> {
         let (mut low, mut high) = (0, self.blobs);
@@ -160,10 +170,8 @@ impl Fragment {
 
     pub fn blobs(&self) -> impl Iterator<Item = (Digest, Vec<Digest>)> + '_ {
         (0..self.blobs).map(|row| {
-            let at = self.blob_at(row) + 32;
-            let size = u64::from_le_bytes(self.bytes[at..at + 8].try_into().expect("eight bytes were sliced"));
             let pieces = self.pieces_of(row).expect("checked by parse").collect();
-            (Digest { sha256: *self.blob_sha(row), size }, pieces)
+            (Digest { sha256: *self.blob_sha(row), size: self.blob_size(row) }, pieces)
         })
     }
 }

@@ -64,12 +64,11 @@ pub fn holdings(
         Ok(())
     };
     for digest in all.filter(|digest| digest.size > 0) {
-        if digest.size < MAX_CHUNK as u64 {
-            use_chunk(&digest, &mut writer)?;
-            continue;
-        }
         let pieces = places.pieces(&digest)?;
         pieces.iter().try_for_each(|piece| use_chunk(piece, &mut writer))?;
+        if digest.size < MAX_CHUNK as u64 && pieces.len() == 1 {
+            continue;
+        }
         match before.and_then(|before| before.blob_row(&digest)) {
             Some(row) => blobs[row] = true,
             None => writer.blob(digest, pieces),
@@ -108,7 +107,7 @@ pub fn holdings_of(map: &FileMap) -> Found<Vec<u8>> {
         for entry in map.rows(number)? {
             let Kind::Regular(content) = &entry.kind else { continue };
             content.chunks.iter().for_each(|chunk| writer.chunk(chunk));
-            if content.digest.size >= MAX_CHUNK as u64 {
+            if content.is_listed() {
                 writer.blob(content.digest, content.chunks.iter().map(|chunk| chunk.digest).collect());
             }
         }

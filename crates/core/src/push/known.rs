@@ -7,6 +7,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::fragment::{Fragment, PackName};
+use crate::chunk::MAX_CHUNK;
 use crate::digest::Digest;
 use crate::error::Result;
 use crate::filemap::{ChunkAt, FrameAt};
@@ -21,6 +22,8 @@ pub struct Known {
     rows: Vec<(u64, u32, u32)>,
     /// Where the rows begin whose digest begins with these 16 bits; one more at the end.
     buckets: Vec<u32>,
+    /// Sizes of blobs of which the chunks are listed.
+    listed: HashSet<u64>,
 }
 
 struct Source {
@@ -57,6 +60,7 @@ impl Known {
                 fragment.packs().map(|pack| Some(pack).filter(allows).map(|pack| Arc::new(*pack))).collect();
             let rows = (0..fragment.len()).filter(|&row| packs[fragment.pack_number(row) as usize].is_some());
             out.rows.extend(rows.map(|row| (prefix(fragment.chunk_sha(row)), number as u32, row as u32)));
+            out.listed.extend(fragment.blob_sizes());
             out.sources.push(Source { fragment, packs });
         }
         // One source alone is sorted already, which this finds out at once.
@@ -124,8 +128,19 @@ impl Known {
         self.same(digest).find(|&(source, _)| self.is_holdings(source)).map(|(_, row)| row)
     }
 
-    /// The chunks of a large blob, all of them known too.
-    pub fn blob(&self, digest: &Digest) -> Option<Vec<Digest>> {
+    /// The chunks of a blob that is not empty, all of them known: as the holdings say, else as others do.
+    pub fn pieces(&self, digest: &Digest) -> Option<Vec<Digest>> {
+        let alone = |is_known: bool| (is_known && digest.size < MAX_CHUNK as u64).then(|| vec![*digest]);
+        alone(self.held_row(digest).is_some()).or_else(|| self.blob(digest)).or_else(|| alone(self.has(digest)))
+    }
+
+    /// Whether a blob of this size is known of which the chunks are listed: one that comes may be it.
+    pub fn lists_any_of(&self, size: u64) -> bool {
+        self.listed.contains(&size)
+    }
+
+    /// The chunks of a blob that are listed, all of them known too.
+    fn blob(&self, digest: &Digest) -> Option<Vec<Digest>> {
         let pieces = self.sources.iter().find_map(|source| source.fragment.blob(digest))?;
         let whole = pieces.iter().map(|piece| piece.size).sum::<u64>() == digest.size;
         (whole && pieces.iter().all(|piece| self.has(piece))).then_some(pieces)

@@ -24,8 +24,6 @@ use super::read::{Outcome, read};
 use super::run::{Looked, Pushed, Request, added, look, map};
 use super::send::{Packer, Sealed};
 use super::split::Splits;
-use crate::chunk::MAX_CHUNK;
-use crate::digest::Digest;
 use crate::error::{Error, Result, show};
 use crate::filemap::{self, Content, Entry, FileMap, Kind, bare, hash_directories, parent_and_name};
 use crate::index::{self, Options, Scope, State};
@@ -286,8 +284,7 @@ fn unnamed(path: &[u8]) -> Error {
 }
 
 fn is_known(known: &Known, content: &Content) -> bool {
-    let digest: &Digest = &content.digest;
-    digest.size == 0 || if digest.size < MAX_CHUNK as u64 { known.has(digest) } else { known.blob(digest).is_some() }
+    content.digest.size == 0 || known.pieces(&content.digest).is_some()
 }
 
 impl Upper {

@@ -117,7 +117,8 @@ impl<'a> Packing<'a> {
 
     /// Pack a blob that is one chunk, if the store lacks it.
     pub fn blob(&mut self, digest: Digest, bytes: &[u8]) -> Result<()> {
-        if digest.size == 0 || !self.lacks(&digest) {
+        // One that was cut is known by its pieces.
+        if digest.size == 0 || self.known.pieces(&digest).is_some() || !self.packer.claim(&digest) {
             return Ok(());
         }
         if !self.frames.takes(bytes.len()) {

@@ -10,11 +10,11 @@ use super::pieces::{File, Packing, Pieces, Reader};
 use super::send::Packer;
 use crate::archive::frame::SHARED;
 use crate::chunk::MAX_CHUNK;
-use crate::digest::Digest;
+use crate::digest::{Digest, Hasher};
 use crate::error::{Error, Result};
 use crate::index::{State, share};
 use crate::job::Job;
-use crate::scan::{Kind, Root, Stat, is_denied, is_gone, read_stable};
+use crate::scan::{Kind, Root, Sink, Stat, is_denied, is_gone, read_stable};
 
 /// More than this many at a time would need more memory than a push may take, and no store keeps up with so many.
 const WORKERS: usize = 8;
@@ -54,11 +54,12 @@ pub fn work(state: &State, known: &Known, threads: usize) -> Result<Work> {
             let has = match state.digest(record) {
                 None => false,
                 Some(digest) if digest.size == 0 => true,
-                Some(digest) if digest.size < MAX_CHUNK as u64 => {
-                    row = known.held_row(&digest).map_or(NONE, |row| row as u32);
-                    row != NONE || known.has(&digest)
+                Some(digest) => {
+                    if digest.size < MAX_CHUNK as u64 {
+                        row = known.held_row(&digest).map_or(NONE, |row| row as u32);
+                    }
+                    row != NONE || known.pieces(&digest).is_some()
                 }
-                Some(digest) => known.blob(&digest).is_some(),
             };
             found.lacking.extend((!has).then_some(record));
         }
@@ -112,9 +113,17 @@ pub fn read(
             let Some(records) = take(state, work, &next) else { break };
             for &record in records {
                 let path = state.path_of(record);
-                match read_stable(root, &path, &mut buffer, job, &mut reader) {
-                    Ok(stat) => {
-                        let (digest, large) = reader.end()?;
+                let read = match hash_listed(root, &path, state.stat(record).size, known, &mut buffer, job) {
+                    Ok(Some((stat, digest))) => Ok((stat, Some(digest))),
+                    Ok(None) => read_stable(root, &path, &mut buffer, job, &mut reader).map(|stat| (stat, None)),
+                    Err(error) => Err(error),
+                };
+                match read {
+                    Ok((stat, known)) => {
+                        let (digest, large) = match known {
+                            Some(digest) => (digest, None),
+                            None => reader.end()?,
+                        };
                         outcome.bytes += digest.size;
                         outcome.read.push((record, digest, stat));
                         cut.extend(large.map(|large| (digest.sha256, large)));
@@ -173,6 +182,44 @@ pub fn read(
     outcome.large = cut.into_iter().map(|(sha256, large)| (sha256, large.digests())).collect();
     outcome.unreadable.sort();
     Ok(outcome)
+}
+
+/// The digest of a large file that may be one whose chunks are listed, and is: it need not be cut, nor as a push cuts.
+fn hash_listed(
+    root: &Root,
+    path: &[u8],
+    size: u64,
+    known: &Known,
+    buffer: &mut Vec<u8>,
+    job: &Job,
+) -> Result<Option<(Stat, Digest)>> {
+    if size < MAX_CHUNK as u64 || !known.lists_any_of(size) {
+        return Ok(None);
+    }
+    let mut hashing = Hashing::default();
+    let stat = read_stable(root, path, buffer, job, &mut hashing)?;
+    let digest = hashing.0.finish();
+    if known.pieces(&digest).is_some() {
+        return Ok(Some((stat, digest)));
+    }
+    job.bytes_done.fetch_sub(stat.size, Ordering::Relaxed);
+    Ok(None)
+}
+
+/// Hashes what it gets.
+#[derive(Default)]
+struct Hashing(Hasher);
+
+impl Sink for Hashing {
+    fn begin(&mut self, _: &Stat) -> Result<()> {
+        self.0 = Hasher::default();
+        Ok(())
+    }
+
+    fn piece(&mut self, bytes: &[u8]) -> Result<()> {
+        self.0.update(bytes);
+        Ok(())
+    }
 }
 
 /// The next run of files: about a frame's worth, so that neighbours share one.

@@ -194,7 +194,7 @@ pub fn added(
     for (sha256, pieces) in large {
         let size = pieces.iter().map(|piece| piece.size).sum();
         let blob = Digest { sha256, size };
-        if known.blob(&blob).is_none() {
+        if known.pieces(&blob).is_none() {
             fragment.blob(blob, pieces);
         }
     }

@@ -149,7 +149,7 @@ fn a_flipped_byte_of_a_fragment_is_an_error_or_changes_what_it_spells_and_nothin
                     assert!((1..=2).contains(&changed), "byte {at}: {changed} rows");
                     let known = Known::new(None, vec![damaged], None).unwrap();
                     chunks.iter().for_each(|(_, lying)| drop(known.chunk(&lying.digest)));
-                    blobs.iter().for_each(|(digest, _)| drop(known.blob(digest)));
+                    blobs.iter().for_each(|(digest, _)| drop(known.pieces(digest)));
                 }
             }
         }
@@ -186,11 +186,11 @@ fn of_several_places_the_one_in_the_pack_of_the_lowest_name_is_taken_whatever_th
 #[test]
 fn a_large_blob_is_known_only_with_all_its_chunks() {
     let blob = Digest { sha256: [5; 32], size: 6 };
-    assert!(Known::new(None, vec![fragment()], None).unwrap().blob(&blob).is_some());
+    assert!(Known::new(None, vec![fragment()], None).unwrap().pieces(&blob).is_some());
     let mut writer = FragmentWriter::default();
     writer.chunks(&[7; 32], [lying(b"one", 0)]);
     writer.blob(blob, vec![Digest::of(b"one"), Digest::of(b"two")]);
-    assert!(Known::new(None, vec![writer.finish()], None).unwrap().blob(&blob).is_none());
+    assert!(Known::new(None, vec![writer.finish()], None).unwrap().pieces(&blob).is_none());
 }
 
 #[test]

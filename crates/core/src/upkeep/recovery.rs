@@ -6,7 +6,6 @@
 use std::collections::{BTreeSet, HashMap};
 
 use crate::archive::{Toc, frame};
-use crate::chunk::MAX_CHUNK;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::filemap::{FileMap, FrameAt, Kind, PageRef, Summary, content_of, fence, page_alone};
@@ -66,7 +65,7 @@ impl Recovery {
         let (entries, packs) = page_alone(frame::chunk(&frame, inner, &digest)?, digest)?;
         for entry in &entries {
             if let Kind::Regular(content) = &entry.kind
-                && content.digest.size >= MAX_CHUNK as u64
+                && content.is_listed()
             {
                 self.fragment.blob(content.digest, content.chunks.iter().map(|chunk| chunk.digest).collect());
                 self.finish_if(FRAGMENT);

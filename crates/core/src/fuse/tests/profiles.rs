@@ -36,7 +36,7 @@ fn a_trace_has_each_chunk_once_in_the_order_of_reading_and_who_read_it() {
     let paths: Vec<_> = traced.iter().map(|part| String::from_utf8(part.path.clone()).unwrap()).collect();
     assert_eq!(paths[..3], ["d/150", "d/007", "large"]);
     assert!(paths[3..].iter().all(|path| path == "large"), "{paths:?}");
-    assert_eq!((traced[0].offset, traced[0].bytes), (0, 20_000));
+    assert_eq!((traced[0].offset, &traced[0].ranges[..]), (0, &[(0, 20_000)][..]));
     assert!(traced[2].offset > 0 && traced[2].offset <= 9 << 20);
     let own = std::fs::read_to_string("/proc/thread-self/comm").unwrap();
     let own = own.trim_end().as_bytes();
@@ -46,7 +46,7 @@ fn a_trace_has_each_chunk_once_in_the_order_of_reading_and_who_read_it() {
 #[test]
 fn what_a_profile_names_is_brought_without_being_asked_for_and_nothing_else() {
     let mounted = Mounted::new(tree().store());
-    let wanted = |path: &str, offset| (path.as_bytes().to_vec(), offset);
+    let wanted = |path: &str, offset| (path.as_bytes().to_vec(), offset, offset + 1);
     let parts = [wanted("d/199", 0), wanted("no/such/file", 0), wanted("link", 11 << 20), wanted("d", 0)];
     mounted.server.follow(&parts);
     while mounted.wanted.counts().queued != [0; 4] || mounted.wanted.counts().in_flight != 0 {
@@ -63,7 +63,7 @@ fn what_a_profile_names_is_brought_without_being_asked_for_and_nothing_else() {
 #[test]
 fn a_profile_whose_frames_do_not_come_ends_all_the_same() {
     let mounted = Mounted::acting(tree().store(), |_| Act::Fail);
-    mounted.server.follow(&[(b"d/001".to_vec(), 0), (b"large".to_vec(), 0)]);
+    mounted.server.follow(&[(b"d/001".to_vec(), 0, 1), (b"large".to_vec(), 0, 1)]);
     assert_eq!(mounted.server.stats().errors, 0, "nobody waited for it");
 }
 
@@ -75,21 +75,22 @@ fn files_that_were_read_in_turns_are_brought_and_traced_by_chunk_wherever_they_w
         tree.file(name, noise(name.len() as u64 + u64::from(name.as_bytes()[0]), 12 << 20));
     }
     let mounted = Mounted::new(tree.store());
-    let places: Vec<(Vec<u8>, u64)> =
-        (0..12).flat_map(|at| ["one", "two"].map(|name| (name.as_bytes().to_vec(), at << 20))).collect();
-    let behind = [(b"one".to_vec(), 12 << 20), (b"two".to_vec(), u64::MAX)];
+    let places: Vec<(Vec<u8>, u64, u64)> = (0..12)
+        .flat_map(|at| ["one", "two"].map(|name| (name.as_bytes().to_vec(), at << 20, (at << 20) + 1)))
+        .collect();
+    let behind = [(b"one".to_vec(), 12 << 20, 13 << 20), (b"two".to_vec(), u64::MAX, u64::MAX)];
     mounted.server.follow(&[&places[..], &behind].concat());
     while mounted.wanted.counts().queued != [0; 4] || mounted.wanted.counts().in_flight != 0 {
         std::thread::yield_now();
     }
     mounted.server.start_trace();
     let files = ["one", "two"].map(|name| std::fs::File::open(mounted.path(name)).unwrap());
-    for (number, (_, offset)) in places.iter().enumerate() {
+    for (number, (_, offset, _)) in places.iter().enumerate() {
         files[number % 2].read_exact_at(&mut [0], *offset).unwrap();
     }
     assert_eq!(mounted.server.stats().errors, 0);
     let traced = mounted.server.traced();
-    for (path, offset) in &places {
+    for (path, offset, _) in &places {
         let before = traced.iter().filter(|part| part.path == *path && part.offset <= *offset);
         assert!(before.max_by_key(|part| part.offset).is_some_and(|part| part.offset + (4 << 20) > *offset));
     }

@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::net::UnixListener;
 
 use super::*;
+use crate::digest::Digest;
 
 const PUSH: &str = "0123456789abcdef";
 
