@@ -139,6 +139,8 @@ class Proxy:
 
     url: str
     seen: list[str] = field(default_factory=list)
+    ports: set[int] = field(default_factory=set)
+    """Of clients, of all connections that a request came by."""
     spoil: Spoil = lambda _: None
 
     def begin(self, spoil: Spoil) -> None:
@@ -161,6 +163,7 @@ def proxying(upstream: str) -> Iterator[Proxy]:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             with guard:
                 proxy.seen.append(f"{self.command} {self.path}")
+                proxy.ports.add(self.client_address[1])
                 fault = proxy.spoil(len(proxy.seen))
             passing = Passing(self, body, urlsplit(upstream).netloc)
             if fault:

@@ -15,9 +15,9 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 def carry(measured: Pace, clock: list[float], *, requests: int, count: int, seconds: float) -> None:
     for _ in range(requests):
-        begun = measured.begin()
+        asked = measured.begin(count)
         clock[0] += seconds
-        measured.end(begun, count)
+        measured.end(asked, count)
 
 
 def test_little_is_in_flight_before_anything_is_known() -> None:
@@ -58,3 +58,46 @@ def test_requests_that_failed_shorten_no_round_trip(clock: list[float]) -> None:
     before = measured.in_flight
     carry(measured, clock, requests=1, count=0, seconds=0.0001)
     assert measured.in_flight == before
+
+
+def test_a_longer_way_is_noticed_once_little_is_under_way(clock: list[float]) -> None:
+    measured = Pace()
+    carry(measured, clock, requests=1, count=2_000, seconds=0.02)
+    carry(measured, clock, requests=100, count=250_000, seconds=0.02)
+    before = measured.in_flight
+    # What is under way at the same time makes a request longer, and says nothing of the way.
+    crowd = [measured.begin(1_000_000) for _ in range(4)]
+    clock[0] += 11
+    late = measured.begin(250_000)
+    assert measured.in_flight < before
+    clock[0] += 5
+    for asked in (*crowd, late):
+        measured.end(asked, asked.bytes)
+    assert measured.in_flight < before
+    carry(measured, clock, requests=100, count=250_000, seconds=0.1)
+    assert measured.in_flight == pytest.approx(2.5 * 250_000 + (256 << 10), rel=0.1)
+
+
+def test_a_request_is_silent_after_several_times_what_all_that_is_asked_for_takes(clock: list[float]) -> None:
+    measured = Pace()
+    assert measured.silence_s == 5
+    carry(measured, clock, requests=50, count=250_000, seconds=0.02)
+    assert measured.silence_s == 2
+    crowd = [measured.begin(12_500_000) for _ in range(4)]
+    assert measured.silence_s == pytest.approx(4 * 4, rel=0.1)
+    # Those that are silent are not waited for.
+    for asked in crowd:
+        measured.drop(asked)
+    assert measured.silence_s == 2
+
+
+def test_a_silent_request_says_nothing_of_the_link(clock: list[float]) -> None:
+    measured = Pace()
+    carry(measured, clock, requests=50, count=250_000, seconds=0.02)
+    silent = measured.begin(250_000)
+    before = (measured.rate, measured.in_flight)
+    clock[0] += 3
+    measured.drop(silent)
+    clock[0] += 30
+    measured.end(silent, 250_000)
+    assert (measured.rate, measured.in_flight) == before

@@ -71,11 +71,15 @@ fn class_of(name: &str) -> PyResult<Class> {
     }
 }
 
+fn patience(seconds: f64) -> Duration {
+    Duration::from_secs_f64(seconds.clamp(0.0, 1e9))
+}
+
 #[pymethods]
 impl Server {
     #[new]
     #[expect(clippy::too_many_arguments, reason = "most of them by keyword")]
-    #[pyo3(signature = (map, cache, place, *, native, in_flight, by_library=false, device=None, record=None, passthrough=None, changes=None))]
+    #[pyo3(signature = (map, cache, place, *, native, in_flight, of_a_pack, by_library=false, device=None, record=None, passthrough=None, changes=None))]
     fn new(
         py: Python<'_>,
         map: &FileMap,
@@ -83,6 +87,7 @@ impl Server {
         place: PathBuf,
         native: bool,
         in_flight: u64,
+        of_a_pack: (usize, usize),
         by_library: bool,
         device: Option<RawFd>,
         record: Option<PathBuf>,
@@ -92,7 +97,7 @@ impl Server {
         let map = map.0.clone();
         let made = py.detach(|| {
             let cache = Arc::new(Cache::open(&cache)?);
-            let wanted = Arc::new(Wanted::new(in_flight));
+            let wanted = Arc::new(Wanted::new(in_flight, of_a_pack));
             if by_library {
                 let server = Arc::new(fuse::Server::direct(map, cache, wanted.clone(), &place)?);
                 let (layers, device, passes) = (Mutex::default(), None, Arc::default());
@@ -155,8 +160,18 @@ impl Server {
         direct(py, delivered)
     }
 
-    fn fail(&self, py: Python<'_>, frame: &Frame, why: &str) {
-        py.detach(|| self.server.fail(&frame.0, why));
+    fn silent(&self, py: Python<'_>, frames: Vec<PyRef<'_, Frame>>) {
+        let frames: Vec<_> = frames.iter().map(|frame| frame.0.clone()).collect();
+        py.detach(|| self.wanted.silent(frames.iter()));
+    }
+
+    fn are_demanded(&self, py: Python<'_>, frames: Vec<PyRef<'_, Frame>>) -> bool {
+        let frames: Vec<_> = frames.iter().map(|frame| frame.0.clone()).collect();
+        py.detach(|| self.wanted.are_demanded(frames.iter()))
+    }
+
+    fn fail(&self, py: Python<'_>, frame: &Frame, why: &str, patience_s: f64) {
+        py.detach(|| self.server.fail(&frame.0, why, patience(patience_s)));
     }
 
     /// Waits for pages, which other threads must bring.
@@ -180,9 +195,8 @@ impl Server {
         py.detach(|| self.server.stop(why));
     }
 
-    fn expire(&self, py: Python<'_>, patience_s: f64, why: &str) -> usize {
-        let patience = Duration::from_secs_f64(patience_s.clamp(0.0, 1e9));
-        py.detach(|| self.server.expire(patience, why))
+    fn expire(&self, py: Python<'_>, patience_s: f64, any: bool, why: &str) -> usize {
+        py.detach(|| self.server.expire(patience(patience_s), any, why))
     }
 
     /// Hold the cache to its bound; bytes that were freed.

@@ -19,6 +19,7 @@ class Server:
         *,
         native: bool,
         in_flight: int,
+        of_a_pack: tuple[int, int],
         by_library: bool = False,
         device: int | None = None,
         record: str | PathLike[str] | None = None,
@@ -38,7 +39,8 @@ class Server:
         itself, where it can and we are root: if `passthrough`, or by default if an entry has 1 MiB on the average.
 
         Of what nobody waits for, `take` hands out more only while fewer bytes than `in_flight` are on their way, those
-        that somebody waits for included.
+        that somebody waits for included. Of one pack so many takes may be under way at a time as the first number of
+        `of_a_pack` says; with fewer than the second, what nobody waits for is handed out.
 
         Raises:
             InvalidInputError: `bad-mount-point`: no place to mount at; the hint says what to do.
@@ -70,8 +72,12 @@ class Server:
         Raises:
             CorruptError: `damaged`, `chunk-corrupt`; wanted once more if somebody waits for it, then given up.
         """
-    def fail(self, frame: Frame, why: str) -> None:
-        """Give a frame up: who waits for it gets EIO."""
+    def silent(self, frames: list[Frame]) -> None:
+        """Say that nothing is heard of these: they do not count as on their way, though they may come."""
+    def are_demanded(self, frames: list[Frame]) -> bool:
+        """Return whether somebody waits for any of these, which were taken and have not come."""
+    def fail(self, frame: Frame, why: str, patience_s: float) -> None:
+        """Give a frame up: who has waited for it for so long gets EIO; for others it is wanted anew."""
     def establish(self) -> None:
         """Mount what several layers make: of the native tier when all pages have been brought, and of `changes`.
 
@@ -84,8 +90,11 @@ class Server:
         """
     def stop(self, why: str) -> None:
         """Answer who waits, and whoever would have to, with EIO from now on; what is in the cache is still served."""
-    def expire(self, patience_s: float, why: str) -> int:
-        """Answer who has waited for longer with EIO, return how many; what they waited for stays wanted."""
+    def expire(self, patience_s: float, any: bool, why: str) -> int:
+        """Answer who has waited for longer with EIO, return how many; what they waited for stays wanted.
+
+        With `any` all of them; else those who wait for a pack of which something was taken as long ago and is not here.
+        """
     def prefetch(self, contents: bool) -> None:
         """Want all pages, and with `contents` all blobs, behind everything that somebody waits for. Returns at once."""
     def lacking(self) -> tuple[int, int] | None:

@@ -26,6 +26,7 @@ class Origin(Protocol):
     def url(self) -> str: ...
     def read_ranges(self, pack: PackName, ranges: list[tuple[int, int]], /) -> list[bytes]: ...
     def read_moved(self, pack: PackName, offset: int, length: int, /, *, again: bool = False) -> bytes | None: ...
+    def reconnect(self) -> None: ...
 
 
 def later(address: Address, cache_dir: Path, *, offline: bool) -> Origin:
@@ -80,6 +81,10 @@ class _Late:
 
     def read_moved(self, pack: PackName, offset: int, length: int, /, *, again: bool = False) -> bytes | None:
         return self._opened().read_moved(pack, offset, length, again=again)
+
+    def reconnect(self) -> None:
+        if self._origin:
+            self._origin.reconnect()
 
     def _opened(self) -> Origin:
         if self._origin:

@@ -22,7 +22,7 @@ from sapwood.digests import TreeDigest
 from sapwood.errors import InvalidInputError, NotFoundError, SapwoodError, UnavailableError
 from sapwood.mount import changes, libfuse, table
 from sapwood.mount.completing import Completing
-from sapwood.mount.fetching import DEADLINE_S, Fetching
+from sapwood.mount.fetching import DEADLINE_S, OF_A_PACK, Fetching
 from sapwood.mount.following import Following
 from sapwood.mount.heritage import opened
 from sapwood.mount.pace import BEGIN_BYTES
@@ -201,6 +201,7 @@ def serve(
             place,
             native=native,
             in_flight=BEGIN_BYTES,
+            of_a_pack=OF_A_PACK,
             by_library=library is not None,
             device=device,
             record=table.record_path(cache_dir, place) if may_pass else None,

@@ -86,6 +86,10 @@ class Archive:
             self._kept.forget()
         self._ranges.check()
 
+    def reconnect(self) -> None:
+        """Ask by new connections from now on."""
+        self._ranges.reconnect()
+
 
 def open_archive(
     url: str, *, toc: str | None = None, index: str | None = None, cache_dir: Path | None = None
@@ -295,6 +299,9 @@ class _File:
         if self._look() != self._state:
             raise _changed(self.url)
 
+    def reconnect(self) -> None:
+        """Do nothing: there are no connections."""
+
 
 class _Remote:
     """An object on a server."""
@@ -321,6 +328,9 @@ class _Remote:
         _, size, version = self._objects.tail(self._key, 1)
         if (size, version) != (self.size, self.version):
             raise _changed(self.url)
+
+    def reconnect(self) -> None:
+        self._objects.reconnect()
 
 
 def _objects(folder: str, url: str) -> RemoteObjects:

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar
 
@@ -19,7 +21,7 @@ from sapwood.errors import DeniedError, UnavailableError
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig
 
-__all__ = ["ONCE", "QUIET_S", "SLOWEST", "client_options", "persist", "reading_s", "write_limit_s"]
+__all__ = ["ONCE", "QUIET_S", "SLOWEST", "client_options", "persist", "reading_s", "telling", "write_limit_s"]
 
 _Result = TypeVar("_Result")
 
@@ -37,6 +39,19 @@ LONGEST_PAUSE_S = 15.0
 
 ONCE: RetryConfig = {"max_retries": 0}
 """For obstore: attempts are counted here."""
+
+
+_hear: ContextVar[Callable[[float], None]] = ContextVar("hear")
+
+
+@contextmanager
+def telling(hear: Callable[[float], None]) -> Iterator[None]:
+    """Let `hear` be told of each attempt of this thread that failed: in how many seconds the next one begins."""
+    token = _hear.set(hear)
+    try:
+        yield
+    finally:
+        _hear.reset(token)
 
 
 def reading_s(length: int) -> float:
@@ -93,5 +108,7 @@ def persist(attempt: Callable[[], _Result], renew: Callable[[], bool], *, begin_
             wait = random.uniform(pause / 2, pause)
             if tried >= ATTEMPTS or time.monotonic() + wait > begun + min(begin_s, BEGIN_S):
                 raise
+            if hear := _hear.get(None):
+                hear(wait)
             time.sleep(wait)
             pause = min(2 * pause, LONGEST_PAUSE_S)

@@ -70,6 +70,10 @@ class ReadObjects(Protocol):
         """
         ...
 
+    def reconnect(self) -> None:
+        """Ask by new connections from now on: those that there are may be dead."""
+        ...
+
     def list(self, prefix: str) -> list[str]:
         """Return the keys of all objects below the folder `prefix`, sorted.
 

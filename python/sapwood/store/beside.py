@@ -48,6 +48,7 @@ class Ranges(Protocol):
     def requests(self) -> Requests: ...
     def read(self, ranges: list[tuple[int, int]]) -> list[bytes]: ...
     def check(self) -> None: ...
+    def reconnect(self) -> None: ...
 
 
 def read_index(archive: Ranges, beside: Ranges, kept: KeptTexts | None) -> SeekIndex:
@@ -126,6 +127,10 @@ class Led:
     def check(self) -> None:
         self._archive.check()
         self._beside.check()
+
+    def reconnect(self) -> None:
+        self._archive.reconnect()
+        self._beside.reconnect()
 
 
 def _read(source: Ranges, ranges: list[tuple[int, int]]) -> list[bytes]:

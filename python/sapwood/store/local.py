@@ -73,6 +73,9 @@ class LocalObjects:
                     raise faults.too_short(self.url, key, size, offset, length)
             return [self._read(file, key, offset, length) for offset, length in ranges]
 
+    def reconnect(self) -> None:
+        """Do nothing: there are no connections."""
+
     def list(self, prefix: str) -> list[str]:
         def refuse(error: OSError) -> None:
             if not isinstance(error, FileNotFoundError):

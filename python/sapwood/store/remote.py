@@ -147,9 +147,13 @@ class RemoteObjects:
 
     def renew(self) -> bool:
         """Forget the clients with their credentials; the next are made with those of then."""
+        self.reconnect()
+        return True
+
+    def reconnect(self) -> None:
+        # A client keeps its connections for who asks next.
         with self._guard:
             self._clients.clear()
-        return True
 
     def _get(self, key: str) -> tuple[bytes, str]:
         """Return a whole object and its version."""

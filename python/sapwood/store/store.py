@@ -395,6 +395,10 @@ class Store:
         found = self._redirects.read_moved(pack, [(offset, length)], again=again)
         return found[0] if found else None
 
+    def reconnect(self) -> None:
+        """Ask by new connections from now on: those that there are may be dead."""
+        self._objects.reconnect()
+
     def put_map(self, digest: MapDigest, compressed: bytes) -> None:
         """Store a fence index, compressed, under the digest of its text; durable when it returns."""
         self._writing().put(map_key(digest), compressed)

@@ -5,8 +5,9 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use super::answer;
-use super::parked::Purpose;
+use super::parked::{Purpose, Waiting};
 use super::server::{Server, TRIES};
+use super::wire::Reply;
 use crate::archive::frame::{self, Form};
 use crate::digest::{Digest, hex};
 use crate::error::{Error, Result};
@@ -42,23 +43,37 @@ impl Server {
         kept
     }
 
-    /// A frame will not come: whoever still waits for it gets EIO, and who asks later asks anew.
-    pub fn fail(&self, at: &FrameAt, why: &str) {
+    /// A frame will not come: whoever has waited for it for `patience` gets EIO. Others wait on, and it is wanted anew, as by
+    /// who asks later.
+    pub fn fail(&self, at: &FrameAt, why: &str, patience: Duration) {
+        let then = Instant::now().checked_sub(patience);
         let mut parked = self.parked();
         self.wanted.fail(at);
-        let mut waiting = parked.failed(at);
+        let waiting = parked.failed(at);
         drop(parked);
         self.page.notify_all();
         self.note(why);
-        waiting.iter_mut().for_each(|waiting| waiting.tries = TRIES);
-        self.resume(waiting, at, Some(why));
+        let has_waited = |waiting: &Waiting| then.is_some_and(|then| waiting.request.since <= then);
+        let (mut late, others): (Vec<_>, Vec<_>) = waiting.into_iter().partition(has_waited);
+        late.iter_mut().for_each(|waiting| waiting.tries = TRIES);
+        self.resume(late, at, Some(why));
+        let mut reply = Reply::new();
+        for waiting in others {
+            self.dispatch(waiting.request, None, &mut reply);
+        }
     }
 
     /// Answer who has waited for longer than `patience` with EIO, and say how many these were; what they waited for may
-    /// come later.
-    pub fn expire(&self, patience: Duration, why: &str) -> usize {
+    /// come later. With `any` all of them, else those who wait for a pack of which something was asked for as long ago, and is
+    /// not here: of what has not had its turn nobody is told that it does not come.
+    pub fn expire(&self, patience: Duration, any: bool, why: &str) -> usize {
         let Some(then) = Instant::now().checked_sub(patience) else { return 0 };
-        let waiting = self.parked().take_older(then);
+        let waiting = if any {
+            self.parked().take_older(then)
+        } else {
+            let overdue = self.wanted.overdue(then);
+            self.parked().take_older_of(&overdue, then)
+        };
         let number = waiting.len();
         self.refuse_all(waiting, why);
         number

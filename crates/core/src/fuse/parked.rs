@@ -3,7 +3,8 @@
 //! Invariant: a parked request is in `requests` exactly until somebody takes it out to answer it, so it is answered once;
 //! and it stands under every frame that it still waits for.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::wire::Request;
@@ -95,6 +96,15 @@ impl Parked {
     pub fn take_older(&mut self, then: Instant) -> Vec<Waiting> {
         let older = self.requests.iter().filter(|(_, waiting)| waiting.request.since < then);
         let older: Vec<u64> = older.map(|(&unique, _)| unique).collect();
+        older.into_iter().filter_map(|unique| self.take(unique)).collect()
+    }
+
+    /// Take out those that were read before `then` and wait for a frame of these packs.
+    pub fn take_older_of(&mut self, packs: &HashSet<Arc<[u8; 32]>>, then: Instant) -> Vec<Waiting> {
+        let of_packs = self.by_frame.iter().filter(|(frame, _)| packs.contains(&frame.pack));
+        let uniques: HashSet<u64> = of_packs.flat_map(|(_, uniques)| uniques).copied().collect();
+        let is_older = |unique: &u64| self.requests.get(unique).is_some_and(|waiting| waiting.request.since < then);
+        let older: Vec<u64> = uniques.into_iter().filter(is_older).collect();
         older.into_iter().filter_map(|unique| self.take(unique)).collect()
     }
 

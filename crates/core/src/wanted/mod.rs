@@ -1,12 +1,14 @@
 //! The wanted queue: frames that have been asked for and are not here yet, most urgent first.
 //!
 //! Invariant: a frame is in the queue or in flight at most once, however many ask for it; one that somebody waits for
-//! (`Demand`) is handed out before any other, and what nobody waits for only while little is in flight.
+//! (`Demand`) is handed out before any other, and what nobody waits for only while little is in flight; one pack never has
+//! all who fetch.
 //! Not here: fetching (callers take batches and say `done` or `fail`), what a frame is good for (`fuse`, pull).
 
 mod state;
 
-use std::sync::{Condvar, Mutex, MutexGuard};
+use std::collections::HashSet;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use crate::filemap::FrameAt;
@@ -55,9 +57,11 @@ pub struct Wanted {
 }
 
 impl Wanted {
-    /// `in_flight`: see `set_in_flight`.
-    pub fn new(in_flight: u64) -> Wanted {
+    /// `in_flight`: see `set_in_flight`. Of one pack `of_a_pack` batches may be in flight at a time; what nobody waits for
+    /// is handed out while fewer than the second number are.
+    pub fn new(in_flight: u64, of_a_pack: (usize, usize)) -> Wanted {
         let wanted = Wanted::default();
+        wanted.lock().most_of_a_pack = of_a_pack;
         wanted.set_in_flight(in_flight);
         wanted
     }
@@ -109,6 +113,24 @@ impl Wanted {
         let mut state = self.lock();
         frames.for_each(|frame| state.land(frame));
         self.ready.notify_all();
+    }
+
+    /// Nothing is heard of these: the link counts as free of them, though they are still in flight.
+    pub fn silent<'f>(&self, frames: impl Iterator<Item = &'f FrameAt>) {
+        let mut state = self.lock();
+        frames.for_each(|frame| state.free_link(frame));
+        self.ready.notify_all();
+    }
+
+    /// Whether somebody waits for any of these, which are in flight and have not landed.
+    pub fn are_demanded<'f>(&self, mut frames: impl Iterator<Item = &'f FrameAt>) -> bool {
+        let state = self.lock();
+        frames.any(|frame| state.is_demanded(frame))
+    }
+
+    /// Packs of which something was handed out before `then` and is not here.
+    pub fn overdue(&self, then: Instant) -> HashSet<Arc<[u8; 32]>> {
+        self.lock().overdue(then)
     }
 
     /// The frame has arrived and was of use.

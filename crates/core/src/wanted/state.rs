@@ -1,6 +1,8 @@
 //! What the queue holds, without its lock.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Instant;
 
 use super::{Class, Counts, Want};
 use crate::filemap::FrameAt;
@@ -15,8 +17,20 @@ const CLASSES: [Class; 4] = [Class::Demand, Class::Readahead, Class::Profile, Cl
 
 struct Flight {
     class: Class,
-    /// Its bytes are here, and the link is free of them.
+    /// When it was handed out.
+    since: Instant,
+    /// With what else it was handed out.
+    batch: u64,
+    /// Its bytes are here.
     landed: bool,
+    /// The link is free of it: it has landed, or nothing is heard of it.
+    off_link: bool,
+}
+
+/// What was handed out together, as long as any of it is in flight.
+struct Batch {
+    pack: Arc<[u8; 32]>,
+    left: usize,
 }
 
 pub struct State {
@@ -27,9 +41,15 @@ pub struct State {
     /// With those that have landed.
     in_flight: HashMap<FrameAt, Flight>,
     in_flight_bytes: [u64; 4],
+    batches: HashMap<u64, Batch>,
+    /// How many batches of each pack are in flight.
+    of_pack: HashMap<Arc<[u8; 32]>, usize>,
     turn: u32,
     demands: u32,
+    last_batch: u64,
     pub most_in_flight: u64,
+    /// Batches of one pack that may be in flight, and for what nobody waits for.
+    pub most_of_a_pack: (usize, usize),
     pub counts: Counts,
     pub closed: bool,
 }
@@ -41,9 +61,13 @@ impl Default for State {
             order: Default::default(),
             in_flight: HashMap::new(),
             in_flight_bytes: [0; 4],
+            batches: HashMap::new(),
+            of_pack: HashMap::new(),
             turn: 0,
             demands: 0,
+            last_batch: 0,
             most_in_flight: IN_FLIGHT,
+            most_of_a_pack: (usize::MAX, usize::MAX),
             counts: Counts::default(),
             closed: false,
         }
@@ -58,7 +82,7 @@ impl State {
         if let Some(flight) = self.in_flight.get_mut(frame) {
             let before = flight.class;
             flight.class = before.min(class);
-            if !flight.landed {
+            if !flight.off_link {
                 self.in_flight_bytes[before as usize] -= u64::from(frame.length);
                 self.in_flight_bytes[flight.class as usize] += u64::from(frame.length);
             }
@@ -87,8 +111,8 @@ impl State {
 
     pub fn batch(&mut self, max: usize, max_bytes: u64, lowest: Class) -> Vec<Want> {
         let next = CLASSES.into_iter().filter(|&class| class <= lowest).find_map(|class| {
-            let (_, frame) = self.order[class as usize].first_key_value()?;
-            Some((class, frame.clone()))
+            let mut frames = self.order[class as usize].values();
+            Some((class, frames.find(|frame| self.has_room(frame, class))?.clone()))
         });
         let Some((class, seed)) = next else { return Vec::new() };
         let mut room = max_bytes;
@@ -100,10 +124,14 @@ impl State {
             room = room.min(self.most_in_flight - used);
         }
         let frames = self.neighbours(&seed, class, max, room);
+        self.last_batch += 1;
+        let (since, batch) = (Instant::now(), self.last_batch);
+        self.batches.insert(batch, Batch { pack: seed.pack.clone(), left: frames.len() });
+        *self.of_pack.entry(seed.pack).or_default() += 1;
         for frame in &frames {
             let (_, turn) = self.queue.remove(frame).expect("neighbours are queued");
             self.order[class as usize].remove(&turn);
-            self.in_flight.insert(frame.clone(), Flight { class, landed: false });
+            self.in_flight.insert(frame.clone(), Flight { class, since, batch, landed: false, off_link: false });
             self.in_flight_bytes[class as usize] += u64::from(frame.length);
             self.counts.taken[class as usize] += 1;
         }
@@ -140,19 +168,62 @@ impl State {
         found
     }
 
+    /// Whether another batch of the frame's pack may be in flight.
+    fn has_room(&self, frame: &FrameAt, class: Class) -> bool {
+        let (most, unasked) = self.most_of_a_pack;
+        let most = if class == Class::Demand { most } else { unasked };
+        self.of_pack.get(&frame.pack).is_none_or(|&number| number < most)
+    }
+
     pub fn land(&mut self, frame: &FrameAt) {
-        if let Some(flight) = self.in_flight.get_mut(frame).filter(|flight| !flight.landed) {
+        self.free_link(frame);
+        if let Some(flight) = self.in_flight.get_mut(frame) {
             flight.landed = true;
+        }
+    }
+
+    /// It counts as in flight no more, but is not here either.
+    pub fn free_link(&mut self, frame: &FrameAt) {
+        if let Some(flight) = self.in_flight.get_mut(frame).filter(|flight| !flight.off_link) {
+            flight.off_link = true;
             self.in_flight_bytes[flight.class as usize] -= u64::from(frame.length);
         }
+    }
+
+    pub fn is_demanded(&self, frame: &FrameAt) -> bool {
+        self.in_flight.get(frame).is_some_and(|flight| flight.class == Class::Demand && !flight.landed)
+    }
+
+    pub fn overdue(&self, then: Instant) -> HashSet<Arc<[u8; 32]>> {
+        let late = self.in_flight.iter().filter(|(_, flight)| flight.since < then && !flight.landed);
+        late.map(|(frame, _)| frame.pack.clone()).collect()
     }
 
     /// Neither queued nor in flight any more.
     pub fn forget(&mut self, frame: &FrameAt) {
         self.land(frame);
-        self.in_flight.remove(frame);
+        if let Some(flight) = self.in_flight.remove(frame) {
+            self.leave(flight.batch);
+        }
         if let Some((class, turn)) = self.queue.remove(frame) {
             self.order[class as usize].remove(&turn);
+        }
+    }
+
+    /// One less of a batch is in flight.
+    fn leave(&mut self, batch: u64) {
+        let Some(of) = self.batches.get_mut(&batch) else { return };
+        of.left -= 1;
+        if of.left > 0 {
+            return;
+        }
+        if let Some(Batch { pack, .. }) = self.batches.remove(&batch)
+            && let Some(number) = self.of_pack.get_mut(&pack)
+        {
+            *number -= 1;
+            if *number == 0 {
+                self.of_pack.remove(&pack);
+            }
         }
     }
 

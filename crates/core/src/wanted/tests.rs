@@ -1,4 +1,3 @@
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
@@ -72,7 +71,7 @@ fn neighbours_in_a_pack_come_together_sorted_and_within_bounds() {
 
 #[test]
 fn what_nobody_waits_for_comes_only_while_little_is_in_flight() {
-    let wanted = Wanted::new(3000);
+    let wanted = Wanted::new(3000, (9, 9));
     for offset in 0..9 {
         let class = if offset < 2 { Class::Readahead } else { Class::Background };
         wanted.want(&frame(1, offset * 1000, 1000), class);
@@ -152,4 +151,72 @@ fn a_profile_goes_before_background() {
     let classes: Vec<Class> = (0..4).flat_map(|_| wanted.take(9, 1 << 20, ANY, NOW)).map(|want| want.class).collect();
     assert_eq!(classes, [Class::Demand, Class::Readahead, Class::Profile, Class::Background]);
     assert!(!wanted.has_queued(Class::Profile));
+}
+
+#[test]
+fn one_pack_never_has_all_who_fetch_and_leaves_some_for_who_waits() {
+    let wanted = Wanted::new(1 << 40, (3, 2));
+    for offset in 0..6 {
+        wanted.want(&frame(1, offset << 20, 10), Class::Background);
+        wanted.want(&frame(2, offset << 20, 10), Class::Background);
+    }
+    let take = |lowest| wanted.take(1, 1 << 20, lowest, NOW).pop().map(|want| want.frame);
+    let packs: Vec<u8> = (0..4).filter_map(|_| take(ANY)).map(|frame| frame.pack[0]).collect();
+    assert_eq!(packs, [1, 2, 1, 2]);
+    assert_eq!(take(ANY), None);
+    let demanded = [frame(1, 4 << 20, 10), frame(1, 5 << 20, 10)];
+    wanted.want_all(demanded.iter(), Class::Demand);
+    assert_eq!(take(ANY).as_ref(), Some(&demanded[0]));
+    assert_eq!(take(ANY), None, "the pack has three");
+    wanted.want(&frame(3, 0, 10), Class::Demand);
+    assert_eq!(take(Class::Demand), Some(frame(3, 0, 10)), "another one is not behind it");
+    wanted.done(&demanded[0]);
+    assert_eq!(take(ANY).as_ref(), Some(&demanded[1]));
+}
+
+#[test]
+fn what_was_taken_together_is_under_way_until_all_of_it_is_done() {
+    let wanted = Wanted::new(1 << 40, (1, 1));
+    let (first, second) = (frame(1, 0, 10), frame(1, 10, 10));
+    wanted.want_all([&first, &second].into_iter(), Class::Demand);
+    assert_eq!(wanted.take(9, 1 << 20, ANY, NOW).len(), 2);
+    wanted.want(&frame(1, 1 << 20, 10), Class::Demand);
+    wanted.done(&first);
+    wanted.landed([&second].into_iter());
+    assert!(wanted.take(9, 1 << 20, ANY, NOW).is_empty());
+    wanted.fail(&second);
+    assert_eq!(wanted.take(9, 1 << 20, ANY, NOW).len(), 1);
+}
+
+#[test]
+fn the_link_is_free_of_what_is_silent_and_who_waits_for_it_still_waits() {
+    let wanted = Wanted::new(1000, (9, 9));
+    let silent = frame(1, 0, 1000);
+    for pack in [1, 2] {
+        wanted.want(&frame(pack, 0, 1000), Class::Background);
+    }
+    assert_eq!(wanted.take(9, 1 << 20, ANY, NOW)[0].frame, silent);
+    assert!(wanted.take(9, 1 << 20, ANY, NOW).is_empty());
+    wanted.silent([&silent].into_iter());
+    assert_eq!(wanted.take(9, 1 << 20, ANY, NOW).len(), 1);
+    assert!(!wanted.are_demanded([&silent].into_iter()));
+    assert!(!wanted.want(&silent, Class::Demand), "it is not asked for twice");
+    assert!(wanted.are_demanded([&silent].into_iter()));
+    assert!(wanted.overdue(Instant::now()).contains(&silent.pack));
+    wanted.landed([&silent].into_iter());
+    assert!(!wanted.are_demanded([&silent].into_iter()));
+    assert!(!wanted.overdue(Instant::now()).contains(&silent.pack));
+    assert_eq!(wanted.counts().in_flight_bytes, [0, 0, 0, 1000]);
+}
+
+#[test]
+fn overdue_is_what_was_asked_for_and_not_what_waits_behind_it() {
+    let wanted = Wanted::new(1000, (1, 1));
+    for (pack, offset) in [(1, 0), (1, 1 << 20), (2, 0)] {
+        wanted.want(&frame(pack, offset, 10), Class::Demand);
+    }
+    let begun = Instant::now();
+    assert_eq!(wanted.take(1, 1, ANY, NOW).len(), 1);
+    assert!(wanted.overdue(begun).is_empty());
+    assert_eq!(wanted.overdue(Instant::now()), HashSet::from([Arc::new([1; 32])]));
 }

@@ -222,23 +222,37 @@ fn a_map_with_links_to_nothing_harms_nobody_else() {
 
 #[test]
 fn who_has_waited_too_long_gets_an_error_and_who_comes_later_the_bytes() {
+    for any in [true, false] {
+        let mut tree = Tree::new();
+        tree.file("f", noise(1, 400_000));
+        let mounted =
+            Mounted::acting(tree.store(), |want| if want.class == Class::Demand { Act::Hold } else { Act::Bring });
+        std::thread::scope(|scope| {
+            let reader = scope.spawn(|| mounted.read("f"));
+            mounted.until_waiting(1);
+            assert_eq!(mounted.server.expire(PATIENCE, any, "not yet"), 0);
+            assert_eq!(mounted.server.stats().waiting, 1);
+            // Whatever it waits for now and next, its page or its bytes.
+            while !reader.is_finished() {
+                mounted.server.expire(Duration::ZERO, any, "the store is away");
+                std::thread::yield_now();
+            }
+            assert_eq!(errno(reader.join().unwrap()), libc::EIO);
+        });
+        assert_eq!(mounted.server.stats().last_error.as_deref(), Some("the store is away"));
+        mounted.gate.open();
+        assert!(mounted.read("f").unwrap() == noise(1, 400_000));
+    }
+}
+
+#[test]
+fn who_came_late_to_what_is_given_up_waits_on_and_has_it_asked_for_anew() {
     let mut tree = Tree::new();
     tree.file("f", noise(1, 400_000));
-    let mounted =
-        Mounted::acting(tree.store(), |want| if want.class == Class::Demand { Act::Hold } else { Act::Bring });
-    std::thread::scope(|scope| {
-        let reader = scope.spawn(|| mounted.read("f"));
-        mounted.until_waiting(1);
-        assert_eq!(mounted.server.expire(PATIENCE, "not yet"), 0);
-        assert_eq!(mounted.server.stats().waiting, 1);
-        // Whatever it waits for now and next, its page or its bytes.
-        while !reader.is_finished() {
-            mounted.server.expire(Duration::ZERO, "the store is away");
-            std::thread::yield_now();
-        }
-        assert_eq!(errno(reader.join().unwrap()), libc::EIO);
+    let times = AtomicUsize::new(0);
+    let mounted = Mounted::acting(tree.store(), move |want| {
+        let first = want.class == Class::Demand && times.fetch_add(1, Relaxed) < 2;
+        if first { Act::Late } else { Act::Bring }
     });
-    assert_eq!(mounted.server.stats().last_error.as_deref(), Some("the store is away"));
-    mounted.gate.open();
     assert!(mounted.read("f").unwrap() == noise(1, 400_000));
 }

@@ -202,6 +202,8 @@ pub enum Act {
     /// Bring a frame whose last chunk has another byte at its end.
     SpoilLast,
     Fail,
+    /// Give it up for who has waited for very long.
+    Late,
     /// Bring it once the gate is open.
     Hold,
 }
@@ -369,7 +371,8 @@ fn network(server: &Server, wanted: &Wanted, lowest: Class, store: &Store, gate:
         for want in wanted.take(8, 1 << 20, lowest, Duration::from_secs(1)) {
             match act(&want) {
                 Act::Bring => server.deliver(&want.frame, store.frame(&want.frame)).unwrap(),
-                Act::Fail => server.fail(&want.frame, "the store is away"),
+                Act::Fail => server.fail(&want.frame, "the store is away", Duration::ZERO),
+                Act::Late => server.fail(&want.frame, "nobody has waited for so long", PATIENCE),
                 Act::Damage => {
                     let mut bytes = store.frame(&want.frame).to_vec();
                     let middle = bytes.len() / 2;

@@ -1,0 +1,173 @@
+"""Requests that nobody answers: they cost others nothing, who waits for one is helped by another, none for ever."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from sapwood import open_store
+from sapwood.mount import Mount, mounts
+from tests.support.faultyproxy import Fault, Passing, Proxy, proxying
+from tests.support.mounting import mounted, shell
+from tests.support.webserver import serving
+
+FILES, SIZE = 16, 300_000
+PATIENCE_S = 50
+# Far from the deadline of a minute, and from the twenty seconds after which the store tries again by itself.
+SOON_S = 15
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """Files too large to share a frame, those of each directory in a pack of their own."""
+    store, root = open_store(str(tmp_path / "store"), create=True), tmp_path / "tree"
+    for part in ("one", "two"):
+        (root / part).mkdir(parents=True)
+        for number in range(FILES):
+            (root / part / f"{number}").write_bytes(os.urandom(SIZE))
+        store.push(root, "main")
+    return root
+
+
+@pytest.fixture
+def proxy(tree: Path, tmp_path: Path) -> Iterator[Proxy]:
+    with serving(tmp_path / "store") as url, proxying(url) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def stall() -> Iterator[Fault]:
+    """No word, until the test is over."""
+    over = threading.Event()
+
+    def wait(passing: Passing) -> None:
+        over.wait()
+        passing.cut()
+
+    yield wait
+    over.set()
+
+
+def pack_of(tree: Path, part: str) -> str:
+    """The name of the pack that has the contents of a directory."""
+    packs = [path for path in (tree.parent / "store" / "packs").iterdir() if path.stat().st_size > FILES * SIZE]
+    first, second = sorted(packs, key=lambda path: path.stat().st_mtime_ns)
+    return (first if part == "one" else second).name
+
+
+def of_pack(name: str, fault: Fault) -> Fault:
+    """Do that to requests for a pack only."""
+
+    def spoil(passing: Passing) -> None:
+        if name in passing.handler.path:
+            fault(passing)
+        else:
+            passing.send(*passing.ask())
+
+    return spoil
+
+
+def reading(path: Path) -> subprocess.Popen[str]:
+    """A reader that asks once: of what comes to nothing the kernel asks again for the page cache."""
+    words = ["dd", f"if={path}", "iflag=direct", f"bs={SIZE}", "of=/dev/null", "status=none"]
+    return subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
+
+
+def mount_at(place: Path) -> Mount:
+    [found] = [mount for mount in mounts() if mount.path == place]
+    return found
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline
+
+
+def test_a_pack_that_stalls_fails_its_own_readers_at_the_deadline_and_nobody_else(
+    tree: Path, proxy: Proxy, stall: Fault, tmp_path: Path, cache_dir: Path
+) -> None:
+    place = tmp_path / "mount"
+    with mounted(f"{proxy.url}#main", place, cache_dir, prefetch=False, deadline_s=6) as started:
+        assert shell(f"find {place} -type f | wc -l").stdout == f"{2 * FILES}\n"
+        fault = of_pack(pack_of(tree, "one"), stall)
+        proxy.begin(lambda _: fault)
+        stalled = [reading(place / "one" / f"{number}") for number in range(FILES)]
+        until(lambda: sum(pack_of(tree, "one") in seen for seen in list(proxy.seen)) >= 3)
+        assert shell(f"cmp {place}/two/0 {tree}/two/0").returncode == 0
+        assert [reader.poll() for reader in stalled] == [None] * FILES
+        # Something comes all the time, but nothing of what these wait for.
+        number = 0
+        while any(reader.poll() is None for reader in stalled):
+            number += 1
+            name = f"two/{number % FILES}"
+            assert shell(f"cmp {place}/{name} {tree}/{name}").returncode == 0
+            shell(f"find {cache_dir}/objects -type f -delete; echo 3 > /proc/sys/vm/drop_caches")
+        assert all("Input/output error" in reader.communicate(timeout=PATIENCE_S)[1] for reader in stalled)
+        assert "nothing of it came within 6 s" in started.log.read_text()
+
+
+def test_who_waits_for_a_connection_that_is_dead_is_served_by_another(
+    tree: Path, proxy: Proxy, stall: Fault, tmp_path: Path, cache_dir: Path
+) -> None:
+    place = tmp_path / "mount"
+    with mounted(f"{proxy.url}#main", place, cache_dir, prefetch=False):
+        assert shell(f"find {place} -type f | wc -l").stdout == f"{2 * FILES}\n"
+        asked = set[str]()
+
+        def first_time(passing: Passing) -> None:
+            wanted = passing.handler.headers["Range"]
+            is_first = wanted not in asked
+            asked.add(wanted)
+            (stall if is_first else lambda same: same.send(*same.ask()))(passing)
+
+        proxy.begin(lambda _: first_time)
+        begun = time.monotonic()
+        assert shell(f"cmp {place}/one/3 {tree}/one/3").returncode == 0
+        assert time.monotonic() - begun < SOON_S
+        assert asked
+
+
+def test_all_connections_that_die_at_once_are_given_up(
+    tree: Path, proxy: Proxy, stall: Fault, tmp_path: Path, cache_dir: Path
+) -> None:
+    place = tmp_path / "mount"
+    with mounted(f"{proxy.url}#main", place, cache_dir, prefetch=False):
+        # Every fetcher has a connection that stays open.
+        crowd = [reading(place / "one" / f"{number}") for number in range(FILES)]
+        assert [reader.wait(PATIENCE_S) for reader in crowd] == [0] * FILES
+        fault = of_connections(set(proxy.ports), stall)
+        proxy.begin(lambda _: fault)
+        begun = time.monotonic()
+        crowd = [reading(place / "two" / f"{number}") for number in range(FILES)]
+        assert [reader.wait(PATIENCE_S) for reader in crowd] == [0] * FILES
+        assert time.monotonic() - begun < SOON_S
+
+
+def of_connections(ports: set[int], fault: Fault) -> Fault:
+    """Do that to requests by connections that were there before only."""
+
+    def spoil(passing: Passing) -> None:
+        if passing.handler.client_address[1] in ports:
+            fault(passing)
+        else:
+            passing.send(*passing.ask())
+
+    return spoil
+
+
+def test_background_goes_on_beside_a_pack_that_stalls(
+    tree: Path, proxy: Proxy, stall: Fault, tmp_path: Path, cache_dir: Path
+) -> None:
+    place = tmp_path / "mount"
+    fault = of_pack(pack_of(tree, "one"), stall)
+    proxy.begin(lambda _: fault)
+    with mounted(f"{proxy.url}#main", place, cache_dir):
+        until(lambda: mount_at(place).lacking == FILES * SIZE)
+        assert shell(f"cmp {place}/two/5 {tree}/two/5").returncode == 0
