@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 from sapwood._core.mount import Server
+from sapwood.mount.saying import Complaints
 
 __all__ = ["Completing"]
 
@@ -43,6 +44,9 @@ class Completing:
         self._failed = 0
         self._refills = 0
         self._pause_s = _AGAIN_S
+        self._wait_s = _SOON_S
+        # When it may be looked, must be, though nothing has come, and may be fetched.
+        self._next_look = self._look_anew = self._next_fetch = 0.0
 
     def start(self) -> None:
         """Watch until the mount is gone."""
@@ -54,26 +58,29 @@ class Completing:
         self.fetches = self.fetches and fits
 
     def _watch(self) -> None:
-        next_look = next_fetch = look_anew = 0.0
-        wait_s = _SOON_S
+        complaints = Complaints()
         while not self._server.closed:
             time.sleep(_TICK_S)
-            now, stats = time.monotonic(), self._server.stats()
-            idle = not stats["frames_expected"] and not self._server.is_prefetching
-            fresh = (stats["frames_fetched"], self._shrunk) == (self._fetched, self._shrunk_then)
-            if not fresh:
-                wait_s = _SOON_S
-            if now >= next_look and (not fresh or now >= look_anew):
-                touched = self._last_touched()
-                if not fresh or self.lacking != 0 or touched != self._touched:
-                    self._look(stats["frames_fetched"], touched)
-                next_look = now + _SHARE * (time.monotonic() - now)
-                look_anew = now + (wait_s if self.lacking != 0 else _LATEST_S)
-                wait_s = min(2 * wait_s, _LATEST_S)
-            given_up = stats["frames_failed"] > self._failed or (fresh and self.lacking)
-            if self.fetches and idle and given_up and now >= next_fetch:
-                next_fetch = now + self._pause_s
-                self._fetch_again(stats["frames_failed"])
+            with complaints.heard():
+                self._tick()
+
+    def _tick(self) -> None:
+        now, stats = time.monotonic(), self._server.stats()
+        idle = not stats["frames_expected"] and not self._server.is_prefetching
+        fresh = (stats["frames_fetched"], self._shrunk) == (self._fetched, self._shrunk_then)
+        if not fresh:
+            self._wait_s = _SOON_S
+        if now >= self._next_look and (not fresh or now >= self._look_anew):
+            touched = self._last_touched()
+            if not fresh or self.lacking != 0 or touched != self._touched:
+                self._look(stats["frames_fetched"], touched)
+            self._next_look = now + _SHARE * (time.monotonic() - now)
+            self._look_anew = now + (self._wait_s if self.lacking != 0 else _LATEST_S)
+            self._wait_s = min(2 * self._wait_s, _LATEST_S)
+        given_up = stats["frames_failed"] > self._failed or (fresh and self.lacking)
+        if self.fetches and idle and given_up and now >= self._next_fetch:
+            self._next_fetch = now + self._pause_s
+            self._fetch_again(stats["frames_failed"])
 
     def _fetch_again(self, failed: int) -> None:
         if self.lacking == 0:
@@ -90,8 +97,8 @@ class Completing:
     def _look(self, fetched: int, touched: int) -> None:
         if 0 <= self._fetched < fetched:  # something has come
             self._pause_s = _AGAIN_S
-        self._fetched, self._touched, self._shrunk_then = fetched, touched, self._shrunk
-        lacking = self._server.lacking()
+        shrunk, lacking = self._shrunk, self._server.lacking()
+        self._fetched, self._touched, self._shrunk_then = fetched, touched, shrunk
         self.lacking = None if lacking is None else lacking[1]
 
     def _last_touched(self) -> int:

@@ -12,14 +12,14 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
 from sapwood import places
 from sapwood._core.mount import Server, mount_whole, unmount
 from sapwood.digests import TreeDigest
-from sapwood.errors import InvalidInputError, NotFoundError, SapwoodError, UnavailableError
+from sapwood.errors import InvalidInputError, NotFoundError, UnavailableError
 from sapwood.mount import changes, libfuse, table
 from sapwood.mount.completing import Completing
 from sapwood.mount.fetching import DEADLINE_S, OF_A_PACK, Fetching
@@ -27,7 +27,7 @@ from sapwood.mount.following import Following
 from sapwood.mount.heritage import opened
 from sapwood.mount.pace import BEGIN_BYTES
 from sapwood.mount.remembered import date
-from sapwood.mount.saying import say
+from sapwood.mount.saying import Complaints, say
 from sapwood.profile import Profile
 from sapwood.store.archive import Archive, ArchiveTree
 from sapwood.store.naming import without_query
@@ -167,7 +167,7 @@ def serve(
         "lacking": None,
     }
 
-    complaints = _Complaints()
+    complaints = Complaints()
 
     def note(**more: object) -> None:
         said.update(more)
@@ -272,23 +272,6 @@ def serve(
             run = Profile.of_run(TreeDigest(file_map.tree), date(int(time.time())), server.traced())
             Path(trace).write_bytes(run.encode())
     return asked_by[0] if asked_by else None
-
-
-class _Complaints:
-    """What is wrong with a server that goes on: said once, until something else is."""
-
-    def __init__(self) -> None:
-        self._last = ""
-
-    @contextlib.contextmanager
-    def heard(self) -> Iterator[None]:
-        try:
-            yield
-        except BaseException as error:  # noqa: BLE001 - no bug of ours, nor of the core, may end a mount
-            said = str(error) if isinstance(error, SapwoodError) else f"{type(error).__name__}: {error}"
-            if said != self._last:
-                self._last = said
-                say(said)
 
 
 def _as_of(asked: int | None) -> str:

@@ -1,0 +1,53 @@
+"""Whoever waits until all of a tree is here waits no longer, whatever befalls who looks."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from sapwood._core.mount import Server
+from sapwood.mount import completing
+from sapwood.mount.completing import Completing
+
+PATIENCE_S = 30
+
+
+class Ailing:
+    """A server that fails, in one way after the other, before it answers."""
+
+    is_prefetching = False
+
+    def __init__(self) -> None:
+        self.closed = False
+        self.ailments: list[str] = ["stats", "lacking", "stats"]
+
+    def _ail(self, where: str) -> None:
+        if self.ailments and self.ailments[0] == where:
+            raise MemoryError(self.ailments.pop(0))
+
+    def stats(self) -> dict[str, Any]:
+        self._ail("stats")
+        return {"frames_expected": 0, "frames_fetched": 3, "frames_failed": 0}
+
+    def lacking(self) -> tuple[int, int]:
+        self._ail("lacking")
+        return 0, 0
+
+
+def test_it_is_looked_again_after_whatever_went_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(completing, "_TICK_S", 0.001)
+    server = Ailing()
+    watching = Completing(cast("Server", server), tmp_path, fetch=True)
+    watching.start()
+    deadline = time.monotonic() + PATIENCE_S
+    while watching.lacking != 0 or server.ailments:
+        assert time.monotonic() < deadline
+    server.closed = True
+    assert capfd.readouterr().err.splitlines() == [
+        f"sapwood: MemoryError: {where}" for where in ("stats", "lacking", "stats")
+    ]
