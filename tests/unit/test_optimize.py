@@ -111,6 +111,13 @@ def test_what_was_traced_of_whole_files_is_followed_where_it_lies_now_and_no_mor
     assert cut.good("optimize", "--json", "main").document["unchanged"], "runs on both cuts merge"
 
 
+def test_what_lies_beside_a_piece_in_its_frame_comes_with_it(cut: Sapwood) -> None:
+    cut.cache = cut.home / "another"
+    cut.good("run", "--no-profile", "--no-prefetch", "--stats", "stats", "main", "--", "sh", "-c", READING)
+    waited = json.loads((cut.home / "stats").read_text())["waited"]
+    assert waited <= 3, "for a page and for the frame, not for each of six pieces"
+
+
 @pytest.mark.parametrize("knows", ["all", "the ref", "nothing"])
 def test_a_later_push_of_files_that_were_cut_sends_nothing_of_them(cut: Sapwood, knows: str) -> None:
     if knows == "nothing":

@@ -8,13 +8,13 @@ use super::answer;
 use super::parked::{Purpose, Waiting};
 use super::server::{Server, TRIES};
 use super::wire::Reply;
-use crate::archive::frame::{self, Form};
+use crate::archive::frame::Form;
 use crate::digest::{Digest, hex};
 use crate::error::{Error, Result};
 use crate::filemap::FrameAt;
 
 impl Server {
-    /// A frame has arrived. What it was asked for is proved and kept, with the whole blobs that share it, and requests that
+    /// A frame has arrived. What it was asked for is proved and kept, with what else it holds, and requests that
     /// waited for nothing else are answered.
     ///
     /// # Errors
@@ -116,22 +116,6 @@ impl Server {
                 Ok((_, content)) => self.cache.insert_chunk(content, index, bytes),
                 Err(_) => Ok(()),
             },
-        }
-    }
-
-    /// Chunks that share a frame are whole blobs, which cost nothing more; one that is alone may be a piece, and nobody
-    /// could find it by its digest.
-    fn keep_neighbours(&self, plain: &[u8], asked: &HashSet<Digest>) {
-        let claims: Vec<_> = frame::chunks(plain).collect();
-        if claims.len() < 2 {
-            return;
-        }
-        for (sha256, range) in claims {
-            let digest = Digest { sha256, size: range.len() as u64 };
-            if !asked.contains(&digest) {
-                // One that is damaged is found out by whoever asks for it.
-                let _ = self.cache.insert_blob(&digest, &plain[range]);
-            }
         }
     }
 }

@@ -15,6 +15,7 @@ mod follow;
 mod lacking;
 mod mount;
 mod native;
+mod neighbours;
 mod objects;
 mod opens;
 mod parked;

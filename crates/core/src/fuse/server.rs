@@ -15,6 +15,7 @@ use super::ahead::kind_of;
 use super::answer::{self, Need, No};
 use super::direct::Asked;
 use super::native::Layers;
+use super::neighbours::Neighbours;
 use super::objects::Objects;
 use super::parked::{Parked, Purpose, Waiting};
 use super::passthrough::Passthrough;
@@ -70,6 +71,7 @@ pub struct Server {
     /// Only where files may be passed through.
     pub(super) passthrough: OnceLock<Passthrough>,
     parked: Mutex<Parked>,
+    neighbours: Mutex<Neighbours>,
     /// A page came, or will not.
     pub(super) page: Condvar,
     /// Whether any file has holes; known when all pages are here.
@@ -112,6 +114,7 @@ impl Server {
             proved: AtomicU64::new(0),
             passthrough: OnceLock::new(),
             parked: Mutex::default(),
+            neighbours: Mutex::default(),
             page: Condvar::new(),
             sparse: OnceLock::new(),
             requests: AtomicU64::new(0),
@@ -312,6 +315,10 @@ impl Server {
             Err(No::Need(_)) => libc::EIO,
         };
         self.send(reply, request.unique, errno);
+    }
+
+    pub(super) fn neighbours(&self) -> MutexGuard<'_, Neighbours> {
+        self.neighbours.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn note_read(&self, request: &Request, first: bool) {
