@@ -13,6 +13,7 @@ import pytest
 
 from sapwood import open_store
 from sapwood.mount import Mount, mounts
+from tests.support.cli import Sapwood
 from tests.support.faultyproxy import Fault, Passing, Proxy, proxying
 from tests.support.mounting import mounted, shell
 from tests.support.webserver import serving
@@ -171,3 +172,31 @@ def test_background_goes_on_beside_a_pack_that_stalls(
     with mounted(f"{proxy.url}#main", place, cache_dir):
         until(lambda: mount_at(place).lacking == FILES * SIZE)
         assert shell(f"cmp {place}/two/5 {tree}/two/5").returncode == 0
+
+
+@pytest.mark.parametrize("tier", ["fuse", "native"])
+def test_while_a_mount_is_being_made_no_other_is_begun_at_its_place(
+    tier: str, tree: Path, proxy: Proxy, tmp_path: Path
+) -> None:
+    run, held = Sapwood(tmp_path), threading.Event()
+
+    def hold(passing: Passing) -> None:
+        held.wait(PATIENCE_S)
+        passing.send(*passing.ask())
+
+    (tmp_path / "mnt").mkdir()
+    words = run.command("mount", "--tier", tier, f"{proxy.url}#main", "mnt")
+    proxy.begin(lambda _: hold)
+    with subprocess.Popen(words, cwd=run.home, env=run.environment) as first:
+        until(lambda: bool(proxy.seen))
+        refused = run("mount", "--tier", tier, f"{proxy.url}#main", "mnt")
+        held.set()
+        assert (refused.code, refused.out) == (2, "")
+        assert refused.err == f"sapwood: {tmp_path}/mnt: another mount is being made there\nhint: sapwood mounts\n"
+        assert first.wait(PATIENCE_S) == 0
+    try:
+        assert [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()].count(f"{tmp_path}/mnt") == 1
+        assert shell(f"cmp {tmp_path}/mnt/one/1 {tree}/one/1").returncode == 0
+    finally:
+        run.good("umount", "mnt")
+    assert [path.suffix for path in (run.cache / "mounts").iterdir()] == [".log"]

@@ -8,7 +8,6 @@ mount inherit. What was never changed leaves nothing. Layout: docs/writable.md. 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -21,7 +20,8 @@ from typing import Any
 
 from sapwood import places
 from sapwood.errors import ConflictError, CorruptError, InvalidInputError, UnavailableError
-from sapwood.mount.table import is_mounted
+from sapwood.mount.locked import lock
+from sapwood.mount.table import is_mounted, require_unmounted
 from sapwood.store import kept
 from sapwood.store.address import Address
 from sapwood.store.naming import without_query
@@ -79,24 +79,11 @@ def claim(place: Path, patience_s: float = 0.0) -> int:
         UnavailableError: `changes-in-use`: somebody else has it, also after so many seconds.
         UnavailableError, DeniedError: the disk.
     """
-    lock, until = _lock(place), time.monotonic() + patience_s
+    until = time.monotonic() + patience_s
     while True:
-        try:
-            lock.parent.mkdir(parents=True, exist_ok=True)
-            claimed = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise kept.named(error, lock) from error
-        with contextlib.suppress(BlockingIOError, FileNotFoundError):
-            fcntl.flock(claimed, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Who had it may have removed it meanwhile.
-            if os.path.samestat(os.fstat(claimed), os.stat(lock)):
-                return claimed
-        os.close(claimed)
-        if is_mounted(place):
-            name = shlex.quote(os.fspath(place))
-            raise InvalidInputError(
-                f"{place}: is already a mount", kind="bad-mount-point", hint=f"sapwood umount {name}"
-            )
+        if (claimed := lock(_lock(place))) is not None:
+            return claimed
+        require_unmounted(place)
         if time.monotonic() >= until:
             raise UnavailableError(
                 f"{place}: its changes are in use, by a mount that is being made, or was taken away under its users",

@@ -29,8 +29,7 @@ from sapwood.errors import InternalError, InvalidInputError, SapwoodError, Unava
 from sapwood.mount import changes
 from sapwood.mount.holder import ALONE, GAVE_UP, READY
 from sapwood.mount.saying import say
-from sapwood.mount.table import is_mounted, log_path, noted, place_of, unmount
-from sapwood.store import kept
+from sapwood.mount.table import alone_at, log_path, noted, place_of, unmount
 
 __all__ = ["Started", "main", "start"]
 
@@ -50,8 +49,6 @@ class Started:
     log: Path
     process: subprocess.Popen[bytes]
     lifeline: int | None
-    is_first: bool
-    """Whether nothing was mounted at the place before."""
     is_served: bool = True
     """False of a mount that needs no process."""
 
@@ -74,7 +71,7 @@ class Started:
             self.process.wait()
         # One that needs no process, or was made by a server that was killed before it could note it. A server that said
         # no, which is code 1, leaves none: what is there then is another's.
-        if self.process.returncode != 1 and self.is_first and not any(noted(self.cache_dir, self.place)):
+        if self.process.returncode != 1 and not any(noted(self.cache_dir, self.place)):
             self._unmount()
         if self.lifeline is not None:
             os.close(self.lifeline)
@@ -88,7 +85,7 @@ class Started:
             return False
         with contextlib.suppress(ProcessLookupError):
             return os.getsid(server) == self.process.pid
-        return self.is_first
+        return True
 
     def _unmount(self) -> None:
         with contextlib.suppress(InvalidInputError, UnavailableError):  # not mounted any more
@@ -114,18 +111,28 @@ def start(
     to its log, or if `talking` to our stderr.
 
     Raises:
+        InvalidInputError: `bad-mount-point`: a mount is there, or is being made; nothing was touched.
         UnavailableError: `mount-died`: it ended without a word; its log's last line is in the message.
         UnavailableError: `changes-in-use`: another mount, maybe one taken away lazily, writes the place's changes.
         UnavailableError, DeniedError: nothing can be written to the cache.
         SapwoodError: whatever `sapwood.mount.serve` raised before it was ready.
     """
     place = place_of(place)
-    is_first = not is_mounted(place)
+    with alone_at(cache_dir, place):
+        return _start(address, place, cache_dir, ready, options, tied=tied, talking=talking)
+
+
+def _start(
+    address: str,
+    place: Path,
+    cache_dir: Path,
+    ready: Callable[[], None],
+    options: dict[str, Any],
+    *,
+    tied: bool,
+    talking: bool,
+) -> Started:
     log = log_path(cache_dir, place)
-    try:
-        log.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise kept.named(error, log.parent) from error
     call = json.dumps({"address": address, "place": os.fsdecode(place), "cache_dir": os.fsdecode(cache_dir), **options})
     # Holder and servers have it as long as one of them lives.
     claimed = changes.claim(place) if options.get("writable") else None
@@ -148,7 +155,7 @@ def start(
         finally:
             for descriptor in inherited:
                 os.close(descriptor)
-        started = Started(place, cache_dir, log, process, lifeline, is_first)
+        started = Started(place, cache_dir, log, process, lifeline)
         try:
             _tell(process, call)
             message = _heed(_hear(messages, started))

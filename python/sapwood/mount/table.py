@@ -14,17 +14,20 @@ import shlex
 import signal
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from sapwood import places
 from sapwood._core import mount as core
-from sapwood.errors import UnavailableError
+from sapwood.errors import InvalidInputError, UnavailableError
+from sapwood.mount.locked import lock
 from sapwood.mount.users import users
 from sapwood.store import kept
 
 __all__ = [
     "Mount",
+    "alone_at",
     "forget",
     "is_mounted",
     "log_path",
@@ -35,6 +38,7 @@ __all__ = [
     "place_of",
     "record",
     "record_path",
+    "require_unmounted",
     "restart",
     "unmount",
 ]
@@ -147,6 +151,36 @@ def place_of(place: str | os.PathLike[str]) -> Path:
 def is_mounted(place: Path) -> bool:
     """Say whether a mount of ours is at a place; asks nothing of the mount itself."""
     return os.fsencode(place) in core.mounts()
+
+
+def require_unmounted(place: Path) -> None:
+    """Raise `bad-mount-point` if a mount of ours is at a place."""
+    if is_mounted(place):
+        name = shlex.quote(os.fspath(place))
+        raise InvalidInputError(f"{place}: is already a mount", kind="bad-mount-point", hint=f"sapwood umount {name}")
+
+
+@contextlib.contextmanager
+def alone_at(cache_dir: Path, place: Path) -> Iterator[None]:
+    """Make a mount at a place at which none is, and while this is entered no other one of this cache can be begun.
+
+    Raises:
+        InvalidInputError: `bad-mount-point`: a mount is there, or is being made; nothing was touched.
+        UnavailableError, DeniedError: the disk.
+    """
+    require_unmounted(place)
+    path = _beside(cache_dir, place, "lock")
+    if (locked := lock(path)) is None:
+        raise InvalidInputError(
+            f"{place}: another mount is being made there", kind="bad-mount-point", hint="sapwood mounts"
+        )
+    try:
+        # Another one may have been made before we had it.
+        require_unmounted(place)
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        os.close(locked)
 
 
 def mounts(cache_dir: Path | None = None) -> list[Mount]:
