@@ -47,14 +47,22 @@ class OpenStore(Store):
         *,
         index: Path | None = None,
         options: Options | None = None,
+        level: int | None = None,
         progress: OnProgress | None = None,
     ) -> Pushed:
         """Push a directory and let `ref` name the result; see `sapwood.push.push`."""
         from sapwood.push import push
 
-        return push(self, root, ref, index=index, options=options, progress=progress)
+        return push(self, root, ref, index=index, options=options, level=level, progress=progress)
 
-    def push_tar(self, tar: str | os.PathLike[str], ref: str, *, progress: OnProgress | None = None) -> Pushed:
+    def push_tar(
+        self,
+        tar: str | os.PathLike[str],
+        ref: str,
+        *,
+        level: int | None = None,
+        progress: OnProgress | None = None,
+    ) -> Pushed:
         """Push a tar's tree, and how to give the same tar back; `tar` is a path, a URL, or `-`, stdin.
 
         Raises:
@@ -64,7 +72,7 @@ class OpenStore(Store):
         from sapwood.tarsource import open_source
 
         with open_source(tar) as source:
-            return push_archive(self, source, ref, progress=progress)
+            return push_archive(self, source, ref, level=level, progress=progress)
 
     def write_tar(self, ref: str, out: IO[bytes], *, progress: OnProgress | None = None) -> Told:
         """Write the tar that was pushed as `ref` to `out`; see `sapwood.tarstream.write_tar`."""

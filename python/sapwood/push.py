@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from sapwood.tarsource import TarSource
     from sapwood.tree.options import Options
 
-__all__ = ["Pushed", "commit", "is_tar", "outline_words", "push", "push_archive", "require_directory"]
+__all__ = ["Pushed", "check_level", "commit", "is_tar", "outline_words", "push", "push_archive", "require_directory"]
 
 # What a push adds is not worth a request of its own while it is less than this, and what is owed less than that, which
 # is about 1,000 chunks. The holdings name it for the next push; docs/decisions/0012-owed-fragments.md.
@@ -77,9 +77,12 @@ def push(
     *,
     index: str | os.PathLike[str] | None = None,
     options: Options | None = None,
+    level: int | None = None,
     progress: OnProgress | None = None,
 ) -> Pushed:
     """Push the directory `root` and let `ref` name the result. `index` is where its state is kept.
+
+    What is sent is compressed by zstd's `level`, 1 to 19, by default fast: docs/decisions/0006-shared-frames.md.
 
     Of a mount of sapwood only what was changed in it is read, and no state is kept but where `index` says:
     docs/writable.md.
@@ -90,11 +93,13 @@ def push(
         ConflictError: `ref-moved` by somebody else meanwhile, or `pack-condemned`; push again.
         UnavailableError: `push-too-slow` for the grace of the store; push again.
         NotFoundError, InvalidInputError: `root` is missing, or no directory; `bad-ref-name`; `own-store`.
+        InvalidInputError: `bad-argument`: there is no such level.
         CorruptError: `ref-corrupt`, `fragment-corrupt`, `record-corrupt`.
         FormatError: `format-newer`; nothing was written.
     """
     _require_apart(store, root)
     check_ref_name(ref)
+    check_level(level)
     found = Index(root, index, options)
     if (mount := _shown(root)) is not None:
 
@@ -108,15 +113,17 @@ def push(
                 upper=mount.upper,
             )
 
-        return _push(store, os.path.abspath(root), ref, look_at_mount, lambda: None, progress, shown=mount)
+        return _push(store, os.path.abspath(root), ref, look_at_mount, lambda: None, progress, level=level, shown=mount)
 
     def look() -> Push:
         return Push(root, index=found.path, options=found.options, progress=counter(progress))
 
-    return _push(store, os.path.abspath(root), ref, look, lambda: found.hash(progress=progress), progress)
+    return _push(store, os.path.abspath(root), ref, look, lambda: found.hash(progress=progress), progress, level=level)
 
 
-def push_archive(store: Store, tar: TarSource, ref: str, *, progress: OnProgress | None = None) -> Pushed:
+def push_archive(
+    store: Store, tar: TarSource, ref: str, *, level: int | None = None, progress: OnProgress | None = None
+) -> Pushed:
     """Push what unpacking a tar gives, and what of it is no content, so that `tarstream.write_tar` gives it back.
 
     The tar is read once. What memory should not hold of it, and contents that a later entry of their name replaced, are
@@ -131,9 +138,10 @@ def push_archive(store: Store, tar: TarSource, ref: str, *, progress: OnProgress
     def look() -> Push:
         return Push.of_archive(tar.fd, tar.name, stored=tar.stored, temporary=tempfile.gettempdir())
 
+    check_level(level)
     name = tar.name if tar.name == "stdin" or "://" in tar.name else os.path.abspath(tar.name)
     try:
-        pushed = _push(store, name, check_ref_name(ref), look, lambda: None, progress, tar.check)
+        pushed = _push(store, name, check_ref_name(ref), look, lambda: None, progress, tar.check, level=level)
     except (CorruptError, InvalidInputError) as error:
         # It ends too early for the core because reading it has failed.
         tar.check()
@@ -151,6 +159,8 @@ def _push(
     hash_first: Callable[[], object],
     progress: OnProgress | None,
     check: Callable[[], None] = lambda: None,
+    *,
+    level: int | None,
     shown: Shown | None = None,
 ) -> Pushed:
     """Push what `look` looks at, named `source`, a mount of `shown`; `check` raises if it was not all there."""
@@ -174,6 +184,7 @@ def _push(
             with located(store.url):
                 run.begin(
                     push=nonce,
+                    level=level,
                     words=outline_words(nonce, ref, before, words),
                     content=basis.previous.content if basis.previous else None,
                     holdings=basis.holdings,
@@ -215,6 +226,17 @@ def _push(
         seconds=time.monotonic() - started,
         unchanged=made["unchanged"],
     )
+
+
+def check_level(level: int | None) -> int | None:
+    """Return it, a level of zstd, or None.
+
+    Raises:
+        InvalidInputError: `bad-argument`.
+    """
+    if level is not None and not 1 <= level <= 19:
+        raise InvalidInputError(f"{level} is no level: those of zstd are 1 to 19", kind="bad-argument")
+    return level
 
 
 def _shown(root: str | os.PathLike[str]) -> Shown | None:

@@ -174,12 +174,13 @@ impl Push {
     }
 
     /// Begin to read. `usable` are the packs that are there, and those of them that are sound; `None`: all.
-    #[pyo3(signature = (*, push, words, content, holdings, memory, fragments, pending, usable))]
+    #[pyo3(signature = (*, push, level, words, content, holdings, memory, fragments, pending, usable))]
     #[expect(clippy::too_many_arguments, reason = "by keyword: what a push knows and says")]
     fn begin(
         &self,
         py: Python<'_>,
         push: String,
+        level: Option<i32>,
         words: Vec<u8>,
         content: Option<String>,
         holdings: Option<PyBackedBytes>,
@@ -206,7 +207,8 @@ impl Push {
         let (given, coming) = bounded(1);
         let job = self.job.clone();
         let thread = std::thread::spawn(move || {
-            let request = Request { push: &push, known: &known, pending, memory: &memory, content, words: &words };
+            let request =
+                Request { push: &push, level, known: &known, pending, memory: &memory, content, words: &words };
             match *looked {
                 Source::Directory(looked) => looked.push(request, &sender, &job),
                 Source::Mounted(mounted) => mounted.push(request, &sender, &job),

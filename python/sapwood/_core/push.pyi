@@ -53,6 +53,7 @@ class Push:
         self,
         *,
         push: str,
+        level: int | None,
         words: bytes,
         content: str | None,
         holdings: bytes | None,
@@ -63,10 +64,11 @@ class Push:
     ) -> None:
         """Begin to read and pack; once.
 
-        `push` are the 16 hex digits of the run, `words` the beginning of its outline, `content` that of the snapshot
-        before; `memory` is what `result` gave with these holdings, or empty. `fragments` are those of the store, and
-        `pending` those of packs that were sent but not yet named in it. `usable` are the packs that are there, and
-        those of them of which anything may be re-used; None: all.
+        `push` are the 16 hex digits of the run; `level` is zstd's, of chunks (None: as by default); `words` the
+        beginning of its outline, `content` that of the snapshot before; `memory` is what `result` gave with these
+        holdings, or empty. `fragments` are those of the store, and `pending` those of packs that were sent but not
+        yet named in it. `usable` are the packs that are there, and those of them of which anything may be re-used;
+        None: all.
 
         Raises:
             CorruptError: `damaged` fragment.

@@ -16,6 +16,12 @@ def _configure_push(parser: argparse.ArgumentParser) -> None:
         "dir", metavar="TREE", help="the directory; or a tar, plain or by gzip, zstd, xz or bzip2; - for stdin"
     )
     parser.add_argument("address", metavar="ADDRESS", help="STORE_URL#REF; a store is made where there is nothing yet")
+    parser.add_argument(
+        "--level",
+        metavar="N",
+        help="compress what is sent by zstd's level 1 to 19 (default: between 2 and 3, so that nobody waits for it);"
+        " 19 for what is read often over slow links",
+    )
     add_index(parser)
     add_skip_unreadable(parser)
     add_options(parser)
@@ -26,7 +32,7 @@ def _push(arguments: argparse.Namespace) -> int:
     from sapwood.errors import InvalidInputError
     from sapwood.store import Address, open_store
 
-    address = Address.parse(arguments.address)
+    address, level = Address.parse(arguments.address), _level(arguments.level)
     if address.pin:
         raise InvalidInputError(
             f"{address}: a push moves a ref, and this address is pinned to one snapshot",
@@ -43,7 +49,7 @@ def _push(arguments: argparse.Namespace) -> int:
         with open_source(arguments.dir) as tar, progress("pushing") as callback:
             # Once it is known that there is a tar.
             store = open_store(address.store_url, create=True, ref=address.ref)
-            pushed = push_archive(store, tar, address.ref, progress=callback)
+            pushed = push_archive(store, tar, address.ref, level=level, progress=callback)
     else:
         # Before a store is made for it.
         require_directory(arguments.dir)
@@ -55,6 +61,7 @@ def _push(arguments: argparse.Namespace) -> int:
                 address.ref,
                 index=arguments.index,
                 options=options_of(arguments),
+                level=level,
                 progress=callback,
             )
     pinned = f"{store.url}#{address.ref}@{pushed.snapshot}"
@@ -91,6 +98,15 @@ def _push(arguments: argparse.Namespace) -> int:
     )
     show.line(pinned)
     return 0
+
+
+def _level(given: str | None) -> int | None:
+    from sapwood.errors import InvalidInputError
+    from sapwood.push import check_level
+
+    if given is not None and not given.isdecimal():
+        raise InvalidInputError(f"--level {given}: no number", kind="bad-argument")
+    return check_level(None if given is None else int(given))
 
 
 def _require_no_options(arguments: argparse.Namespace) -> None:
@@ -166,6 +182,7 @@ COMMANDS = {
         sapwood push . main                          directory -> ref `main` of the default store
         sapwood push venv s3://bucket/trees#venv     sends only what the store lacks
         pinned=$(sapwood push venv /srv/trees#venv)  stdout is the pinned address
+        sapwood push --level 19 venv s3://bucket/trees#venv  slower, once, and smaller, whenever it is read
         sapwood push layer.tar.gz s3://bucket/i#layer  a tar's tree, and how to give the same tar back
         curl https://… | sapwood push - trees#linux  a tar from stdin
         """,

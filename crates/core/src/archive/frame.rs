@@ -22,6 +22,9 @@ const MAX_INFLATED: usize = 1 << 30;
 /// Whole blobs share a frame until it holds this much.
 pub const SHARED: usize = 256 * 1024;
 
+/// ... or this much, and what comes next is of another directory or suffix.
+pub const PARTED: usize = SHARED / 4;
+
 /// What is laid out again shares a frame until it holds this much: docs/decisions/0020.
 const LAID_OUT: usize = 1024 * 1024;
 /// zstd level of it, which is written once, off everybody's way, and read at every cold start.

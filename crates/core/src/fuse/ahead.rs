@@ -9,6 +9,7 @@ use super::answer::{self, Need};
 use super::parked::{Parked, Purpose};
 use super::server::Server;
 use crate::filemap::{Content, Entry, FrameAt, Kind, inode_of, place_of};
+use crate::scan::suffix_of;
 use crate::wanted::Class;
 
 /// Compressed bytes queued of the files beside the demanded one.
@@ -82,7 +83,7 @@ impl Server {
     /// Small files of the same directory and kind: first those behind this one, then those before.
     fn guess_beside<'s>(&'s self, inode: u64, guess: &mut Vec<(&'s FrameAt, Purpose)>) {
         let Ok(Some(this)) = self.map.entry(inode) else { return };
-        let (directory, kind) = (parent_of(&this.path), kind_of(&this.path));
+        let (directory, kind) = (parent_of(&this.path), suffix_of(&this.path));
         let mut left = BESIDE;
         let mut last: Option<&FrameAt> = None;
         let within = |(_, other): &(u64, &Entry)| parent_of(&other.path) == directory;
@@ -90,7 +91,7 @@ impl Server {
         let before = self.entries_before(inode).take(ENTRIES).take_while(within);
         for (inode, other) in behind.chain(before) {
             let Kind::Regular(content) = &other.kind else { continue };
-            if kind_of(&other.path) != kind || is_large(content) {
+            if suffix_of(&other.path) != kind || is_large(content) {
                 continue;
             }
             for index in self.cache.missing(content) {
@@ -133,12 +134,6 @@ impl Server {
 pub(super) fn is_large(content: &Content) -> bool {
     let lengths = content.chunks.iter().map(|chunk| u64::from(chunk.frame.length));
     content.chunks.len() > MANY || lengths.sum::<u64>() > LARGE
-}
-
-/// What is behind the last dot of the name: files of one kind are mostly read, or not, by the same programs.
-pub(super) fn kind_of(path: &[u8]) -> &[u8] {
-    let name = path.rsplit(|&byte| byte == b'/').next().unwrap_or(path);
-    name.iter().rposition(|&byte| byte == b'.').map_or(b"", |dot| &name[dot..])
 }
 
 fn parent_of(path: &[u8]) -> &[u8] {

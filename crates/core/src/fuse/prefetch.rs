@@ -5,11 +5,12 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::ahead::{is_large, kind_of};
+use super::ahead::is_large;
 use super::parked::{Parked, Purpose};
 use super::server::Server;
 use crate::error::{Error, Result};
 use crate::filemap::{Entry, Kind, inode_of};
+use crate::scan::suffix_of;
 use crate::wanted::Class;
 
 /// Background frames that are queued at a time; the rest of the tree is known by the place reached.
@@ -49,23 +50,39 @@ impl Server {
         if !contents {
             return true;
         }
-        self.wait_a_moment(|| !self.kinds_read().is_empty());
-        let mut known = 0;
+        self.wait_a_moment(|| !self.suffixes_read().is_empty());
+        let mut suffixes = Vec::new();
         for page in 0..pages {
-            let kinds = self.kinds_read();
-            if kinds.len() > known {
-                let fresh =
-                    |entry: &Entry| is_likely(entry) && kinds[known..].iter().any(|kind| kind == kind_of(&entry.path));
-                if !(0..pages).all(|page| self.queue_rows(page, fresh)) {
+            loop {
+                let read = self.suffixes_read();
+                if read.len() == suffixes.len() {
+                    break;
+                }
+                suffixes = read;
+                if !self.queue_suffixes(&suffixes) {
                     return false;
                 }
-                known = kinds.len();
             }
             if !self.queue_rows(page, is_likely) {
                 return false;
             }
         }
         (0..pages).all(|page| self.queue_rows(page, |_| true))
+    }
+
+    /// Queue the likely files that have one of these suffixes, or as many as there is room for until others are read, too.
+    /// False when the mount has ended.
+    fn queue_suffixes(&self, suffixes: &[Vec<u8>]) -> bool {
+        let chosen = |entry: &Entry| is_likely(entry) && suffixes.iter().any(|read| read == suffix_of(&entry.path));
+        for page in 0..self.map.pages().len() {
+            if self.suffixes_read().len() > suffixes.len() {
+                return true;
+            }
+            if !self.queue_rows(page, chosen) {
+                return false;
+            }
+        }
+        true
     }
 
     /// False when the mount has ended.

@@ -11,7 +11,6 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use rustix::io::Errno;
 
-use super::ahead::kind_of;
 use super::answer::{self, Need, No};
 use super::direct::Asked;
 use super::native::Layers;
@@ -24,12 +23,13 @@ use super::wire::{REQUEST_BYTES, Reply, Request, init, op};
 use crate::cache::Cache;
 use crate::error::{Error, Result};
 use crate::filemap::{Entry, FileMap, FrameAt, Kind};
+use crate::scan::suffix_of;
 use crate::wanted::{Class, Wanted};
 
 /// A frame that arrives so often without being of use, because it is damaged or the cache loses it, is given up.
 pub(super) const TRIES: u8 = 2;
-/// Kinds of files that are told apart.
-const MOST_KINDS: usize = 16;
+/// Suffixes of files that are told apart.
+const MOST_SUFFIXES: usize = 16;
 
 /// What a server has seen.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -81,8 +81,8 @@ pub struct Server {
     errors: AtomicU64,
     /// Sizes of the files that were read, by inode.
     read: Mutex<HashMap<u64, u64>>,
-    /// Of what kinds they are, in order of first reading.
-    kinds: Mutex<Vec<Vec<u8>>>,
+    /// What their suffixes are, and of how many files, in order of first reading.
+    suffixes: Mutex<Vec<(Vec<u8>, u32)>>,
     /// Only of a server that is to tell what was read.
     trace: OnceLock<Mutex<Trace>>,
     pub(super) frames: AtomicU64,
@@ -121,7 +121,7 @@ impl Server {
             waited: AtomicU64::new(0),
             errors: AtomicU64::new(0),
             read: Mutex::default(),
-            kinds: Mutex::default(),
+            suffixes: Mutex::default(),
             trace: OnceLock::new(),
             frames: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
@@ -325,7 +325,7 @@ impl Server {
         if let Ok((inode, content)) = answer::content(&self.map, request.node) {
             let before = self.read.lock().unwrap_or_else(PoisonError::into_inner).insert(inode, content.digest.size);
             if before.is_none() {
-                self.note_kind(inode);
+                self.note_suffix(inode);
             }
             if let Some(trace) = self.trace.get().filter(|_| first) {
                 trace.lock().unwrap_or_else(PoisonError::into_inner).note(inode, content, request);
@@ -333,18 +333,22 @@ impl Server {
         }
     }
 
-    fn note_kind(&self, inode: u64) {
+    fn note_suffix(&self, inode: u64) {
         let Ok(Some(entry)) = self.map.entry(inode) else { return };
-        let kind = kind_of(&entry.path);
-        let mut kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
-        if kinds.len() < MOST_KINDS && !kinds.iter().any(|known| known == kind) {
-            kinds.push(kind.to_vec());
+        let suffix = suffix_of(&entry.path);
+        let mut suffixes = self.suffixes.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, readings)) = suffixes.iter_mut().find(|(known, _)| known == suffix) {
+            *readings = readings.saturating_add(1);
+        } else if suffixes.len() < MOST_SUFFIXES {
+            suffixes.push((suffix.to_vec(), 1));
         }
     }
 
-    /// The kinds of the files that were read, in order of first reading.
-    pub(super) fn kinds_read(&self) -> Vec<Vec<u8>> {
-        self.kinds.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// The suffixes of which more than one file was read: one says little, as a script's own says nothing of the modules that
+    /// an interpreter loads.
+    pub(super) fn suffixes_read(&self) -> Vec<Vec<u8>> {
+        let suffixes = self.suffixes.lock().unwrap_or_else(PoisonError::into_inner);
+        suffixes.iter().filter(|(_, readings)| *readings > 1).map(|(suffix, _)| suffix.clone()).collect()
     }
 
     /// From now on, note what is read, in which order and by whom.

@@ -74,8 +74,8 @@ impl Archive {
         job: &Job,
     ) -> Result<Pushed> {
         let Archive { what, file, size, stored, temporary } = self;
-        let Request { push, known, pending, content, words, .. } = request;
-        let packer = Packer::new(push, out, job);
+        let Request { push, level, known, pending, content, words, .. } = request;
+        let packer = Packer::new(push, level, out, job);
         let streamed = stream(&what, &file, (size, stored), (known, &packer), Lines::new(&temporary)?, threads, job)?;
         packer.flush()?;
         let Streamed { mut bodies, tree, large, mut lines, tar, files, bytes } = streamed;

@@ -136,8 +136,8 @@ impl Mounted {
         if self.rows.iter().filter_map(|row| self.content(row.from)).any(|content| !is_known(known, content)) {
             return self.walked(job)?.push(request, out, job);
         }
-        let Request { push, pending, content, words, .. } = request;
-        let packer = Packer::new(push, out, job);
+        let Request { push, level, pending, content, words, .. } = request;
+        let packer = Packer::new(push, level, out, job);
         let outcome = self.read(known, &packer, job)?;
         packer.flush()?;
         let places = Places { known, packer: &packer, outcome: &outcome };

@@ -10,7 +10,7 @@ use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
 use super::known::Known;
 use super::send::Packer;
-use crate::archive::frame::{FrameWriter, HEADER, LITTLE, THOROUGH};
+use crate::archive::frame::{FrameWriter, HEADER, LITTLE, PARTED, THOROUGH};
 use crate::chunk::{Cutter, MAX_CHUNK};
 use crate::digest::{Digest, Hasher};
 use crate::error::Result;
@@ -107,7 +107,11 @@ pub struct Packing<'a> {
 impl<'a> Packing<'a> {
     /// For files of so many bytes.
     pub fn new(known: &'a Known, packer: &'a Packer<'a>, bytes: u64) -> Packing<'a> {
-        let frames = if bytes <= LITTLE { FrameWriter::new(THOROUGH) } else { FrameWriter::for_chunks() };
+        let frames = match packer.level {
+            Some(level) => FrameWriter::new(level),
+            None if bytes <= LITTLE => FrameWriter::new(THOROUGH),
+            None => FrameWriter::for_chunks(),
+        };
         Packing { known, packer, frames }
     }
 
@@ -138,6 +142,11 @@ impl<'a> Packing<'a> {
         }
         spare.give(bytes);
         Ok(())
+    }
+
+    /// Begin another frame with what is of another kind, if this one is worth the reading.
+    pub fn part(&mut self) -> Result<()> {
+        if self.frames.plain().len() >= PARTED { self.flush() } else { Ok(()) }
     }
 
     pub fn flush(&mut self) -> Result<()> {

@@ -8,13 +8,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::known::Known;
 use super::pieces::{File, Packing, Pieces, Reader};
 use super::send::Packer;
-use crate::archive::frame::SHARED;
+use crate::archive::frame::{PARTED, SHARED};
 use crate::chunk::MAX_CHUNK;
 use crate::digest::{Digest, Hasher};
 use crate::error::{Error, Result};
 use crate::index::{State, share};
 use crate::job::Job;
-use crate::scan::{Kind, Root, Sink, Stat, is_denied, is_gone, read_stable};
+use crate::scan::{Kind, Root, Sink, Stat, is_denied, is_gone, read_stable, suffix_of};
 
 /// More than this many at a time would need more memory than a push may take, and no store keeps up with so many.
 const WORKERS: usize = 8;
@@ -36,7 +36,7 @@ pub struct Outcome {
 /// What a state's files are to the store.
 #[derive(Default)]
 pub struct Work {
-    /// The regular files of which some chunk may be missing in the store, in order.
+    /// The regular files of which some chunk may be missing in the store, in the order of directories, by suffix in each.
     pub lacking: Vec<u32>,
     /// Of each record, the row of the holdings that names its only chunk; `NONE` where there is none.
     pub rows: Vec<u32>,
@@ -77,11 +77,21 @@ pub fn work(state: &State, known: &Known, threads: usize) -> Result<Work> {
             Ok(found)
         },
     )?;
-    Ok(found.into_iter().fold(Work::default(), |mut all, mut found| {
+    let mut all = found.into_iter().fold(Work::default(), |mut all, mut found| {
         all.lacking.append(&mut found.lacking);
         all.rows.append(&mut found.rows);
         all
-    }))
+    });
+    let alike = |&a: &u32, &b: &u32| state.parent(a) == state.parent(b);
+    for beside in all.lacking.chunk_by_mut(alike) {
+        beside.sort_by_key(|&record| suffix_of(state.name(record)));
+    }
+    Ok(all)
+}
+
+/// Whether the same programs are likely to read both: what else lies in a frame with a file comes with it.
+fn is_akin(state: &State, a: u32, b: u32) -> bool {
+    state.parent(a) == state.parent(b) && suffix_of(state.name(a)) == suffix_of(state.name(b))
 }
 
 /// Read the files of `work` with `threads` threads, at most `WORKERS`.
@@ -136,6 +146,7 @@ pub fn read(
                 }
                 job.file_done();
             }
+            reader.packing.part()?;
         }
         let Reader { mut packing, pieces, .. } = reader;
         // The last one that reads no more ends the waiting of all.
@@ -228,6 +239,9 @@ fn take<'a>(state: &State, work: &'a [u32], next: &AtomicUsize) -> Option<&'a [u
     loop {
         let (mut end, mut bytes) = (start, 0);
         while end < work.len() && bytes < SHARED as u64 {
+            if bytes >= PARTED as u64 && !is_akin(state, work[end - 1], work[end]) {
+                break;
+            }
             bytes += state.stat(work[end]).size.max(512);
             end += 1;
         }

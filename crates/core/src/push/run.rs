@@ -41,6 +41,8 @@ pub struct Looked {
 pub struct Request<'a> {
     /// 16 hex digits of its own.
     pub push: &'a str,
+    /// zstd's, of chunks; by default what docs/decisions/0006 and 0014 say.
+    pub level: Option<i32>,
     /// All that may be re-used.
     pub known: &'a Known,
     /// Fragments of packs that were sent by a run that did not finish.
@@ -126,8 +128,8 @@ impl Looked {
     /// `Unreadable` (all such paths) unless they are skipped, `Unstable`, `Io`, `Stopped` (also when `out` is closed).
     pub fn push(self, request: Request<'_>, out: &Sender<Sealed>, job: &Job) -> Result<Pushed> {
         let Looked { root, index, options, mut state, mut unreadable } = self;
-        let Request { push, known, pending, memory, content, words } = request;
-        let packer = Packer::new(push, out, job);
+        let Request { push, level, known, pending, memory, content, words } = request;
+        let packer = Packer::new(push, level, out, job);
         let Work { lacking: work, mut rows } = work(&state, known, options.threads)?;
         job.files_total.store(work.len() as u64, Relaxed);
         job.bytes_total.store(work.iter().map(|&record| state.stat(record).size).sum(), Relaxed);

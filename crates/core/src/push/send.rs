@@ -29,6 +29,8 @@ pub struct Sealed {
 /// What has been packed so far.
 pub struct Packer<'a> {
     push: &'a str,
+    /// zstd's; what docs/decisions/0006 says where it is `None`.
+    pub level: Option<i32>,
     out: &'a Sender<Sealed>,
     job: &'a Job,
     memory: Memory,
@@ -69,10 +71,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl<'a> Packer<'a> {
     /// For the run `push`.
-    pub fn new(push: &'a str, out: &'a Sender<Sealed>, job: &'a Job) -> Packer<'a> {
+    pub fn new(push: &'a str, level: Option<i32>, out: &'a Sender<Sealed>, job: &'a Job) -> Packer<'a> {
         let (claimed, filling, names) = (Mutex::default(), Mutex::default(), Mutex::default());
         let (memory, stored_bytes) = (Memory::new(PACKS), AtomicU64::new(0));
-        Packer { push, out, job, memory, claimed, filling, names, stored_bytes }
+        Packer { push, level, out, job, memory, claimed, filling, names, stored_bytes }
     }
 
     /// True for the one worker that is to send this chunk.

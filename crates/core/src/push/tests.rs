@@ -69,7 +69,7 @@ fn run(root: &Path, fragments: &[Vec<u8>]) -> Result<(Pushed, Vec<Stored>)> {
 const PUSH: &str = "0123456789abcdef";
 
 fn request(known: &Known, content: Option<[u8; 32]>) -> Request<'_> {
-    Request { push: PUSH, known, pending: Vec::new(), memory: b"", content, words: b"{\"format\":1}" }
+    Request { push: PUSH, level: None, known, pending: Vec::new(), memory: b"", content, words: b"{\"format\":1}" }
 }
 
 fn looked(root: &Path) -> Looked {

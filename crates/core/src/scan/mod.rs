@@ -137,6 +137,20 @@ pub fn parent_and_name(path: &[u8]) -> (&[u8], &[u8]) {
     }
 }
 
+/// What is behind the last dot of a path's name, numbers of versions aside: `.py`, `.so` of `libz.so.1`; empty where there is
+/// no dot. Files of one suffix are mostly read, or not, by the same programs.
+pub fn suffix_of(path: &[u8]) -> &[u8] {
+    let mut name = parent_and_name(path).1;
+    loop {
+        let Some(dot) = name.iter().rposition(|&byte| byte == b'.') else { return b"" };
+        let suffix = &name[dot..];
+        if suffix.len() == 1 || !suffix[1..].iter().all(u8::is_ascii_digit) || !name[..dot].contains(&b'.') {
+            return suffix;
+        }
+        name = &name[..dot];
+    }
+}
+
 /// Whether `error` says that the path no longer leads to what was there; a symbolic link leads nowhere.
 pub fn is_gone(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR | libc::ELOOP))

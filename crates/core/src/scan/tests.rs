@@ -233,3 +233,18 @@ fn what_the_table_says_last_of_a_device_decides_whether_it_is_a_mount_of_ours() 
         [Some(true), Some(true), Some(false), Some(false), None]
     );
 }
+
+#[test]
+fn a_suffix_is_what_is_behind_the_last_dot_of_a_name_that_begins_no_version() {
+    for (path, suffix) in [
+        ("a.b/c", ""),
+        ("a/b.tar.gz", ".gz"),
+        ("lib/libz.so.1.2", ".so"),
+        ("notes.1", ".1"),
+        ("a/.rc", ".rc"),
+        ("a.", "."),
+        ("", ""),
+    ] {
+        assert_eq!(suffix_of(path.as_bytes()), suffix.as_bytes(), "{path}");
+    }
+}

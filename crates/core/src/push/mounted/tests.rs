@@ -67,7 +67,8 @@ fn what_went_away_after_the_look_is_left_out() {
     let known = Known::new(None, Vec::new(), None).unwrap();
     let (sender, _packs) = crossbeam_channel::unbounded();
     let words = b"{\"format\":1}";
-    let request = Request { push: PUSH, known: &known, pending: Vec::new(), memory: b"", content: None, words };
+    let request =
+        Request { push: PUSH, level: None, known: &known, pending: Vec::new(), memory: b"", content: None, words };
     assert_eq!(mounted.push(request, &sender, &job).unwrap().entries, 6);
 }
 
