@@ -14,7 +14,7 @@ from typing import NamedTuple
 from benchmarks import environment, servers
 from benchmarks.corpus import BUILD, say
 from benchmarks.link import Link, linked
-from benchmarks.measure import Case, Figure, Times, Word, at_most, ratio, shown
+from benchmarks.measure import Case, Figure, Times, at_most, ratio, shown
 from benchmarks.sapwood import SAPWOOD, aside, clear, place, require_free, with_cache
 from demo.watch import Watched, watched
 
@@ -27,7 +27,8 @@ _READ_ALL = ["sh", "-c", 'tar -cf - -C "$SAPWOOD_ROOT" . | cat >/dev/null']
 COMMANDS = (
     "`sapwood run s3://…#v -- {}/bin/python {}/workload.py` : `curl …/v.tar.zst | zstd -d | tar -x && DIR/bin/python"
     " DIR/workload.py`, with empty caches; the program says a line, imports pandas and scikit-learn and fits a model."
-    " With a profile: after `sapwood trace` of it, once. Reading everything: `tar -c` of the mount"
+    " Pushed with `--level 19`, as the tar is compressed; or by default. With a profile: after one `sapwood trace`"
+    " of it; laid out: and `sapwood optimize`. Reading everything: `tar -c` of the mount"
 )
 
 
@@ -73,11 +74,11 @@ def figures(rounds: int) -> list[Figure]:
     tree = environment.made()
     require_free((5 * rounds + 9) * _ON_DISK)
     with _far(tree) as far:
-        cold, profiled, all_read, untar, untar_fast = ways = _ways("plain", "traced")
+        cold, profiled, laid_out, all_read, untar, untar_fast, quick, quickly_read = ways = _ways()
         _in_turns(ways, far, _LINK, rounds)
-        others = {link: _ways("plain", "traced") for link in _OTHERS}
-        for link, (other_cold, other_profiled, _, other_untar, _) in others.items():
-            _in_turns([other_cold, other_profiled, other_untar], far, link, 1)
+        others = {link: _ways() for link in _OTHERS}
+        for link, (other_cold, other_profiled, other_laid_out, _, other_untar, *_) in others.items():
+            _in_turns([other_cold, other_profiled, other_laid_out, other_untar], far, link, 1)
     rate = _LINK[1] * 1e6 / 8
     carried = Times(tuple(trip.bytes / rate for trip in cold.trips))
     return [
@@ -85,21 +86,28 @@ def figures(rounds: int) -> list[Figure]:
         ratio("done, without a profile : tar.zst -19", cold.done, untar.done, 0.8),
         at_most("first line, with a profile", profiled.first_line, untar.first_line, 600),
         ratio("done, with a profile : tar.zst -19", profiled.done, untar.done, 0.5),
+        at_most("first line, with a profile, laid out", laid_out.first_line, untar.first_line, 600),
+        ratio("done, with a profile, laid out : tar.zst -19", laid_out.done, untar.done, 0.5),
         ratio("everything read through the mount : tar.zst -3 unpacked", all_read.done, untar_fast.done, 1.1),
+        ratio("the same, pushed by default : tar.zst -3 unpacked", quickly_read.done, untar_fast.done, 1.1),
         # At least 0.9 of the rate.
         ratio("link in use, without a profile : the same bytes at its rate", _spent(cold), carried, 1 / 0.9),
         _bytes("bytes that crossed, without a profile : tar.zst -19", cold, untar),
         _bytes("bytes that crossed, with a profile : tar.zst -19", profiled, untar),
-        *(row for link, (plain, traced, _, tar, _) in others.items() for row in _rows(link, plain, traced, tar)),
+        _bytes("bytes that crossed, with a profile, laid out : tar.zst -19", laid_out, untar),
+        ratio("done, without a profile, pushed by default : tar.zst -3, no program", quick.done, untar_fast.done, None),
+        *(row for link, ways in others.items() for row in _rows(link, ways)),
     ]
 
 
-def _rows(link: tuple[float, float], plain: Way, traced: Way, tar: Way) -> list[Figure]:
+def _rows(link: tuple[float, float], ways: Sequence[Way]) -> list[Figure]:
+    plain, traced, laid_out, _, tar, *_ = ways
     over = "{} ms and {} Mbit/s".format(*link)
     return [
         at_most(f"first line over {over}", plain.first_line, tar.first_line, None),
         ratio(f"done over {over}, without a profile : tar.zst -19", plain.done, tar.done, None),
         ratio(f"done over {over}, with a profile : tar.zst -19", traced.done, tar.done, None),
+        ratio(f"done over {over}, with a profile, laid out : tar.zst -19", laid_out.done, tar.done, None),
     ]
 
 
@@ -113,7 +121,7 @@ def _bytes(claim: str, ours: Way, peer: Way) -> Figure:
 
 @contextmanager
 def _far(tree: Path) -> Iterator[Far]:
-    """Serve the tree in two stores, of which one knows a profile, and as archives."""
+    """Serve the tree in stores, two of which know a profile, and as archives."""
     work, root, web_work = map(place, ("s3", "served", "nginx"))
     root.mkdir()
     for level in (19, 3):
@@ -121,23 +129,33 @@ def _far(tree: Path) -> Iterator[Far]:
     try:
         with servers.s3(work) as s3, servers.web(root, web_work) as web:
             near = _at(f"http://127.0.0.1:{s3}")
-            for store in ("plain", "traced"):
-                Case("push", [SAPWOOD, "push", tree, _address(store)], environment=near).run()
-            trace: list[Word] = [SAPWOOD, "trace", _address("traced"), "--", *environment.workload("{}")]
-            Case("trace", trace, environment=near).run()
+            for words in (
+                ["push", tree, _address("quick")],
+                ["push", "--level", "19", tree, _address("plain")],
+                ["cp", _address("plain"), _address("traced")],
+                ["trace", _address("traced"), "--", *environment.workload("{}")],
+                ["cp", _address("traced"), _address("laid-out")],
+                ["trace", _address("laid-out"), "--", *environment.workload("{}")],
+                ["optimize", _address("laid-out")],
+            ):
+                Case(str(words[0]), [SAPWOOD, *words], environment=near).run()
             clear(_CACHE)
             yield Far(s3, web)
     finally:
         clear(work, root, web_work, _CACHE)
 
 
-def _ways(plain: str, traced: str) -> list[Way]:
+def _ways() -> list[Way]:
+    workload = environment.workload("{}")
     return [
-        Way("run", lambda link: _run(link, plain, environment.workload("{}"))),
-        Way("run with a profile", lambda link: _run(link, traced, environment.workload("{}"))),
-        Way("read all", lambda link: _run(link, plain, _READ_ALL)),
+        Way("run", lambda link: _run(link, "plain", workload)),
+        Way("run with a profile", lambda link: _run(link, "traced", workload)),
+        Way("run with a profile, laid out", lambda link: _run(link, "laid-out", workload)),
+        Way("read all", lambda link: _run(link, "plain", _READ_ALL)),
         Way("tar.zst -19", lambda link: _untar(link, 19, environment.workload(_UNTARRED))),
         Way("tar.zst -3, no program", lambda link: _untar(link, 3, ["true"])),
+        Way("run, pushed by default", lambda link: _run(link, "quick", workload)),
+        Way("read all, pushed by default", lambda link: _run(link, "quick", _READ_ALL)),
     ]
 
 
