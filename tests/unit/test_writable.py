@@ -154,6 +154,9 @@ def test_changes_whose_note_is_damaged_are_removed_by_discard_alone(note: bytes 
         (kept / "note.json").unlink()
     else:
         (kept / "note.json").write_bytes(note)
+    [untold] = [one for one in run.good("mounts", "--json").document if one["changes"] == str(kept)]
+    assert (untold["path"], untold["address"], untold["mounted"]) == (None, None, False)
+    assert f"{kept}  (changes of a place that nothing tells" in run.good("mounts").out
     for _ in range(2):
         refused = run("mount", "--writable", "main", "mnt")
         assert refused.code == 5
@@ -164,6 +167,7 @@ def test_changes_whose_note_is_damaged_are_removed_by_discard_alone(note: bytes 
         begin(run.home / "mnt", "main", {"map": ""})
     assert error.value.kind == "changes-unreadable"
     run.good("umount", "--discard", "mnt")
+    assert str(kept) not in run.good("mounts").out
     run.good("mount", "--writable", "main", "mnt")
     assert (run.home / "mnt" / "a").read_text() == "a\n"
 

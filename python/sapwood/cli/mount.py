@@ -229,7 +229,7 @@ def _configure_mounts(parser: argparse.ArgumentParser) -> None:
 def _mounts(arguments: argparse.Namespace) -> int:
     from sapwood.errors import UnavailableError
     from sapwood.mount import mounts, restart
-    from sapwood.mount.changes import all_changes
+    from sapwood.mount.changes import all_changes, untold_changes
 
     found = mounts()
     refused: UnavailableError | None = None
@@ -244,17 +244,21 @@ def _mounts(arguments: argparse.Namespace) -> int:
                         show.talk(f"sapwood: {refused}")
                     refused = error
         found = mounts()
-    _show_mounts(arguments, found, all_changes())
+    _show_mounts(arguments, found, all_changes(), untold_changes())
     if refused:
         raise refused
     return 0
 
 
-def _show_mounts(arguments: argparse.Namespace, found: list[Mount], changed: list[Changes]) -> None:
+def _show_mounts(arguments: argparse.Namespace, found: list[Mount], changed: list[Changes], untold: list[Path]) -> None:
     from sapwood.mount.remembered import date
 
     mounted = {mount.path for mount in found}
-    left = [kept for kept in changed if kept.place not in mounted]
+    left: list[tuple[Path | None, str | None, Path]] = [
+        (kept.place, kept.address, kept.directory) for kept in changed if kept.place not in mounted
+    ]
+    used = {mount.changes for mount in found}
+    left += [(None, None, directory) for directory in untold if directory not in used]
     if arguments.json:
         show.document(
             [
@@ -276,8 +280,8 @@ def _show_mounts(arguments: argparse.Namespace, found: list[Mount], changed: lis
             ]
             + [
                 {
-                    "path": show.text(bytes(kept.place)),
-                    "address": kept.address,
+                    "path": show.text(bytes(place)) if place else None,
+                    "address": address,
                     "pid": None,
                     "server": None,
                     "alive": False,
@@ -287,16 +291,19 @@ def _show_mounts(arguments: argparse.Namespace, found: list[Mount], changed: lis
                     "bytes": None,
                     "bytesHere": None,
                     "mounted": False,
-                    "changes": show.text(bytes(kept.directory)),
+                    "changes": show.text(bytes(directory)),
                 }
-                for kept in left
+                for place, address, directory in left
             ]
         )
         return
     for mount in found:
         show.line(bytes(mount.path), f"  {mount.address}" + _state(mount))
-    for kept in left:
-        show.line(bytes(kept.place), f"  {kept.address}  (not mounted; its changes are in {kept.directory})")
+    for place, address, directory in left:
+        if place:
+            show.line(bytes(place), f"  {address}  (not mounted; its changes are in {directory})")
+        else:
+            show.line(bytes(directory), "  (changes of a place that nothing tells: note.json there cannot be read)")
 
 
 def _state(mount: Mount) -> str:

@@ -39,6 +39,7 @@ __all__ = [
     "end_claimed",
     "note_root",
     "release",
+    "untold_changes",
 ]
 
 # A server whose mount was taken away, and that nobody uses, ends in less; and if not, it ends what is kept by itself.
@@ -171,6 +172,16 @@ def all_changes() -> list[Changes]:
         return []
     found = [_read(places.changes_dir() / name) for name in names if "." not in name]
     return sorted((one for one in found if one and not one.is_empty), key=lambda one: one.place)
+
+
+def untold_changes() -> list[Path]:
+    """Return the directories of changes of which nothing tells at which place they were made, nor in which tree."""
+    try:
+        names = os.listdir(places.changes_dir())
+    except OSError:
+        return []
+    directories = [places.changes_dir() / name for name in sorted(names) if "." not in name]
+    return [one for one in directories if _read(one) is None and not _is_bare(one / "upper")]
 
 
 def are_kept(place: Path) -> bool:
