@@ -8,38 +8,32 @@ wanted, proving, the cache (core).
 from __future__ import annotations
 
 import contextlib
+import json
 import os
-import signal
-import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 from sapwood import places
 from sapwood._core.mount import Server, mount_whole, unmount
 from sapwood.digests import TreeDigest
-from sapwood.errors import InvalidInputError, NotFoundError, UnavailableError
+from sapwood.errors import InvalidInputError, NotFoundError
 from sapwood.mount import changes, libfuse, table
 from sapwood.mount.completing import Completing
 from sapwood.mount.fetching import DEADLINE_S, OF_A_PACK, Fetching
 from sapwood.mount.following import Following
 from sapwood.mount.heritage import opened
+from sapwood.mount.note import Note
 from sapwood.mount.pace import BEGIN_BYTES
 from sapwood.mount.remembered import date
-from sapwood.mount.saying import Complaints, say
+from sapwood.mount.saying import say
+from sapwood.mount.serving import Serving, Wish
 from sapwood.profile import Profile
-from sapwood.store.archive import Archive, ArchiveTree
-from sapwood.store.naming import without_query
-from sapwood.store.snapshot import Snapshot
-from sapwood.store.store import Store
 
 __all__ = ["Tier", "serve"]
 
 Tier = Literal["auto", "fuse", "native", "libfuse"]
-
-
-_TICK_S = 0.5
 
 
 def serve(
@@ -115,13 +109,9 @@ def serve(
     if tier == "libfuse" and writable:
         raise InvalidInputError("the libfuse tier takes no changes", kind="bad-argument", hint="--tier fuse")
     library = libfuse.load() if tier == "libfuse" and trace is None else None
+    native = tier == "native" and trace is None
     # A successor has a mount already, which no profile that is gone meanwhile may end.
     following = Following(address, cache_dir, profile, takes_over=device is not None) if follow or profile else None
-
-    def look(store: Store | Archive, snapshot: Snapshot | ArchiveTree) -> None:
-        if following is not None:
-            following.ask(store, snapshot.tree)
-
     origin, file_map, left, away = opened(
         address,
         place,
@@ -130,71 +120,27 @@ def serve(
         toc=toc,
         heritage=heritage,
         offline=offline,
-        meanwhile=look,
+        meanwhile=lambda store, tree: following.ask(store, tree.tree) if following else None,
     )
-    used = {"cache": str(cache_dir), "store": origin.url}
-    for what, where in (used | ({"place of its changes": str(places.changes_dir())} if writable else {})).items():
+    if device is None:
         # A successor must not look: the mount is there, and waits for it.
-        if device is None and _is_below(where, place):
-            raise InvalidInputError(
-                f"{place}: the {what} {where} lies below it, and the mount would wait for itself",
-                kind="own-mount",
-                hint="mount elsewhere",
-            )
-    # Before there is a mount to leave behind. The handler only notes the wish: a second signal disturbs no cleaning up.
-    asked_to_end, asked_by = threading.Event(), []
-
-    def end(signo: int, _: object) -> None:
-        asked_by.append(signo)
-        asked_to_end.set()
-
-    for signo in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(signo, end)
+        _require_elsewhere(place, cache_dir, origin.url, writable=writable)
+    # Before there is a mount to leave behind.
+    wish = Wish()
     if away:
         left["away"] = f"{away}: mounted is snapshot {left['snapshot'][:19]}" + _as_of(left["asked"])
         say(left["away"])
     # Who could start another server, were there a device to give it.
     holder = os.getppid() if leave is not None and library is None else None
-    said: dict[str, object] = {
-        "snapshot": left.get("snapshot"),
-        "map": left["map"],
-        "map_size": left.get("map_size"),
-        "changes": os.fsdecode(changes.directory_of(place)) if writable else None,
-        "asked": left.get("asked"),
-        "away": left.get("away", ""),
-        "bytes": file_map.bytes,
-        "problem": "",
-        "lacking": None,
-    }
-
-    complaints = Complaints()
-
-    def note(**more: object) -> None:
-        said.update(more)
-        table.record(cache_dir, place, without_query(address), holder, said)
-
-    def hint(**more: object) -> bool:
-        """Note it, of a mount that is there, whether or not the disk takes it; say whether it did."""
-        with complaints.heard():
-            note(**more)
-            return True
-        return False
-
-    # Before anybody is answered: who waits for the mount to be served again finds by whom.
-    noted = device is not None and hint()
-    native = tier == "native" and trace is None
-    may_pass = not (native or writable or library is not None or trace is not None)
+    note = Note(address, place, cache_dir, holder=holder, left=left, file_map=file_map, writable=writable)
+    if device is not None:
+        # Before anybody is answered: who waits for the mount to be served again finds by whom.
+        note.hint()
     pin = table.pin_path(cache_dir, place)
     if native and not writable and alone and device is None and mount_whole(file_map, cache_dir, place, pin):
-        hint(server=0, holder=None, lacking=0)
-        if asked_to_end.is_set():
-            unmount(place, True)
-            table.forget(cache_dir, place)
-            return asked_by[0]
-        alone()
-        return None
-    claimed = changes.claim(place) if writable and not is_claimed else None
-    try:
+        return _leave_alone(note, wish, alone)
+    may_pass = not (native or writable or library is not None or trace is not None)
+    with _claimed(place, is_claimed=is_claimed or not writable):
         server = Server(
             file_map,
             cache_dir,
@@ -208,80 +154,82 @@ def serve(
             passthrough=passthrough,
             changes=changes.begin(place, address, left) if writable and device is None else None,
         )
-    except BaseException:
-        if claimed is not None:
-            changes.release(place, claimed)
-        raise
-    if trace is not None:
-        server.start_trace()
-    # It stays when this server fails: for a successor, and when none can serve it, for its place would look empty.
-    stays = device is not None
-    # Of layers it is made by `establish`; if that fails, what is there is another one.
-    is_made = stays or not (native or writable)
-    try:
-        if device is None:
-            note()
-            noted = True
-        fetching = Fetching(origin, server, deadline_s)
-        fetching.start()
-        try:
-            server.establish()
-        except NotFoundError as error:
-            error.hint = "mount it once without --offline, with --wait" if offline else None
-            raise
-        is_made = True
-        if writable and device is None:
-            changes.note_root(place)
-        if library is not None:
-            libfuse.mount(library, server, place)
-        if leave is not None and device is None:
-            leave(server.device, left)
-        if following is not None and not offline:
-            following.begin(server, TreeDigest(file_map.tree))
-        whole = prefetch and not offline and (cache_size is None or file_map.bytes <= cache_size)
-        server.prefetch(whole)
-        completing = Completing(server, cache_dir, fetch=whole)
-        completing.start()
-        ready()
-        stays = stays or holder is not None
-        while not (server.closed or asked_to_end.wait(_TICK_S)):
-            # Whatever is wrong with the disk, what is here can be read.
-            with complaints.heard():
-                fetching.expire()
-            news = {"problem": fetching.problem, "lacking": completing.lacking, "whole": completing.fetches}
-            if not (noted and said == {**said, **news}) and not server.closed:
-                noted = hint(**news)
-            with complaints.heard():
-                if server.tidy(cache_size):
-                    bound = server.bound if cache_size is None else cache_size
-                    completing.shrunk(fits=bound is not None and file_map.bytes <= bound)
-    finally:
-        # Lazily: who still uses it would get errors from a server that is gone all the same. When it is gone already,
-        # what is there by now is another mount.
-        ends = asked_to_end.is_set() or not stays
-        if is_made and ends and not server.closed:
-            with contextlib.suppress(InvalidInputError, UnavailableError):
-                unmount(place, True)
-        if server.closed or ends:
-            table.forget(cache_dir, place, os.getpid())
-        if claimed is not None:
-            changes.release(place, claimed)
-        if stats is not None:
-            _write_stats(Path(stats), server)
         if trace is not None:
-            run = Profile.of_run(TreeDigest(file_map.tree), date(int(time.time())), server.traced())
-            Path(trace).write_bytes(run.encode())
-    return asked_by[0] if asked_by else None
+            server.start_trace()
+        fetching = Fetching(origin, server, deadline_s)
+        serving = Serving(server, fetching, note, wish, taking_over=device is not None, layered=native or writable)
+        try:
+            if device is None:
+                note.write()
+            try:
+                serving.establish()
+            except NotFoundError as error:
+                error.hint = "mount it once without --offline, with --wait" if offline else None
+                raise
+            if writable and device is None:
+                changes.note_root(place)
+            if library is not None:
+                libfuse.mount(library, server, place)
+            if leave is not None and device is None:
+                leave(server.device, left)
+            if following is not None and not offline:
+                following.begin(server, TreeDigest(file_map.tree))
+            whole = prefetch and not offline and (cache_size is None or file_map.bytes <= cache_size)
+            server.prefetch(whole)
+            completing = Completing(server, cache_dir, fetch=whole)
+            completing.start()
+            ready()
+            serving.stays = serving.stays or holder is not None
+            serving.go_on(completing, cache_size, file_map.bytes)
+        finally:
+            serving.end()
+            _write_what_it_saw(server, TreeDigest(file_map.tree), stats, trace)
+    return wish.signal
+
+
+def _leave_alone(note: Note, wish: Wish, alone: Callable[[], object]) -> int | None:
+    """Of a mount that needs nobody, say so, unless it is to end by now."""
+    note.hint(server=0, holder=None, lacking=0)
+    if wish:
+        unmount(note.place, True)
+        table.forget(note.cache_dir, note.place)
+        return wish.signal
+    alone()
+    return None
+
+
+@contextlib.contextmanager
+def _claimed(place: Path, *, is_claimed: bool) -> Iterator[None]:
+    """Have the claim to the changes of a place, unless whoever started this has it, or none is needed."""
+    claimed = None if is_claimed else changes.claim(place)
+    try:
+        yield
+    finally:
+        if claimed is not None:
+            changes.release(place, claimed)
+
+
+def _require_elsewhere(place: Path, cache_dir: Path, url: str, *, writable: bool) -> None:
+    used = {"cache": str(cache_dir), "store": url}
+    for what, where in (used | ({"place of its changes": str(places.changes_dir())} if writable else {})).items():
+        if _is_below(where, place):
+            raise InvalidInputError(
+                f"{place}: the {what} {where} lies below it, and the mount would wait for itself",
+                kind="own-mount",
+                hint="mount elsewhere",
+            )
 
 
 def _as_of(asked: int | None) -> str:
     return "" if asked is None else f", which it named at {date(asked)}"
 
 
-def _write_stats(path: Path, server: Server) -> None:
-    import json
-
-    path.write_text(json.dumps(server.stats()), encoding="utf-8")
+def _write_what_it_saw(server: Server, tree: TreeDigest, stats: str | None, trace: str | None) -> None:
+    if stats is not None:
+        Path(stats).write_text(json.dumps(server.stats()), encoding="utf-8")
+    if trace is not None:
+        run = Profile.of_run(tree, date(int(time.time())), server.traced())
+        Path(trace).write_bytes(run.encode())
 
 
 def _is_below(where: str, place: Path) -> bool:
