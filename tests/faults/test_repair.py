@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,9 @@ import pytest
 from sapwood import open_store
 from sapwood._core.upkeep import read_toc
 from sapwood.errors import CorruptError, InvalidInputError, NotFoundError
+from sapwood.profile import Profile
 from sapwood.store.local import LocalObjects
+from sapwood.upkeep.optimize import optimize
 from sapwood.upkeep.repair import Repaired, repair
 from sapwood.upkeep.sources import open_source
 from sapwood.upkeep.verify import verify
@@ -107,6 +110,42 @@ def test_contents_are_healed_of_a_directory_alone(kept: Kept, tmp_path: Path) ->
     harm(largest, lambda data: flipped(len(data) // 3, 1)(flipped(len(data) // 2, 1)(data) or b""))
     assert mend(place, kept.old).left == ()
     assert_whole(kept, place, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def cut(tmp_path_factory: pytest.TempPathFactory) -> Kept:
+    """A store of a tree that was laid out again, what it was before collected; its tree, and a tar of that."""
+    home = tmp_path_factory.mktemp("cut")
+    sizes = {b"small": 900_000, b"large": LARGE + 300_000}
+    (home / "tree").mkdir()
+    for number, (name, size) in enumerate(sizes.items()):
+        (home / "tree" / name.decode()).write_bytes(noise(size, number))
+    sapwood = Sapwood(home)
+    sapwood.good("push", "tree", "main")
+    store = open_store(str(sapwood.store))
+    seen = store.read_ref("main")
+    read = [(name, 0, [(70_000, 200_000), (500_000, 500_001)], [b"sh"]) for name in sizes]
+    optimize(store, seen, Profile.of_run(store.snapshot("main").tree, "2026-01-01T00:00:00Z", read))
+    for step in (["forget", "--keep-last", "1"], ["gc", "--grace", "0s"], ["gc", "--grace", "0s"]):
+        sapwood.good(*step)
+    # That of Python rounds times.
+    subprocess.run(["tar", "--format=posix", "-cf", home / "tree.tar", "-C", home / "tree", "."], check=True)
+    return Kept(sapwood.store, home / "tree.tar", home / "tree", home / "tree")
+
+
+@pytest.mark.parametrize("of", ["directory", "tar"])
+@pytest.mark.parametrize("what", ["flipped in the middle", "gone"])
+def test_files_that_were_cut_are_healed_of_whole_ones(cut: Kept, tmp_path: Path, what: str, of: str) -> None:
+    for number, pack in enumerate(sorted((cut.store / "packs").iterdir())):
+        here = tmp_path / str(number)
+        here.mkdir()
+        place = copy_of(cut.store, here / "store")
+        harm(place / "packs" / pack.name, DAMAGES[what])
+        assert mend(place, cut.tree if of == "directory" else cut.second).left == ()
+        store = open_store(str(place), cache_dir=here / "fresh")
+        assert verify(store, read_data=100).damages == ()
+        store.pull("main", here / "new")
+        assert differences(cut.tree, here / "new") == []
 
 
 def test_a_chunk_that_another_pack_has_needs_no_other_copy(kept: Kept, tmp_path: Path) -> None:

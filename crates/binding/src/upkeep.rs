@@ -159,6 +159,17 @@ fn paths<'py>(
     Ok((paths.iter().map(|path| PyBytes::new(py, path)).collect(), count))
 }
 
+/// (digest, its size, the size of a file, offset in it) of each chunk of `wanted` that is not the whole of a file.
+#[pyfunction]
+fn held(py: Python<'_>, map: &FileMap, wanted: Vec<String>) -> PyResult<Vec<(String, u64, u64, u64)>> {
+    let found = py.detach(|| {
+        let wanted: HashSet<_> = wanted.iter().map(|digest| parse_sha(digest)).collect::<Result<_>>()?;
+        Ok(upkeep::held(&map.0, &wanted))
+    });
+    let told = |held: &upkeep::Held| (digest_text(&held.digest), held.digest.size, held.file_size, held.offset);
+    Ok(direct(py, found)?.iter().map(told).collect())
+}
+
 /// Digest, size, first entry's path and number of entries of each page that is stored; one of split metadata has no entries.
 #[pyfunction]
 fn pages<'py>(py: Python<'py>, map: &FileMap) -> Vec<(String, u64, Bound<'py, PyBytes>, u32)> {
@@ -435,11 +446,21 @@ impl Recovery {
 
 /// Where files below `root` hold chunks (digest, size): digest -> (path, offset).
 #[pyfunction]
-fn search(py: Python<'_>, root: PathBuf, wanted: Vec<(String, u64)>) -> PyResult<HashMap<String, (OsString, u64)>> {
+fn search(
+    py: Python<'_>,
+    root: PathBuf,
+    wanted: Vec<(String, u64)>,
+    held: Vec<(String, u64, u64, u64)>,
+) -> PyResult<HashMap<String, (OsString, u64)>> {
+    let held = held.iter().map(|(digest, size, file_size, offset)| {
+        let digest = Digest { sha256: parse_sha(digest)?, size: *size };
+        Ok(upkeep::Held { digest, file_size: *file_size, offset: *offset })
+    });
+    let held = direct(py, held.collect::<Result<Vec<_>>>())?;
     let wanted: Result<HashSet<Digest>> =
         wanted.iter().map(|(digest, size)| Ok(Digest { sha256: parse_sha(digest)?, size: *size })).collect();
     let wanted = direct(py, wanted)?;
-    let found = enter(py, None, |job| upkeep::search(&root, &wanted, job))?;
+    let found = enter(py, None, |job| upkeep::search(&root, &wanted, &held, job))?;
     Ok(found
         .into_iter()
         .map(|(digest, spot)| (digest_text(&digest), (spot.path.into_os_string(), spot.offset)))
@@ -475,6 +496,7 @@ pub fn register(parent: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(read_toc, &module)?)?;
     module.add_function(wrap_pyfunction!(prove, &module)?)?;
     module.add_function(wrap_pyfunction!(paths, &module)?)?;
+    module.add_function(wrap_pyfunction!(held, &module)?)?;
     module.add_function(wrap_pyfunction!(pages, &module)?)?;
     module.add_class::<Places>()?;
     module.add_function(wrap_pyfunction!(fragment_packs, &module)?)?;

@@ -19,6 +19,7 @@ __all__ = [
     "Recovery",
     "Toc",
     "fragment_packs",
+    "held",
     "pages",
     "paths",
     "prove",
@@ -166,8 +167,18 @@ class Places:
         None when it would be another. All pages of `map` have been brought.
         """
 
-def search(root: str | PathLike[str], wanted: Sequence[tuple[str, int]]) -> dict[str, tuple[str, int]]:
+def held(map: FileMap, wanted: Sequence[str]) -> list[tuple[str, int, int, int]]:
+    """Return where files of the brought pages of `map` hold chunks of `wanted`, digests, that are not all of them.
+
+    Each once, sorted: digest, its size, the size of a file, and the offset in it.
+    """
+
+def search(
+    root: str | PathLike[str], wanted: Sequence[tuple[str, int]], held: Sequence[tuple[str, int, int, int]]
+) -> dict[str, tuple[str, int]]:
     """Return where files below `root` hold chunks (digest, size): digest -> (path, offset).
+
+    They are looked for as whole files, where a push cuts, and where a file holds them by what `held` (see there) says.
 
     Raises:
         NotFoundError, InvalidInputError, DeniedError, UnavailableError: `root` cannot be listed.

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from sapwood._core.upkeep import Places
 from sapwood.store.keys import FRAGMENTS, fragment_name
 from sapwood.store.waiting import each
-from sapwood.upkeep.sources import Source
+from sapwood.upkeep.sources import Held, Source
 from sapwood.upkeep.survey import DAMAGES, Survey
 from sapwood.upkeep.verify import read_toc_of
 
@@ -27,7 +27,7 @@ class PageSource:
         self._copies = copies
         self._told: dict[str, bytes] = {}
 
-    def look(self, wanted: Mapping[str, int]) -> None:
+    def look(self, wanted: Mapping[str, int], held: Sequence[Held]) -> None:  # noqa: ARG002 - the protocol's
         lost = {digest: page for digest, page in self._survey.lost_pages.items() if digest in wanted}
         if not lost:
             return

@@ -166,8 +166,9 @@ class _Round:
         lost: dict[str, int] = {}
         for name in sorted(broken):
             lost |= BrokenPack(self._survey, name).lost
+        held = self._survey.held(list(lost)) if lost else []
         for source in self._chunks if lost else ():
-            source.look(lost)
+            source.look(lost, held)
         for name in sorted(broken):
             self._heal_pack(BrokenPack(self._survey, name))
 

@@ -19,6 +19,7 @@ from sapwood._core.upkeep import read_spot, search
 from sapwood.digests import PackName
 from sapwood.errors import InvalidInputError, SapwoodError
 from sapwood.fetch import load_map
+from sapwood.pull import pull
 from sapwood.push import push, push_archive
 from sapwood.store.keys import PACKS, pack_name
 from sapwood.store.snapshot import Snapshot
@@ -31,11 +32,15 @@ from sapwood.upkeep.verify import read_toc_of
 __all__ = ["Chunks", "DirectorySource", "Source", "StoreSource", "TarSource", "open_source"]
 
 
+Held = tuple[str, int, int, int]
+"""As the core tells where a file holds a chunk (`_core.upkeep.held`)."""
+
+
 class Chunks(Protocol):
     """A place to look for chunks."""
 
-    def look(self, wanted: Mapping[str, int]) -> None:
-        """Find out which of `wanted` (digest -> size) are here; `read` gives them."""
+    def look(self, wanted: Mapping[str, int], held: Sequence[Held]) -> None:
+        """Find out which of `wanted` (digest -> size) are here; `read` gives them. `held` is where files hold them."""
 
     def read(self, digest: str, size: int) -> bytes | None:
         """Return a chunk that was looked for, or None."""
@@ -55,7 +60,7 @@ class StoreSource:
         self.store = store
         self._places: dict[str, list[tuple[PackName, Place]]] = {}
 
-    def look(self, wanted: Mapping[str, int]) -> None:
+    def look(self, wanted: Mapping[str, int], held: Sequence[Held] = ()) -> None:  # noqa: ARG002 - the protocol's
         listed = self.store._collecting().listed(PACKS)
         sizes = {name: found.size for found in listed if (name := pack_name(found.key))}
         self._places = {}
@@ -99,14 +104,14 @@ class StoreSource:
 
 
 class DirectorySource:
-    """The files of a directory, whole or cut as a push cuts them."""
+    """The files of a directory, whole, cut as a push cuts them, or cut as the store that lost some has them."""
 
     def __init__(self, root: str) -> None:
         self._root = root
         self._spots: dict[str, tuple[str, int]] = {}
 
-    def look(self, wanted: Mapping[str, int]) -> None:
-        self._spots = search(self._root, list(wanted.items()))
+    def look(self, wanted: Mapping[str, int], held: Sequence[Held]) -> None:
+        self._spots = search(self._root, list(wanted.items()), held)
 
     def read(self, digest: str, size: int) -> bytes | None:
         if digest not in self._spots:
@@ -134,15 +139,19 @@ class TarSource:
         self._kept: dict[str, tuple[int, int]] = {}
         self._chunks: IO[bytes] | None = None
 
-    def look(self, wanted: Mapping[str, int]) -> None:
+    def look(self, wanted: Mapping[str, int], held: Sequence[Held]) -> None:
         """Keep what is wanted in a nameless file; the store that it comes of is gone afterwards."""
         self._kept, self._chunks = {}, tempfile.TemporaryFile()  # noqa: SIM115 - it is for `read`
-        with _scratch() as (store, _):
+        with _scratch() as (store, place):
             self._push(store)
             there = StoreSource(store)
             there.look(wanted)
+            unpacked = _unpacked(store, place / "tree", wanted, held)
             for digest, size in wanted.items():
-                if (chunk := there.read(digest, size)) is not None:
+                chunk = there.read(digest, size)
+                if chunk is None and unpacked is not None:
+                    chunk = unpacked.read(digest, size)
+                if chunk is not None:
                     self._kept[digest] = self._chunks.tell(), size
                     self._chunks.write(chunk)
 
@@ -169,6 +178,20 @@ def _scratch() -> Iterator[tuple[Store, Path]]:
     with tempfile.TemporaryDirectory(prefix="sapwood-repair-") as scratch:
         place = Path(scratch)
         yield open_store(str(place / "store"), create=True, cache_dir=place / "cache"), place
+
+
+def _unpacked(store: Store, place: Path, wanted: Mapping[str, int], held: Sequence[Held]) -> DirectorySource | None:
+    """Return the files of a tree that hold pieces which no push makes, where any of these are wanted."""
+    if not held:
+        return None
+    with contextlib.suppress(SapwoodError):  # not all of it may be written here: then of what was
+        pull(store, store.read_snapshot(store.read_ref("main").snapshot), place)
+    unpacked = DirectorySource(str(place))
+    try:
+        unpacked.look(wanted, held)
+    except SapwoodError:  # nothing was written
+        return None
+    return unpacked
 
 
 def _map_of(store: Store) -> FileMap:

@@ -8,11 +8,11 @@ told from what is lost (`doubtful`). Not here: the packs themselves (`verify`), 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from sapwood._core.filemap import FileMap, Frame
-from sapwood._core.upkeep import Needs, pages, paths, redirect_packs, redirect_rows
+from sapwood._core.upkeep import Needs, held, pages, paths, redirect_packs, redirect_rows
 from sapwood.digests import MapDigest, PackName, SnapshotDigest, parse_digest
 from sapwood.errors import CorruptError, FormatError, NotFoundError, SapwoodError
 from sapwood.fetch import load_map, read_frames
@@ -213,6 +213,16 @@ class Survey:
                 damage.paths += new[: SHOWN - len(damage.paths)]
                 damage.more = max(damage.more, count - len(damage.paths))
         return damage
+
+    def held(self, wanted: Sequence[str]) -> list[tuple[str, int, int, int]]:
+        """Return where files hold these chunks, as `_core.upkeep.held` tells of a map, by all maps."""
+        found = set[tuple[str, int, int, int]]()
+        for mapped in self.maps.values():
+            with contextlib.suppress(*DAMAGES):
+                file_map = load_map(self.store, mapped.snapshot, pages=False)
+                self.bring(file_map, range(len(file_map.pages())))
+                found.update(held(file_map, wanted))
+        return sorted(found)
 
     def _named(self, pack: str, lost: Iterable[tuple[int, int]]) -> list[tuple[str, int, int]]:
         """Return places (offset, inner) of a pack with the pack, and those that file maps know them by."""

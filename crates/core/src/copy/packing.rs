@@ -197,6 +197,11 @@ impl Packing {
         lock(&self.sealed).packs.get(&number).map(|name| **name)
     }
 
+    /// Name the chunks of a large blob, too.
+    pub fn list(&self, blob: Digest, chunks: Vec<Digest>) {
+        lock(&self.sealed).fragment.blob(blob, chunks);
+    }
+
     /// A fragment of all that was sealed, if anything was, and how much that is.
     pub fn end(&self) -> (Option<Vec<u8>>, Sent) {
         let filling = lock(&self.filling);

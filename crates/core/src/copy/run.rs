@@ -361,6 +361,10 @@ impl Copy {
             content.chunks = chunks;
             content.chunks.iter().for_each(|chunk| self.note(chunk, placing));
             if content.is_listed() && placing.is_listed.insert(content.digest.sha256) {
+                let chunks: Vec<Digest> = content.chunks.iter().map(|chunk| chunk.digest).collect();
+                if self.known.pieces(&content.digest).as_ref() != Some(&chunks) {
+                    self.packing.list(content.digest, chunks);
+                }
                 placing.held.blob(content.digest, content.chunks.iter().map(|chunk| chunk.digest).collect());
             }
         }

@@ -141,8 +141,10 @@ impl Known {
 
     /// The chunks of a blob that are listed, all of them known too.
     fn blob(&self, digest: &Digest) -> Option<Vec<Digest>> {
-        let pieces = self.sources.iter().find_map(|source| source.fragment.blob(digest))?;
-        let whole = pieces.iter().map(|piece| piece.size).sum::<u64>() == digest.size;
-        (whole && pieces.iter().all(|piece| self.has(piece))).then_some(pieces)
+        let is_whole = |pieces: &Vec<Digest>| {
+            pieces.iter().map(|piece| piece.size).sum::<u64>() == digest.size
+                && pieces.iter().all(|piece| self.has(piece))
+        };
+        self.sources.iter().filter_map(|source| source.fragment.blob(digest)).find(is_whole)
     }
 }

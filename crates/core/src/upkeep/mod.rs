@@ -9,7 +9,7 @@ mod recovery;
 mod retell;
 mod search;
 
-pub use needs::{Need, Needs, paths};
+pub use needs::{Held, Need, Needs, held, paths};
 pub use rebuild::Rebuild;
 pub use recovery::{PageAt, Recovered, Recovery};
 pub use retell::{LostPage, Places};

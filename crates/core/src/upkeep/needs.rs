@@ -1,6 +1,6 @@
 //! What file maps need: each chunk and page by its place, told once however many maps and files use it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use crate::archive::{Lying, Redirect};
 use crate::digest::Digest;
@@ -117,6 +117,33 @@ impl Needs {
         };
         self.of(pack).iter().filter(|need| !meets(need)).copied().collect()
     }
+}
+
+/// Where a file holds a chunk: its digest, the size of the file, and the offset in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Held {
+    pub digest: Digest,
+    pub file_size: u64,
+    pub offset: u64,
+}
+
+/// Where files of the brought pages of `map` hold chunks of `wanted` that are not the whole of them, each once.
+pub fn held(map: &FileMap, wanted: &HashSet<[u8; 32]>) -> Vec<Held> {
+    let mut out = BTreeSet::new();
+    for entry in (0..map.pages().len()).flat_map(|page| map.rows(page).unwrap_or_default()) {
+        let Kind::Regular(content) = &entry.kind else { continue };
+        if content.chunks.len() < 2 {
+            continue;
+        }
+        let mut offset = 0;
+        for ChunkAt { digest, .. } in &content.chunks {
+            if wanted.contains(&digest.sha256) {
+                out.insert(Held { digest: *digest, file_size: content.digest.size, offset });
+            }
+            offset += digest.size;
+        }
+    }
+    out.into_iter().collect()
 }
 
 /// The paths in the brought pages of `map` that need what lies at one of `damaged` (pack, offset, inner), in order, at most

@@ -16,6 +16,8 @@ pub struct Places {
     by_digest: HashMap<Digest, Vec<(FrameAt, u32)>>,
     /// Where a frame that lies at (pack, offset) lay before: pack, offset, length.
     before: HashMap<(PackName, u32), (PackName, u32, u32)>,
+    /// How blobs were cut, by what fragments say.
+    lists: HashMap<Digest, Vec<Vec<Digest>>>,
 }
 
 /// A page as the fence index knows it.
@@ -55,6 +57,12 @@ impl Places {
             let (pack, lying) = fragment.chunk(row);
             self.pack(fragment.pack(pack), [lying]);
         }
+        for (blob, pieces) in fragment.blobs() {
+            let lists = self.lists.entry(blob).or_default();
+            if !lists.contains(&pieces) {
+                lists.push(pieces);
+            }
+        }
     }
 
     /// The text of a lost page, of the entries of `map`, all of whose pages are there; its chunks lie in `packs`. Of several
@@ -73,12 +81,20 @@ impl Places {
     fn placed(&self, entry: &Entry, packs: &HashSet<PackName>, last: bool) -> Option<Entry> {
         let mut entry = entry.clone();
         if let Kind::Regular(content) = &mut entry.kind {
-            for chunk in &mut content.chunks {
-                let places = self.by_digest.get(&chunk.digest)?.iter().filter(|place| packs.contains(&*place.0.pack));
-                let (frame, inner) = if last { places.max() } else { places.min() }?;
-                *chunk = ChunkAt { digest: chunk.digest, frame: frame.clone(), inner: *inner };
-            }
+            let own: Vec<Digest> = content.chunks.iter().map(|chunk| chunk.digest).collect();
+            let size = |list: &&Vec<Digest>| list.iter().map(|piece| piece.size).sum::<u64>() == content.digest.size;
+            // Where it was laid out again it is cut otherwise, and what it was before may be there still.
+            let others =
+                self.lists.get(&content.digest).into_iter().flatten().filter(size).filter(|list| **list != own);
+            let place = |list: &Vec<Digest>| list.iter().map(|chunk| self.place(chunk, packs, last)).collect();
+            content.chunks = others.chain([&own]).find_map(place)?;
         }
         Some(entry)
+    }
+
+    fn place(&self, digest: &Digest, packs: &HashSet<PackName>, last: bool) -> Option<ChunkAt> {
+        let places = self.by_digest.get(digest)?.iter().filter(|place| packs.contains(&*place.0.pack));
+        let (frame, inner) = if last { places.max() } else { places.min() }?;
+        Some(ChunkAt { digest: *digest, frame: frame.clone(), inner: *inner })
     }
 }

@@ -8,6 +8,7 @@ use std::io::Read;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use super::needs::Held;
 use crate::chunk::{Cutter, MAX_CHUNK};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
@@ -20,12 +21,15 @@ pub struct Spot {
     pub offset: u64,
 }
 
-/// Look for chunks in all regular files below `root`; what may not be read, or changes meanwhile, is passed over.
+/// Look for chunks in all regular files below `root`, whole or cut as a push cuts them, and where `held` says that files of some
+/// size hold them; what may not be read, or changes meanwhile, is passed over.
 ///
 /// # Errors
 /// `Io` of `root` itself, `Stopped`.
-pub fn search(root: &Path, wanted: &HashSet<Digest>, job: &Job) -> Result<HashMap<Digest, Spot>> {
+pub fn search(root: &Path, wanted: &HashSet<Digest>, held: &[Held], job: &Job) -> Result<HashMap<Digest, Spot>> {
     let sizes: HashSet<u64> = wanted.iter().map(|digest| digest.size).collect();
+    let mut by_size: HashMap<u64, Vec<&Held>> = HashMap::new();
+    held.iter().for_each(|held| by_size.entry(held.file_size).or_default().push(held));
     let mut found = HashMap::new();
     let mut todo = vec![root.to_path_buf()];
     std::fs::read_dir(root).map_err(Error::io("list the directory", root))?;
@@ -39,6 +43,13 @@ pub fn search(root: &Path, wanted: &HashSet<Digest>, job: &Job) -> Result<HashMa
                 continue;
             }
             let size = entry.metadata().map_or(0, |stat| stat.len());
+            for &&Held { digest, offset, .. } in by_size.get(&size).filter(|_| kind.is_file()).into_iter().flatten() {
+                job.step(0)?;
+                let spot = Spot { path: path.clone(), offset };
+                if wanted.contains(&digest) && !found.contains_key(&digest) && read_spot(&spot, &digest).is_ok() {
+                    found.insert(digest, spot);
+                }
+            }
             if !kind.is_file() || size == 0 || (size < MAX_CHUNK as u64 && !sizes.contains(&size)) {
                 continue;
             }
