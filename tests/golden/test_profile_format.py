@@ -5,6 +5,7 @@ under another name, with a test that they are read.
 """
 
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,15 @@ def test_fields_and_values_that_are_not_known_are_passed_over() -> None:
     header, _, rows = text.partition(b"\n")
     more = header[:-1] + b',"news":[{}]}\n' + rows.replace(b"]\n", b',[],"news",{"more":[1]}]\n')
     assert Profile.decode(zlib.compress(more, wbits=31), "here") == PROFILE
+
+
+def test_ranges_stand_behind_all_other_values_and_only_where_they_are_known() -> None:
+    parts = (PROFILE.parts[0]._replace(ranges=((0, 65536), (131072, 196608))), *PROFILE.parts[1:])
+    lines = zlib.decompress(GOLDEN.read_bytes(), 31).split(b"\n")
+    lines[1] = lines[1].removesuffix(b"]") + b",[0,65536,131072,196608]]"
+    packed = zlib.compress(b"\n".join(lines), wbits=31)
+    assert Profile.decode(packed, "here") == replace(PROFILE, parts=parts)
+    assert zlib.decompress(replace(PROFILE, parts=parts).encode(), 31) == b"\n".join(lines)
 
 
 def test_a_newer_format_is_neither_read_nor_replaced(tmp_path: Path) -> None:
