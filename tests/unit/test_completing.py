@@ -32,6 +32,9 @@ class Ailing:
         self._ail("stats")
         return {"frames_expected": 0, "frames_fetched": 3, "frames_failed": 0}
 
+    def read_far(self, far: bool) -> None:
+        pass
+
     def lacking(self) -> tuple[int, int]:
         self._ail("lacking")
         return 0, 0

@@ -215,6 +215,10 @@ impl Server {
         });
     }
 
+    fn read_far(&self, py: Python<'_>, far: bool) {
+        py.detach(|| self.server.read_far(far));
+    }
+
     /// Whether a pass is not through yet.
     #[getter]
     fn is_prefetching(&self) -> bool {

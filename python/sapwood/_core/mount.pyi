@@ -115,6 +115,8 @@ class Server:
         Of each chunk the path of its file, its offset there, what of it was asked for (from, to, counted from that
         offset, in order, with something between them; at most 256), and the names of the processes that asked.
         """
+    def read_far(self, far: bool) -> None:
+        """Let the kernel read a mebibyte ahead, or what it does by itself; nothing changes while a trace is taken."""
     def tidy(self, bound: int | None) -> int:
         """Hold the cache to `bound` bytes, or so that a tenth of the disk's space stays free; return bytes freed.
 

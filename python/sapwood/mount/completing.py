@@ -100,6 +100,7 @@ class Completing:
         shrunk, lacking = self._shrunk, self._server.lacking()
         self._fetched, self._touched, self._shrunk_then = fetched, touched, shrunk
         self.lacking = None if lacking is None else lacking[1]
+        self._server.read_far(self.lacking == 0)
 
     def _last_touched(self) -> int:
         """Return something that changes when an object comes to the cache, or goes."""

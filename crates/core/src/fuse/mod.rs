@@ -11,6 +11,7 @@ mod attr;
 mod bounds;
 mod deliver;
 mod direct;
+mod far;
 mod follow;
 mod lacking;
 mod mount;

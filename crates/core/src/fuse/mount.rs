@@ -23,8 +23,6 @@ use crate::error::{Error, Result, show};
 const DEVICE: &str = "/dev/fuse";
 const ELSEWHERE: &str = "name an empty directory";
 const HELPER: &str = "fusermount3";
-/// Requests of the page cache grow to a mebibyte only when its read-ahead is as long.
-const READ_AHEAD_KB: &str = "1024";
 
 /// Make a mount at an empty directory. Whoever holds the descriptor that comes back answers for it: when the last copy is
 /// closed, users of the mount get ENOTCONN.
@@ -33,9 +31,7 @@ const READ_AHEAD_KB: &str = "1024";
 /// `MountPoint` where one cannot mount, `Mount`, with what to do about it.
 pub fn mount(place: &Path) -> Result<OwnedFd> {
     let place = check(place)?;
-    let device = if rustix::process::geteuid().is_root() { mount_as_root(&place)? } else { mount_as_user(&place)? };
-    raise_read_ahead(&place);
-    Ok(device)
+    if rustix::process::geteuid().is_root() { mount_as_root(&place) } else { mount_as_user(&place) }
 }
 
 /// Take a mount away, whether its server lives or not. `lazy`: also when it is in use; those who use it keep what they have
@@ -221,15 +217,4 @@ fn unmount_as_user(place: &Path, lazy: bool) -> Result<()> {
 /// Whether nobody answers for a mount any more. A living server of ours answers this without waiting for anything.
 fn is_dead(place: &Path) -> bool {
     rustix::fs::statfs(place).is_err_and(|error| error == Errno::NOTCONN)
-}
-
-fn raise_read_ahead(place: &Path) {
-    if let Ok(Some(mounted)) = table::at(place) {
-        raise_read_ahead_of(&mounted.device);
-    }
-}
-
-/// Without it reads come in pieces of 128 KiB. Only root may, and nothing but speed is lost without.
-pub(super) fn raise_read_ahead_of(device: &str) {
-    let _ = fs::write(format!("/sys/class/bdi/{device}/read_ahead_kb"), READ_AHEAD_KB);
 }

@@ -9,14 +9,14 @@ use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, Mode, OFlags, StatxFlags};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string,
     fsmount, fsopen, move_mount,
 };
 
-use super::mount::{check, open_device, raise_read_ahead_of, refused};
+use super::mount::{check, open_device, refused};
 use super::table::SOURCE;
 use super::writable::Changes;
 use crate::erofs;
@@ -50,11 +50,6 @@ impl Layers {
             ("group_id", group.to_string()),
         ];
         let served = layer(&place, "fuse", &options, &["ro", "default_permissions", "allow_other"], READ_ONLY)?;
-        // What the kernel knows without asking: nobody answers yet.
-        let known = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
-        if let Ok(root) = rustix::fs::statx(&served, "", known, StatxFlags::empty()) {
-            raise_read_ahead_of(&format!("{}:{}", root.stx_dev_major, root.stx_dev_minor));
-        }
         Ok((Layers { place, served: Some(served), changes }, device))
     }
 

@@ -351,6 +351,10 @@ impl Server {
         suffixes.iter().filter(|(_, readings)| *readings > 1).map(|(suffix, _)| suffix.clone()).collect()
     }
 
+    pub(super) fn is_traced(&self) -> bool {
+        self.trace.get().is_some()
+    }
+
     /// From now on, note what is read, in which order and by whom.
     pub fn start_trace(&self) {
         let _ = self.trace.set(Mutex::default());

@@ -68,11 +68,18 @@ fn a_mount_whose_server_is_gone_says_so_and_is_cleared() {
 }
 
 #[test]
-fn requests_grow_to_a_mebibyte() {
+fn the_kernel_reads_ahead_far_once_it_may_and_not_while_it_is_traced() {
     let mounted = Mounted::new(small().store());
     let ours = mounts().unwrap().into_iter().find(|other| mounted.place.ends_with(&other.place)).unwrap();
-    let kilobytes = fs::read_to_string(format!("/sys/class/bdi/{}/read_ahead_kb", ours.device)).unwrap();
-    assert_eq!(kilobytes.trim(), "1024");
+    let kilobytes = || fs::read_to_string(format!("/sys/class/bdi/{}/read_ahead_kb", ours.device)).unwrap();
+    assert_eq!(kilobytes().trim(), "128");
+    mounted.server.read_far(true);
+    assert_eq!(kilobytes().trim(), "1024");
+    mounted.server.read_far(false);
+    assert_eq!(kilobytes().trim(), "128");
+    mounted.server.start_trace();
+    mounted.server.read_far(true);
+    assert_eq!(kilobytes().trim(), "128");
 }
 
 /// A thread that is an ordinary user, with a mount point of its own.
