@@ -23,6 +23,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from sapwood import open_store
 from sapwood.errors import InvalidInputError, SapwoodError, UnavailableError
@@ -33,6 +34,14 @@ DEADLINE_S = 4.0
 # What an operation may take in all: each of its reads waits for the deadline at most, and for a successor.
 LONGEST_S = 90.0
 _READERS = 6
+# By turns; of who is not root the first only.
+_KINDS: dict[str, dict[str, object]] = {
+    "fuse": {"tier": "fuse"},
+    "native": {"tier": "native"},
+    "passthrough": {"tier": "fuse", "passthrough": True},
+    "writable": {"tier": "fuse", "writable": True, "discard": True},
+    "libfuse": {"tier": "libfuse"},
+}
 _FAULTS = ["503", "cut before", "done, and cut", "the reply is cut", "corrupted", "one byte short", "another range"]
 
 
@@ -76,30 +85,32 @@ class _Soak:
     did: Counter[str] = field(default_factory=Counter)
     reading: list[_Reading] = field(default_factory=list)
     started: dict[Path, process.Started] = field(default_factory=dict)
-    tiers: dict[str, str] = field(default_factory=dict)
+    kinds: dict[Path, str] = field(default_factory=dict)
     numbers: int = 0
+    mounts: int = 0
 
     @property
     def cache(self) -> Path:
         return self.work / "cache"
 
     def mount(self) -> None:
-        self.numbers += 1
-        place = self.work / f"mount-{self.numbers}"
+        place = self.work / f"mount-{self.mounts}"
         place.mkdir()
-        tier = self.dice.choice(["fuse", "fuse", "native"]) if os.getuid() == 0 else "fuse"
+        kind = list(_KINDS)[self.mounts % len(_KINDS)] if os.getuid() == 0 else "fuse"
+        self.mounts += 1
+        options: dict[str, Any] = _KINDS[kind]
         try:
             self.started[place] = process.start(
                 self.address,
                 place,
                 cache_dir=self.cache,
-                tier=tier,
                 prefetch=self.dice.random() < 0.5,
                 cache_size=self.dice.choice([None, 8 << 20]),
                 deadline_s=DEADLINE_S,
+                **options,
             )
-            self.tiers[place.name] = tier
-            self.did[f"mounted {tier}"] += 1
+            self.kinds[place] = kind
+            self.did[f"mounted {kind}"] += 1
         except SapwoodError as error:  # of a network that is away
             self.did[f"not mounted: {error.kind}"] += 1
             place.rmdir()
@@ -109,7 +120,8 @@ class _Soak:
         if self.found(place) is None:
             log = self.started[place].log
             raise WrongError(f"{place} is not mounted any more: {log.read_text()[-2000:] if log.exists() else ''}")
-        how = self.dice.choice(["polite", "lazy", "signal"])
+        # One that needs no process hears no signal.
+        how = self.dice.choice(["polite", "lazy", "signal"] if self.started[place].is_served else ["polite", "lazy"])
         if how == "polite":
             try:
                 unmount(place, cache_dir=self.cache)
@@ -134,7 +146,7 @@ class _Soak:
             raise WrongError(f"{place}: its holder does not end: {started.log.read_text()[-500:]}") from error
         if self.found(place) is not None:
             raise WrongError(f"{place}: its holder has ended, and it is still mounted")
-        self.tiers.pop(place.name)
+        self.kinds.pop(place)
         place.rmdir()
 
     def found(self, place: Path) -> Mount | None:
@@ -160,32 +172,37 @@ class _Soak:
                 continue
             said = one.log.read_text()
             if code not in (0, -signal.SIGKILL, -signal.SIGINT):
-                raise WrongError(f"a reader ended with {code}: {said.lstrip('.')[-500:]}{self.tiers}")
+                raise WrongError(f"a reader ended with {code}: {said.lstrip('.')[-500:]}{self.kinds}")
             for what, times in re.findall(r"(\w+)=(\d+)", said):
                 self.did[f"read: {what}"] += int(times)
             self.reading.remove(one)
             one.log.unlink()
 
     def harm(self) -> None:
-        """Kill a server, its holder too, or a reader; damage or remove what is in the cache."""
-        what = self.dice.choice(["server", "server", "both", "reader", "interrupt", "damage", "truncate", "cache"])
+        """Kill a server, its holder, both, or a reader; damage or remove what is in the cache."""
+        what = self.dice.choice(
+            ["server", "server", "holder", "both", "reader", "interrupt", "damage", "truncate", "cache"]
+        )
         if what in ("reader", "interrupt"):
             if self.reading:
                 signo = signal.SIGKILL if what == "reader" else signal.SIGINT
                 self.dice.choice(self.reading).process.send_signal(signo)
-        elif what in ("server", "both"):
+        elif what in ("server", "holder", "both"):
             place = self.dice.choice(sorted(self.started))
+            # Nobody takes over there.
+            what = "both" if what == "server" and self.kinds[place] == "libfuse" else what
             found = self.found(place)
             # A native mount that is whole needs no process.
             if found is None or not found.server or self.started[place].process.poll() is not None:
                 return
-            if what == "both":
+            if what in ("holder", "both"):
                 self.started[place].process.kill()
                 self.started[place].process.wait()
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(found.server, signal.SIGKILL)
-            if what == "both":
-                # Readers get errors until it is unmounted.
+            if what in ("server", "both"):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(found.server, signal.SIGKILL)
+            if what in ("holder", "both"):
+                # Without a server readers get errors until it is unmounted; without a holder nobody would take over.
                 with contextlib.suppress(InvalidInputError):
                     unmount(place, lazy=True, cache_dir=self.cache)
                 self.see_out(place)
@@ -193,6 +210,9 @@ class _Soak:
             # Without what tells of mounts; of the native tier also what it reads by itself is removed.
             for name in ("objects", "partial", "tmp"):
                 shutil.rmtree(self.cache / name, ignore_errors=True)
+        elif "passthrough" in self.kinds.values():
+            # What the kernel reads by itself it trusts: docs/mount.md.
+            return
         else:
             self._damage(cut=what == "truncate")
         self.did[f"harm: {what}"] += 1
@@ -311,6 +331,7 @@ def main() -> int:
     print(f"seed {said.seed}", flush=True)
     with tempfile.TemporaryDirectory(prefix="sapwood-soak-") as work:
         os.environ["SAPWOOD_CACHE"] = f"{work}/cache"
+        os.environ["SAPWOOD_CHANGES"] = f"{work}/changes"
         try:
             did = campaign(Path(work), seconds=60 * said.minutes, seed=said.seed)
         except WrongError as wrong:

@@ -11,6 +11,6 @@ SECONDS = 25
 
 def test_no_reader_sees_a_wrong_byte_or_hangs_whatever_dies_or_is_damaged(tmp_path: Path) -> None:
     did = campaign(tmp_path, seconds=SECONDS, seed=7)
-    assert did["mounted fuse"] > 0
+    assert sum(times for what, times in did.items() if what.startswith("mounted ")) > 0
     assert all(did[f"read: {what}"] > 0 for what in ("whole", "parts", "mapped", "hashed", "find"))
     assert sum(times for what, times in did.items() if what.startswith("harm: ")) > 0

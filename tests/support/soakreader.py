@@ -32,6 +32,7 @@ class Reader:
     def __init__(self, mount: str, tree: str, seed: int) -> None:
         self._root = os.open(mount, os.O_RDONLY | os.O_DIRECTORY)
         self.is_mounted = os.fstat(self._root).st_dev != os.stat(f"{mount}/..").st_dev
+        self._mount = mount
         self._tree = tree
         self._files = sorted(
             os.path.relpath(os.path.join(path, name), tree) for path, _, names in os.walk(tree) for name in names
@@ -105,7 +106,13 @@ class Reader:
             for name in names:
                 found.append(os.path.normpath(os.path.join(path, name)))
                 os.stat(name, dir_fd=there, follow_symlinks=False)
-        assert sorted(found) == self._files, "find: other names"
+        if not found and not os.path.ismount(self._mount):
+            # docs/writable.md: of a mount that has ended, whose upper layer was removed under its users.
+            raise OSError(errno.ESTALE, "taken away")
+        missing, more = set(self._files) - set(found), set(found) - set(self._files)
+        assert sorted(found) == self._files, (
+            f"find: {len(missing)} missing, {len(more)} more: {sorted(missing | more)[:5]}"
+        )
 
 
 def _compare_mapped(descriptor: int, truth: bytes) -> int:
