@@ -11,6 +11,8 @@ Promise: `import sapwood` costs next to nothing. Each name below is imported fro
 a program that only hashes never loads a store.
 """
 
+from sapwood.lazy import exporting
+
 # In step with Cargo.toml (tests/unit/test_package.py); a constant, because asking the installed metadata takes 20 ms.
 __version__ = "0.1.0"
 
@@ -47,16 +49,4 @@ _EXPORTS = {
 
 __all__ = ["__version__", *_EXPORTS]
 
-
-def __getattr__(name: str) -> object:
-    if name not in _EXPORTS:
-        raise AttributeError(f"module 'sapwood' has no attribute {name!r}")
-    from importlib import import_module
-
-    value: object = getattr(import_module(_EXPORTS[name]), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = exporting(__name__, _EXPORTS)

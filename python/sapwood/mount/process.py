@@ -26,7 +26,6 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from sapwood.errors import InternalError, InvalidInputError, SapwoodError, UnavailableError
-from sapwood.mount import changes
 from sapwood.mount.holder import ALONE, GAVE_UP, READY
 from sapwood.mount.saying import say
 from sapwood.mount.table import alone_at, log_path, noted, place_of, unmount
@@ -135,7 +134,7 @@ def _start(
     log = log_path(cache_dir, place)
     call = json.dumps({"address": address, "place": os.fsdecode(place), "cache_dir": os.fsdecode(cache_dir), **options})
     # Holder and servers have it as long as one of them lives.
-    claimed = changes.claim(place) if options.get("writable") else None
+    claimed = _claim(place) if options.get("writable") else None
     reading, writing = os.pipe()
     theirs, lifeline = os.pipe() if tied else (None, None)
     passed = (writing,) if theirs is None else (writing, theirs)
@@ -265,9 +264,17 @@ def _serve(call: dict[str, Any], holder: socket.socket, device: int | None, *, t
     return 0
 
 
+def _claim(place: Path) -> int:
+    from sapwood.mount import changes
+
+    return changes.claim(place)
+
+
 def _end_changes(call: dict[str, Any]) -> None:
     """Remove what is kept of changes of a mount that has ended, if they are not to be kept, or there are none."""
     if call.get("writable"):
+        from sapwood.mount import changes
+
         changes.end_claimed(Path(call["place"]), discarding=bool(call.get("discard")))
 
 

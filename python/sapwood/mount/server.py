@@ -19,7 +19,7 @@ from sapwood import places
 from sapwood._core.mount import Server, mount_whole, unmount
 from sapwood.digests import TreeDigest
 from sapwood.errors import InvalidInputError, NotFoundError
-from sapwood.mount import changes, libfuse, table
+from sapwood.mount import changes, table
 from sapwood.mount.completing import Completing
 from sapwood.mount.fetching import DEADLINE_S, OF_A_PACK, Fetching
 from sapwood.mount.following import Following
@@ -108,7 +108,11 @@ def serve(
     place = table.place_of(place)
     if tier == "libfuse" and writable:
         raise InvalidInputError("the libfuse tier takes no changes", kind="bad-argument", hint="--tier fuse")
-    library = libfuse.load() if tier == "libfuse" and trace is None else None
+    library = None
+    if tier == "libfuse" and trace is None:
+        from sapwood.mount import libfuse
+
+        library = libfuse.load()
     native = tier == "native" and trace is None
     # A successor has a mount already, which no profile that is gone meanwhile may end.
     following = Following(address, cache_dir, profile, takes_over=device is not None) if follow or profile else None
@@ -169,6 +173,8 @@ def serve(
             if writable and device is None:
                 changes.note_root(place)
             if library is not None:
+                from sapwood.mount import libfuse
+
                 libfuse.mount(library, server, place)
             if leave is not None and device is None:
                 leave(server.device, left)
