@@ -5,7 +5,11 @@ import sys
 import tomllib
 from pathlib import Path
 
+import pytest
+
 import sapwood
+import sapwood.mount
+import sapwood.store
 import sapwood.tree
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -25,7 +29,23 @@ def test_every_exported_name_is_there_and_listed() -> None:
 def test_importing_sapwood_loads_nothing() -> None:
     code = "import sys; before = set(sys.modules); import sapwood; print(sorted(set(sys.modules) - before))"
     loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
-    assert loaded.strip() == "['sapwood']"
+    assert loaded.strip() == "['__future__', 'sapwood', 'sapwood.lazy']"
+
+
+def test_starting_a_mount_loads_no_store_and_nothing_that_serves() -> None:
+    code = "import sys; import sapwood.cli.run, sapwood.mount.process; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
+    assert "sapwood.mount.process" in loaded
+    assert not {"sapwood.store.address", "sapwood.store.store", "sapwood.mount.server", "obstore"} & {*loaded}
+
+
+def test_packages_export_what_they_list() -> None:
+    for package in (sapwood.mount, sapwood.store):
+        for name in package.__all__:
+            assert getattr(package, name) is not None
+            assert name in dir(package)
+        with pytest.raises(AttributeError, match="nosuch"):
+            package.nosuch  # noqa: B018
 
 
 def test_trees_export_what_they_list() -> None:
