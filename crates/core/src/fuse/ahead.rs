@@ -17,7 +17,7 @@ const BESIDE: u64 = 4 << 20;
 /// Entries looked at for them, in each direction.
 const ENTRIES: usize = 512;
 /// A file of more compressed bytes is large, and so is one of more chunks.
-const LARGE: u64 = 2 << 20;
+const LARGE: u64 = 4 << 20;
 const MANY: usize = 64;
 /// Compressed bytes queued of a large file that is read on from chunk to chunk.
 const ON: u64 = 2 << 20;
