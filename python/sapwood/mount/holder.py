@@ -35,6 +35,9 @@ _MOST = 20
 # After each early death a longer pause, so that a server that cannot live costs little.
 _PAUSE_S = 0.05
 _MOST_BYTES = 1 << 20
+# An arena for each thread that decompresses would keep what all of them had at most, and so do those there are, unless
+# what a request brings is given back by itself.
+_MEMORY = {"MALLOC_ARENA_MAX": "2", "MALLOC_MMAP_THRESHOLD_": "131072", "MALLOC_TRIM_THRESHOLD_": "131072"}
 
 
 class _Holder:
@@ -103,8 +106,7 @@ class _Holder:
                 sys.executable,
                 # Not what lies about where we are: that may be a tree that is not ours.
                 [sys.executable, "-P", "-m", "sapwood.mount", what, *numbers],
-                # An arena for each thread that decompresses would keep what all of them had at most.
-                {"MALLOC_ARENA_MAX": "2", **os.environ},
+                {**_MEMORY, **os.environ},
                 file_actions=[(os.POSIX_SPAWN_DUP2, told, 0)],
             )
         finally:
