@@ -20,7 +20,7 @@ import pytest
 from sapwood import open_store
 from sapwood.mount import mounts, unmount
 from tests.support.mounting import is_mounted, mounted, shell
-from tests.support.nobody import as_nobody, nobodys_directory
+from tests.support.nobody import NOBODY, as_nobody, nobodys_directory
 
 LARGE = 8 << 30
 MANY = 5000
@@ -59,6 +59,10 @@ def hard_tree(root: Path, largest: int = LARGE) -> None:
     os.setxattr(root / "noted", "trusted.overlay.opaque", b"n")
     # cap_net_raw=ep, version 2.
     os.setxattr(root / "program", "security.capability", bytes.fromhex("0100000200200000000000000000000000000000"))
+    shutil.copy("/bin/cat", root / "raised")
+    (root / "raised").chmod(0o4755)
+    # All of them, version 2.
+    os.setxattr(root / "raised", "security.capability", bytes.fromhex("01000002ffffffff00000000ffffffff00000000"))
     (root / "owned").write_text("theirs")
     os.chown(root / "owned", 65533, 4_000_000_000)
     (root / "many").mkdir()
@@ -106,7 +110,9 @@ class ReadContract:
     """Of `process.start`."""
     numbered: ClassVar = ""
     """For `find`: what keeps its inode number when the kernel has forgotten it."""
-    noted: ClassVar = ("noted", "program")
+    holes: ClassVar = True
+    """Whether they are told."""
+    noted: ClassVar = ("noted", "program", "raised")
     """Files whose extended attributes are all shown."""
 
     @pytest.fixture(scope="class")
@@ -285,9 +291,10 @@ for start, stop in [*covered, (len(expected), len(expected))]:
     zero = zero and not any(expected[end:start])
     end = stop
 whole = os.lseek(file, 0, os.SEEK_HOLE) <= len(expected) == os.lseek(file, 0, os.SEEK_END)
-print(json.dumps([zero, whole, last, os.pread(file, len(expected), 0) == expected]))
+told = sum(stop - start for start, stop in covered) < len(expected)
+print(json.dumps([zero, whole, told, last, os.pread(file, len(expected), 0) == expected]))
 """
-        assert python(code, tree, place) == [True, True, "ENXIO", True]
+        assert python(code, tree, place) == [True, True, self.holes, "ENXIO", True]
 
     def test_extended_attributes_are_those_of_the_tree(self, tree: Path, place: Path) -> None:
         code = """
@@ -316,6 +323,14 @@ print(json.dumps(found))
             said = as_nobody("import subprocess; sys.exit(subprocess.call(['sh', '-c', sys.argv[1]]))", command)
             assert (said.code == 0) is allowed, command
             assert allowed or "Permission denied" in said.err
+
+    def test_neither_set_id_bits_nor_capabilities_give_anybody_more(self, place: Path) -> None:
+        raised = f"import os; os.execv({str(place / 'raised')!r}, ['raised', '/proc/self/status'])"
+        said = as_nobody(raised)
+        assert said.code == 0, said.err
+        status = dict(line.split(":\t", 1) for line in said.out.splitlines() if ":\t" in line)
+        assert status["Uid"].split() == [str(NOBODY)] * 4
+        assert int(status["CapEff"], 16) == int(status["CapPrm"], 16) == 0
 
     def test_many_readers_of_one_file_get_the_same_bytes(self, tree: Path, place: Path) -> None:
         expected = out(f"sha256sum < {tree}/blob")
