@@ -168,6 +168,13 @@ def test_areas_are_as_large_as_their_bytes() -> None:
         assert area / sum(areas) == pytest.approx(size / 1_000_000, rel=0.02)
 
 
+def test_a_large_area_whose_name_is_too_long_shows_how_it_begins() -> None:
+    name = b"library-" + b"x" * 240
+    page = page_of(treemap(Coverage(TreeDigest("sha256:" + "0" * 64), 1, [Seen(name, 1000, 0, 0)], 0, None), "t"))
+    assert re.search(r"\nlibrary-x{20,230}…\n", page.said)
+    assert "over 1 recorded run " in page.said
+
+
 def test_hostile_names_and_deep_trees_are_only_text() -> None:
     names = [b"<script>alert(1)</script>\"'&", b"\xff\x00\x1b[31m", b"/".join([b"deep"] * 3000)]
     files = [Seen(name, 1000, 0, 0) for name in names]

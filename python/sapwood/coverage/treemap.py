@@ -18,6 +18,8 @@ _WIDTH, _HEIGHT = 1400.0, 900.0
 # Below this an area is no picture but dust: in square pixels.
 _LEAST = 24.0
 _HEAD = 15.0
+# So much of a name tells something, in characters.
+_TELLING = 8
 _PAGE = """\
 <!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>
@@ -47,9 +49,10 @@ class _Box(NamedTuple):
 def treemap(coverage: Coverage, title: str) -> str:
     """Return the page."""
     root = coverage.root()
+    runs = "1 recorded run" if coverage.runs == 1 else f"{coverage.runs:,} recorded runs"
     summary = (
-        f"{root.files:,} files, {root.bytes:,} bytes; over {coverage.runs:,} recorded runs {root.bytes_read:,} bytes"
-        f" of {root.files_read:,} files were read, and {root.bytes_never:,} bytes are in files that never were."
+        f"{root.files:,} files, {root.bytes:,} bytes; over {runs} {root.bytes_read:,} bytes of"
+        f" {root.files_read:,} files were read, and {root.bytes_never:,} bytes are in files that never were."
     )
     return _PAGE.format(
         title=escape(title),
@@ -75,8 +78,8 @@ def _drawn(area: Area, path: bytes, box: _Box) -> Iterator[str]:
             f'<rect x="{box.x:.1f}" y="{box.y:.1f}" width="{box.width:.1f}" height="{box.height:.1f}"'
             f' fill="{_colour(share)}"><title>{_safe(tip)}</title></rect>'
         )
-        name = shown.rpartition("/")[2] or shown
-        if box.height >= _HEAD and box.width >= 7 * len(name) + 6:
+        name = _fitting(shown.rpartition("/")[2] or shown, box.width)
+        if box.height >= _HEAD and name:
             yield f'<text x="{box.x + 3:.1f}" y="{box.y + 11:.1f}">{_safe(name)}</text>'
         inner = _Box(box.x + 2, box.y + _HEAD, box.width - 4, box.height - _HEAD - 2)
         if area.areas and inner.width > 4 and inner.height > 4:
@@ -116,6 +119,14 @@ def _squarified(parts: list[Area], total: int, box: _Box) -> Iterator[tuple[Area
         else:
             box = _Box(box.x, box.y + thick, box.width, box.height - thick)
         at = end
+
+
+def _fitting(name: str, width: float) -> str:
+    """Return as much of a name as stands in an area of that width; nothing if that says nothing."""
+    room = int((width - 6) / 7)
+    if len(name) <= room:
+        return name
+    return name[: room - 1] + "…" if room >= _TELLING else ""
 
 
 def _colour(share: float) -> str:
