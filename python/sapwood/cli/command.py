@@ -105,8 +105,8 @@ def add_tier(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--tier",
         metavar="TIER",
-        help="fuse: asked of sapwood (default); native: names and complete files by the kernel alone, for root;"
-        " libfuse: as fuse, by way of libfuse",
+        help="fuse: asked of sapwood (auto, the default); native: names and complete files by the kernel alone, for"
+        " root; libfuse: as fuse, by way of libfuse",
     )
 
 

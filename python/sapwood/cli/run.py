@@ -45,6 +45,7 @@ _FROM_TERMINAL = 0x80
 def _configure(parser: argparse.ArgumentParser) -> None:
     add_offline(parser)
     add_running(parser)
+    add_tier(parser)
     add_writable(parser, "at the end they are thrown away")
 
 
@@ -53,7 +54,6 @@ def add_running(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("address", metavar="ADDRESS", help="which tree")
     add_prefetch(parser)
     add_profile(parser)
-    add_tier(parser)
     add_cache_size(parser)
     add_seek_index(parser)
     add_toc(parser)
@@ -70,7 +70,13 @@ def add_running(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    return run_mounted(command_of(arguments, "run"), arguments, offline=arguments.offline, writable=arguments.writable)
+    return run_mounted(
+        command_of(arguments, "run"),
+        arguments,
+        by=tier(arguments),
+        offline=arguments.offline,
+        writable=arguments.writable,
+    )
 
 
 def command_of(arguments: argparse.Namespace, name: str) -> list[str]:
@@ -93,6 +99,7 @@ def run_mounted(
     command: list[str],
     arguments: argparse.Namespace,
     *,
+    by: str = "fuse",
     trace: str | None = None,
     to_stderr: bool = False,
     offline: bool = False,
@@ -100,7 +107,7 @@ def run_mounted(
 ) -> int:
     """Run `command` on a mount of its own and return its code; the profile of what it reads goes to the file `trace`.
 
-    `to_stderr`: so goes what it says on stdout. `offline`: the store is asked nothing.
+    `by`: the tier. `to_stderr`: so goes what it says on stdout. `offline`: the store is asked nothing.
     A `writable` mount takes changes for so long. Errors as `process.start`.
     """
     from sapwood import places
@@ -121,7 +128,7 @@ def run_mounted(
             follow=arguments.follow,
             profile=absolute_path(arguments.profile),
             trace=trace,
-            tier=tier(arguments),
+            tier=by,
             cache_size=cache_size(arguments),
             seek_index=absolute_path(arguments.seek_index),
             toc=absolute_path(arguments.toc),
