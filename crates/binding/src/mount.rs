@@ -114,6 +114,7 @@ impl Server {
             };
             let number = device.as_raw_fd();
             let server = Arc::new(fuse::Server::new(map, cache, wanted.clone(), device));
+            server.find_number(&place, layers.as_ref());
             if let Some(record) = record {
                 server.pass_through(&record, adopted, passthrough)?;
             }

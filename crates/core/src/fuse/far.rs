@@ -5,8 +5,11 @@
 
 use std::fs;
 use std::os::fd::{AsFd, AsRawFd};
+use std::path::Path;
 
+use super::native::Layers;
 use super::server::Server;
+use super::table::{self, KIND};
 
 /// What the kernel does by itself.
 const NEAR_KB: &str = "128";
@@ -17,20 +20,29 @@ impl Server {
     /// From now on the kernel reads ahead far, or not. Nothing changes while a trace is taken, or where we are not root:
     /// nothing but speed is lost.
     pub fn read_far(&self, far: bool) {
-        if let (Some(device), false) = (&self.device, self.is_traced()) {
-            set(device, if far { FAR_KB } else { NEAR_KB });
+        let Some(device) = self.device.as_ref().filter(|_| !self.is_traced()) else { return };
+        if let Some(number) = connection(device).or_else(|| self.number.get().copied()) {
+            let kilobytes = if far { FAR_KB } else { NEAR_KB };
+            let _ = fs::write(format!("/sys/class/bdi/0:{number}/read_ahead_kb"), kilobytes);
+        }
+    }
+
+    /// Find the number of the mount that is at a place, or is to be made there of `layers`, for older kernels, which do not tell
+    /// it of the device. Who takes over layers does not find it.
+    pub fn find_number(&self, place: &Path, layers: Option<&Layers>) {
+        if let Some(number) = layers.map_or_else(|| of_mount(place), Layers::number) {
+            let _ = self.number.set(number);
         }
     }
 }
 
-fn set(device: &impl AsFd, kilobytes: &str) {
-    if let Some(number) = connection(device) {
-        let _ = fs::write(format!("/sys/class/bdi/0:{number}/read_ahead_kb"), kilobytes);
-    }
+fn of_mount(place: &Path) -> Option<u32> {
+    let mounted = table::at(place).ok()??;
+    mounted.device.strip_prefix("0:").filter(|_| mounted.kind == KIND)?.parse().ok()
 }
 
 /// The number of a connection, by which its mounts' device is called, from a kernel that tells.
-fn connection(device: &impl AsFd) -> Option<u32> {
+pub(super) fn connection(device: &impl AsFd) -> Option<u32> {
     let told = fs::read_to_string(format!("/proc/self/fdinfo/{}", device.as_fd().as_raw_fd())).ok()?;
     let line = told.lines().find_map(|line| line.strip_prefix("fuse_connection:"))?;
     line.trim().parse().ok()

@@ -9,7 +9,7 @@ use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{AtFlags, Mode, OFlags, StatxFlags};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string,
@@ -59,6 +59,14 @@ impl Layers {
     /// `MountPoint`, `Mount`.
     pub fn alone(place: &Path) -> Result<Layers> {
         Ok(Layers { place: checked(place, false)?, served: None, changes: None })
+    }
+
+    /// The minor number of the device of what is served.
+    pub(super) fn number(&self) -> Option<u32> {
+        // What the kernel knows without asking: nobody answers yet.
+        let known = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+        let root = rustix::fs::statx(self.served.as_ref()?, "", known, StatxFlags::empty()).ok()?;
+        Some(root.stx_dev_minor)
     }
 
     /// Make the mount, now that somebody answers: of the tree of `map`, with a file for its metadata in `temporary`, and

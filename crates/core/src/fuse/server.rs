@@ -64,6 +64,8 @@ pub struct Server {
     pub(super) wanted: Arc<Wanted>,
     /// None where a library mounts, and puts its questions by `Direct`.
     pub(super) device: Option<OwnedFd>,
+    /// Of the connection, where `find_number` found it.
+    pub(super) number: OnceLock<u32>,
     pub(super) asked: Asked,
     /// Of the native tier: contents are served, not the tree.
     pub(super) objects: OnceLock<Objects>,
@@ -109,6 +111,7 @@ impl Server {
             cache,
             wanted,
             device,
+            number: OnceLock::new(),
             asked: Asked::default(),
             objects: OnceLock::new(),
             proved: AtomicU64::new(0),

@@ -4,7 +4,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use super::world::{Mounted, PATIENCE, Tree};
-use crate::fuse::{mount, mounts, table, unmount};
+use crate::fuse::far::connection;
+use crate::fuse::{Layers, mount, mounts, table, unmount};
 
 fn small() -> Tree {
     let mut tree = Tree::new();
@@ -80,6 +81,18 @@ fn the_kernel_reads_ahead_far_once_it_may_and_not_while_it_is_traced() {
     mounted.server.start_trace();
     mounted.server.read_far(true);
     assert_eq!(kilobytes().trim(), "128");
+}
+
+#[test]
+fn the_number_of_a_mount_is_found_as_well_where_the_kernel_does_not_tell_it_of_the_device() {
+    let mounted = Mounted::new(small().store());
+    mounted.server.find_number(&mounted.place.canonicalize().unwrap(), None);
+    let told = connection(mounted.server.device.as_ref().unwrap());
+    assert!(told.is_some());
+    assert_eq!(mounted.server.number.get().copied(), told);
+    let dir = tempfile::tempdir().unwrap();
+    let (layers, device) = Layers::new(dir.path(), None).unwrap();
+    assert_eq!(layers.number(), connection(&device));
 }
 
 /// A thread that is an ordinary user, with a mount point of its own.
