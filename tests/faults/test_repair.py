@@ -13,6 +13,7 @@ import pytest
 from sapwood import open_store
 from sapwood._core.upkeep import read_toc
 from sapwood.errors import CorruptError, InvalidInputError, NotFoundError
+from sapwood.fetch import load_map
 from sapwood.profile import Profile
 from sapwood.store.local import LocalObjects
 from sapwood.upkeep.optimize import optimize
@@ -146,6 +147,29 @@ def test_files_that_were_cut_are_healed_of_whole_ones(cut: Kept, tmp_path: Path,
         assert verify(store, read_data=100).damages == ()
         store.pull("main", here / "new")
         assert differences(cut.tree, here / "new") == []
+
+
+def test_a_page_of_files_that_were_cut_twice_is_told_again(tmp_path: Path) -> None:
+    run = Sapwood(tmp_path)
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree" / "large").write_bytes(noise(8_000_000, 7))
+    run.good("push", "tree", "main")
+    store = open_store(str(run.store))
+    tree = store.snapshot("main").tree
+    for begin in (100_000, 4_100_000):
+        read = [(b"large", 0, [(at, at + 1) for at in range(begin, begin + 3_600_000, 1_200_000)], [b"sh"])]
+        done = optimize(store, store.read_ref("main"), Profile.of_run(tree, "2026-01-01T00:00:00Z", read))
+        assert not done.unchanged
+    [frame] = load_map(store, store.snapshot("main"), pages=False).stored_pages()
+    path = run.store / "packs" / frame.pack[:2] / frame.pack
+    path = path if path.exists() else next(run.store.glob(f"packs/**/*{frame.pack}*"))
+    data = bytearray(path.read_bytes())
+    data[frame.offset + frame.length // 2] ^= 1
+    path.chmod(0o644)
+    path.write_bytes(data)
+    assert mend(run.store, tmp_path / "tree").left == ()
+    store = open_store(str(run.store), cache_dir=tmp_path / "fresh")
+    assert verify(store, read_data=100).damages == ()
 
 
 def test_a_chunk_that_another_pack_has_needs_no_other_copy(kept: Kept, tmp_path: Path) -> None:

@@ -66,19 +66,23 @@ impl Places {
     }
 
     /// The text of a lost page, of the entries of `map`, all of whose pages are there; its chunks lie in `packs`. Of several
-    /// places of a chunk the first ones are tried, then the last ones.
+    /// ways in which blobs are cut one is tried after the other, and of several places of a chunk the first ones, then the last.
     pub fn page(&self, map: &FileMap, lost: &LostPage, packs: &HashSet<PackName>) -> Option<Vec<u8>> {
         let rows = (0..map.pages().len()).flat_map(|page| map.rows(page).unwrap_or_default());
         let entries: Vec<&Entry> =
             rows.skip_while(|entry| entry.path != lost.first).take(lost.entries as usize).collect();
-        [false, true].into_iter().find_map(|last| {
-            let told: Option<Vec<Entry>> = entries.iter().map(|entry| self.placed(entry, packs, last)).collect();
+        let cuts =
+            entries.iter().filter_map(|entry| self.lists.get(&digest_of(entry)?)).map(|lists| lists.len() + 1).max();
+        let ways = (0..cuts.unwrap_or(1)).flat_map(|cut| [(cut, false), (cut, true)]);
+        ways.into_iter().find_map(|(cut, last)| {
+            let told: Option<Vec<Entry>> = entries.iter().map(|entry| self.placed(entry, packs, cut, last)).collect();
             let page = page_of(&told?)?;
             (page.digest == lost.digest).then_some(page.text)
         })
     }
 
-    fn placed(&self, entry: &Entry, packs: &HashSet<PackName>, last: bool) -> Option<Entry> {
+    /// An entry with its chunks where they lie, cut in the way of this number, from 0, of those of which all is there.
+    fn placed(&self, entry: &Entry, packs: &HashSet<PackName>, cut: usize, last: bool) -> Option<Entry> {
         let mut entry = entry.clone();
         if let Kind::Regular(content) = &mut entry.kind {
             let own: Vec<Digest> = content.chunks.iter().map(|chunk| chunk.digest).collect();
@@ -87,7 +91,8 @@ impl Places {
             let others =
                 self.lists.get(&content.digest).into_iter().flatten().filter(size).filter(|list| **list != own);
             let place = |list: &Vec<Digest>| list.iter().map(|chunk| self.place(chunk, packs, last)).collect();
-            content.chunks = others.chain([&own]).find_map(place)?;
+            let mut ways: Vec<Vec<ChunkAt>> = others.chain([&own]).filter_map(place).collect();
+            content.chunks = if ways.is_empty() { return None } else { ways.swap_remove(cut % ways.len()) };
         }
         Some(entry)
     }
@@ -97,4 +102,8 @@ impl Places {
         let (frame, inner) = if last { places.max() } else { places.min() }?;
         Some(ChunkAt { digest: *digest, frame: frame.clone(), inner: *inner })
     }
+}
+
+fn digest_of(entry: &Entry) -> Option<Digest> {
+    if let Kind::Regular(content) = &entry.kind { Some(content.digest) } else { None }
 }
