@@ -69,7 +69,10 @@ pub fn holdings(
         if digest.size < MAX_CHUNK as u64 && pieces.len() == 1 {
             continue;
         }
-        match before.and_then(|before| before.blob_row(&digest)) {
+        // It may be cut otherwise now, by a push of a tar.
+        match before
+            .and_then(|before| before.blob_row(&digest).filter(|_| before.blob(&digest).as_ref() == Some(&pieces)))
+        {
             Some(row) => blobs[row] = true,
             None => writer.blob(digest, pieces),
         }
