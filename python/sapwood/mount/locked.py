@@ -27,10 +27,15 @@ def lock(path: Path) -> int | None:
         locked = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise kept.named(error, path) from error
-    with contextlib.suppress(BlockingIOError, FileNotFoundError):
-        fcntl.flock(locked, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # Who had it may have removed it meanwhile.
-        if os.path.samestat(os.fstat(locked), os.stat(path)):
-            return locked
-    os.close(locked)
-    return None
+    is_ours = False
+    try:
+        with contextlib.suppress(BlockingIOError, FileNotFoundError):
+            fcntl.flock(locked, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Who had it may have removed it meanwhile.
+            is_ours = os.path.samestat(os.fstat(locked), os.stat(path))
+    except OSError as error:  # a disk that has no locks, as some of a network
+        raise kept.named(error, path) from error
+    finally:
+        if not is_ours:
+            os.close(locked)
+    return locked if is_ours else None
