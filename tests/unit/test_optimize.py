@@ -105,7 +105,7 @@ def test_what_was_traced_of_whole_files_is_followed_where_it_lies_now_and_no_mor
     cut.cache = cut.home / "another"
     cut.good("run", "--no-prefetch", "--stats", "stats", "main", "--", "sh", "-c", READING)
     stats = json.loads((cut.home / "stats").read_text())
-    # A reader that is there before the profile makes the mount guess all of the small file; whole chunks would be 2.7 MB.
+    # A reader that is there before the profile makes the mount guess all of the small file; whole chunks are 2.7 MB.
     assert stats["bytes_fetched"] < 1_700_000
     assert cut.good("optimize", "--json", "main").document["unchanged"]
     cut.good("trace", "main", "--", "sh", "-c", READING)
