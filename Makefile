@@ -35,6 +35,7 @@ check: $(VENV)/.dev $(VENV)/.core ## lint, types, layers
 	cargo fmt --check
 	cargo clippy --locked $(PROFILE) --all-targets -- -D warnings
 	$(BIN)/python scripts/check_house.py
+	PYTHON=$(CURDIR)/$(BIN)/python scripts/make-protocol.sh check
 
 bench: $(VENV)/.core ## measure the figures, or those of CLAIMS="…"; writes docs/benchmarks.md
 	@scripts/require.sh bench
