@@ -28,6 +28,7 @@ __all__ = [
     "index_dir",
     "s3_endpoint",
     "s3_region",
+    "staging_dir",
     "watch_dir",
 ]
 
@@ -54,6 +55,16 @@ def changes_dir() -> Path:
 def index_dir() -> str:
     """Return where indexes are kept, in the user's cache. A string: `sapwood hash` loads no pathlib."""
     return os.path.join(_cache(), "index")
+
+
+def staging_dir() -> Path:
+    """Return where servers of blobs keep what no pack holds yet, which is no cache.
+
+    `sapwood/staging` in the user's data directory.
+    """
+    from pathlib import Path
+
+    return Path(_base("XDG_DATA_HOME", ".local/share"), "sapwood", "staging")
 
 
 def watch_dir() -> str:

@@ -21,7 +21,7 @@ from sapwood import __version__
 from sapwood._core.push import Push, holdings_of, merged
 from sapwood.basis import Basis, find_basis, seen_or_confirmed
 from sapwood.digests import ContentDigest, MapDigest, PackName, SnapshotDigest, TreeDigest
-from sapwood.errors import CorruptError, DeniedError, InvalidInputError, NotFoundError
+from sapwood.errors import CorruptError, DeniedError, InternalError, InvalidInputError, NotFoundError
 from sapwood.fetch import located
 from sapwood.progress import OnProgress, counter
 from sapwood.store.lease import Term, clock_s
@@ -30,15 +30,26 @@ from sapwood.store.ref import Ref, Removed, check_ref_name
 from sapwood.store.snapshot import Snapshot, user
 from sapwood.tarstream import write_chunks
 from sapwood.tree.index import Index
+from sapwood.tree.options import Options
 from sapwood.upload import Uploads
 
 if TYPE_CHECKING:
+    from sapwood._core.filemap import FileMap
     from sapwood.mount.shown import Shown
     from sapwood.store.store import Store
     from sapwood.tarsource import TarSource
-    from sapwood.tree.options import Options
 
-__all__ = ["Pushed", "check_level", "commit", "is_tar", "outline_words", "push", "push_archive", "require_directory"]
+__all__ = [
+    "Pushed",
+    "check_level",
+    "commit",
+    "is_tar",
+    "outline_words",
+    "push",
+    "push_archive",
+    "push_upon",
+    "require_directory",
+]
 
 # What a push adds is not worth a request of its own while it is less than this, and what is owed less than that, which
 # is about 1,000 chunks. The holdings name it for the next push; docs/decisions/0012-owed-fragments.md.
@@ -141,7 +152,9 @@ def push_archive(
     check_level(level)
     name = tar.name if tar.name == "stdin" or "://" in tar.name else os.path.abspath(tar.name)
     try:
-        pushed = _push(store, name, check_ref_name(ref), look, lambda: None, progress, tar.check, level=level)
+        pushed = _push(
+            store, name, check_ref_name(ref), look, lambda: None, progress, lambda _: tar.check(), level=level
+        )
     except (CorruptError, InvalidInputError) as error:
         # It ends too early for the core because reading it has failed.
         tar.check()
@@ -151,6 +164,27 @@ def push_archive(
     return pushed
 
 
+def push_upon(store: Store, root: str, ref: str, base: FileMap | None, entries: int) -> Pushed:
+    """Push the tree of `base`, which `ref` names, with what the directory `root` adds to it: `entries` in all.
+
+    All pages of `base` have been brought. No directory of `root` replaces anything of it, and no state is kept.
+
+    Raises:
+        ConflictError: `ref-moved`: the ref names something else.
+        InternalError: `internal`: something of the two would have been lost; nothing was pushed.
+        SapwoodError: as `push`.
+    """
+
+    def look() -> Push:
+        return Push(root, index=None, options=Options(), base=base, upper=root if base else None)
+
+    def check(made: dict[str, Any]) -> None:
+        if made["entries"] != entries:
+            raise InternalError(f"{ref}: the tree would have {made['entries']} entries, not {entries}", kind="internal")
+
+    return _push(store, root, check_ref_name(ref), look, lambda: None, None, check)
+
+
 def _push(
     store: Store,
     source: str,
@@ -158,12 +192,15 @@ def _push(
     look: Callable[[], Push],
     hash_first: Callable[[], object],
     progress: OnProgress | None,
-    check: Callable[[], None] = lambda: None,
+    check: Callable[[dict[str, Any]], None] = lambda _: None,
     *,
-    level: int | None,
+    level: int | None = None,
     shown: Shown | None = None,
 ) -> Pushed:
-    """Push what `look` looks at, named `source`, a mount of `shown`; `check` raises if it was not all there."""
+    """Push what `look` looks at, named `source`, a mount of `shown`.
+
+    `check` raises if it was not all there; it gets what the core made.
+    """
     started, since_s = time.monotonic(), clock_s()
     before = store.ref_state(ref)
     seen = seen_or_confirmed(store, before)
@@ -204,7 +241,7 @@ def _push(
                         _upload(run, uploads, progress)
                 uploads.finish()
             made = run.result()
-            check()
+            check(made)
         finally:
             run.close()
         snapshot, stored = commit(store, ref, before, basis, made, words, term, uploads)

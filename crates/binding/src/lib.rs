@@ -14,6 +14,7 @@ mod mount;
 mod pull;
 mod push;
 mod seek;
+mod serve;
 mod stargz;
 mod tree;
 mod upkeep;
@@ -36,6 +37,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     pull::register(module)?;
     push::register(module)?;
     seek::register(module)?;
+    serve::register(module)?;
     stargz::register(module)?;
     tree::register(module)?;
     upkeep::register(module)?;
@@ -55,6 +57,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
         "pull",
         "push",
         "seek",
+        "serve",
         "stargz",
         "tree",
         "upkeep",

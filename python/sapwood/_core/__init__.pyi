@@ -12,6 +12,7 @@ from . import mount as mount
 from . import pull as pull
 from . import push as push
 from . import seek as seek
+from . import serve as serve
 from . import stargz as stargz
 from . import tree as tree
 from . import upkeep as upkeep
@@ -30,6 +31,7 @@ __all__ = [
     "pull",
     "push",
     "seek",
+    "serve",
     "stargz",
     "tree",
     "upkeep",

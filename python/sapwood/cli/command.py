@@ -82,7 +82,12 @@ def add_cache_size(parser: argparse.ArgumentParser) -> None:
 
 
 def cache_size(arguments: argparse.Namespace) -> int | None:
-    """Return the bytes that the cache may take, None where nobody said.
+    """Return the bytes that the cache may take, None where nobody said; errors as `size_of`."""
+    return None if arguments.cache_size is None else size_of("--cache-size", arguments.cache_size)
+
+
+def size_of(option: str, text: str) -> int:
+    """Return the bytes that `option` says.
 
     Raises:
         InvalidInputError: `bad-usage`: that is no size.
@@ -91,12 +96,9 @@ def cache_size(arguments: argparse.Namespace) -> int | None:
 
     from sapwood.errors import InvalidInputError
 
-    text = arguments.cache_size
-    if text is None:
-        return None
     found = re.fullmatch(r"([0-9]{1,15})([KMGT]?)", text.upper())
     if found is None:
-        raise InvalidInputError(f"--cache-size {text}: no size", kind="bad-usage", hint="--cache-size 20G")
+        raise InvalidInputError(f"{option} {text}: no size", kind="bad-usage", hint=f"{option} 20G")
     return int(found[1]) << 10 * " KMGT".index(found[2] or " ")
 
 

@@ -50,6 +50,9 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "coverage": ("coverage", "say what of a tree was ever read when it was traced, and what never"),
         "optimize": ("optimize", "lay out again, together, what of a tree was read when it was traced"),
     },
+    "Builds": {
+        "serve": ("serve", "serve a store to builds, by the Remote Execution API"),
+    },
     "Upkeep of a store": {
         "forget": ("forget", "cut the histories of refs to what rules keep"),
         "gc": ("gc", "delete what no ref needs any more"),

@@ -3,6 +3,7 @@
 //! Invariant: what a frame gives out has been bounded before it is decompressed and proved by its digest before it is used.
 //! Not here: which chunks to store (`push`), where bytes come from. Bytes: docs/format.md, "Archives and packs".
 
+mod expand;
 pub mod frame;
 pub mod inflate;
 pub mod lead;
@@ -11,6 +12,7 @@ mod prove;
 mod redirect;
 mod toc;
 
+pub use expand::Expand;
 pub use pack::{Holds, Lying, Pack, PackWriter, deflate};
 pub use prove::{Proved, prove};
 pub use redirect::Redirect;

@@ -1,0 +1,182 @@
+"""From the staging area into the store: what was staged becomes files of a tree that a ref of the store names.
+
+Invariant: a batch leaves the staging area only when a ref names it. The tree of a ref has `blobs/<move>/<hash>` and
+`actions/<move>/<hash>`, `<move>` counting the packings, so that each adds a page or two and changes none.
+Bytes: docs/format.md, "Blobs of a server". Not here: when to pack (`server`), how a push goes (`push`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import tempfile
+from dataclasses import dataclass, field
+
+from sapwood._core.filemap import FileMap
+from sapwood._core.push import holdings_of
+from sapwood._core.serve import Held
+from sapwood.errors import NotFoundError
+from sapwood.fetch import load_map
+from sapwood.push import push_upon
+from sapwood.serve.log import ACTION
+from sapwood.serve.staging import Batch
+from sapwood.store.ref import Ref
+from sapwood.store.store import Store
+
+__all__ = ["Generation", "Packed"]
+
+# A push looks at every entry of its tree: a ref takes so many, then the next begins.
+_ENTRIES = 30_000
+# Each packing leaves a snapshot behind; so many may the history of a ref have.
+_HISTORY = 16
+REFS = "cas/"
+
+
+@dataclass
+class Generation:
+    """A ref, what it names, and what that holds."""
+
+    ref: str
+    file_map: FileMap | None = None
+    holdings: bytes = b""
+    moves: int = 0
+    state: str | None = None
+
+
+@dataclass
+class Packed:
+    """What servers have packed into a store so far, as known here. Changed by one thread at a time."""
+
+    store: Store
+    server: str
+    generations: dict[str, Generation] = field(default_factory=dict)
+    actions: dict[str, tuple[str, int]] = field(default_factory=dict)
+    """Of each action the digest of its result, which is a blob."""
+    held: tuple[Held, ...] = ()
+
+    def load(self) -> None:
+        """Read what all servers have packed.
+
+        Raises:
+            SapwoodError: as `load_map` and `Store.refs`.
+        """
+        for ref in self.store.refs():
+            if ref.name.startswith(REFS):
+                known = self.generations.get(ref.name)
+                if known is None or known.state != ref.snapshot:
+                    self.generations[ref.name] = self._read(ref)
+        self._hold()
+
+    def _read(self, ref: Ref) -> Generation:
+        snapshot = self.store.read_snapshot(ref.snapshot)
+        file_map = load_map(self.store, snapshot, pages=True)
+        self._note_actions(file_map, b"actions")
+        moves = max((int(entry.name) for top in (b"blobs", b"actions") for entry in file_map.list(top)), default=0)
+        return Generation(ref.name, file_map, holdings_of(file_map), moves, ref.snapshot)
+
+    def _note_actions(self, file_map: FileMap, top: bytes) -> None:
+        for folder in file_map.list(top):
+            for entry in file_map.list(folder.path):
+                if entry.digest is not None:
+                    self.actions[entry.name.decode()] = entry.digest.removeprefix("sha256:"), entry.size
+
+    def _hold(self, changed: Generation | None = None) -> None:
+        """Make `held` anew; of generations that are full it is made once, for there may be many."""
+        if changed is None or len(self.held) < 2:
+            mine = [one for one in self.generations.values() if one is changed]
+            others = [one.holdings for one in self.generations.values() if one is not changed and one.holdings]
+            self.held = Held(others), Held([one.holdings for one in mine if one.holdings])
+        else:
+            self.held = self.held[0], Held([changed.holdings])
+
+    def has(self, name: str, size: int) -> bool:
+        """Say whether a pack holds a blob."""
+        return not self.missing([(name, size)])
+
+    def missing(self, blobs: list[tuple[str, int]]) -> list[tuple[str, int]]:
+        """Return those of (hex digits, size) that no pack holds."""
+        for held in self.held:
+            if not blobs:
+                break
+            blobs = held.missing(blobs)
+        return blobs
+
+    def pack(self, batch: Batch) -> None:
+        """Put what was staged into the store, and let a ref name it.
+
+        Raises:
+            SapwoodError: as `push`; the batch is still to be packed.
+        """
+        generation = self._current()
+        move = f"{generation.moves + 1:06d}"
+        folder = os.fspath((batch.logs[0].path if batch.logs else batch.larges[0].path).parent.parent / "parts")
+        with tempfile.TemporaryDirectory(dir=folder, prefix="tree-") as root:
+            found = self._lay_out(batch, root, move)
+            if not os.listdir(root):
+                return
+            base = generation.file_map
+            expected = _entries(root) + (base.entries - _shared(root, base) if base else 1)
+            pushed = push_upon(self.store, root, generation.ref, base, expected)
+        snapshot = self.store.read_snapshot(pushed.snapshot)
+        generation.file_map = load_map(self.store, snapshot, pages=True)
+        generation.holdings = holdings_of(generation.file_map)
+        generation.moves += 1
+        generation.state = pushed.snapshot
+        self._hold(generation)
+        self.actions.update(found)
+        if generation.moves % _HISTORY == 0:
+            with contextlib.suppress(NotFoundError):
+                self.store.cut_ref(self.store.read_ref(generation.ref), [])
+
+    def _current(self) -> Generation:
+        """Return the generation that takes more, which is this server's own."""
+        mine = sorted(name for name in self.generations if name.startswith(f"{REFS}{self.server}/"))
+        if mine:
+            last = self.generations[mine[-1]]
+            if last.file_map is None or last.file_map.entries < _ENTRIES:
+                return last
+        number = int(mine[-1].rpartition("/")[2]) + 1 if mine else 1
+        generation = Generation(f"{REFS}{self.server}/{number:06d}")
+        self.generations[generation.ref] = generation
+        self.held = ()
+        return generation
+
+    def _lay_out(self, batch: Batch, root: str, move: str) -> dict[str, tuple[str, int]]:
+        """Lay a batch out as files, and return the results of actions that were in it."""
+        actions = dict[str, tuple[str, int]]()
+        blobs, results = (os.path.join(root, top, move) for top in ("blobs", "actions"))
+        for log in batch.logs:
+            for kind, key, _, data in log.records():
+                name = key.hex()
+                if kind == ACTION:
+                    actions[name] = hashlib.sha256(data).hexdigest(), len(data)
+                    _write(results, name, data)
+                elif data and not self.has(name, len(data)):
+                    _write(blobs, name, data)
+        for large in batch.larges:
+            if not self.has(large.name, large.size):
+                large.open()  # proved
+                os.makedirs(blobs, exist_ok=True)
+                os.link(large.path, os.path.join(blobs, large.name))
+        return actions
+
+
+def _write(folder: str, name: str, data: bytes) -> None:
+    path = os.path.join(folder, name)
+    try:
+        file = open(path, "wb")  # noqa: SIM115 - closed below
+    except FileNotFoundError:
+        os.makedirs(folder)
+        file = open(path, "wb")  # noqa: SIM115
+    with file:
+        file.write(data)
+
+
+def _entries(root: str) -> int:
+    return sum(len(folders) + len(files) for _, folders, files in os.walk(root))
+
+
+def _shared(root: str, base: FileMap) -> int:
+    """Return how many directories a tree has that the base has, too."""
+    return sum(base.lookup(os.fsencode(top)) is not None for top in os.listdir(root))

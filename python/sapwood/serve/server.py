@@ -1,0 +1,201 @@
+"""The server: its parts put together, packing beside it, and an end that loses nothing.
+
+Invariant: what was acknowledged is packed before the server ends, or stays in the staging area for the next. Calls that
+run when it is asked to end are let end, for a while; new ones are refused.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import grpc
+
+from sapwood.errors import DeniedError, InvalidInputError, NotFoundError, SapwoodError, UnavailableError
+from sapwood.reapi.protocol import remote_execution_pb2_grpc as services
+from sapwood.serve.access import Access
+from sapwood.serve.actions import Actions, Capabilities
+from sapwood.serve.blobs import Blobs
+from sapwood.serve.bytestream import ByteStream, add_to
+from sapwood.serve.cas import Cas
+from sapwood.serve.limits import MESSAGE_BYTES, Limits
+from sapwood.serve.packing import Packed
+from sapwood.serve.staging import Staging
+from sapwood.store.store import Store
+
+__all__ = ["Options", "Server"]
+
+_LOG = logging.getLogger("sapwood.serve")
+
+# A pack of a store has 16 MiB; several are made at a time. What is less waits for more to come.
+_PACK_BYTES = 64 << 20
+_PACK_S = 30.0
+_TICK_S = 1.0
+_AGAIN_S = 5.0
+_THREADS = 32
+_DRAIN_S = 30.0
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to serve. `certificate` and `key` are paths of PEM files; sizes are bytes."""
+
+    listen: str = "127.0.0.1:8980"
+    instance: str = ""
+    certificate: str | None = None
+    key: str | None = None
+    client_ca: str | None = None
+    tokens: str | None = None
+    keep: int = 1 << 30
+    calls: int = 64
+
+
+class Server:
+    """A running server; a context. `port` is where it listens."""
+
+    def __init__(self, store: Store, options: Options, staging: Path) -> None:
+        """Take the staging area, read what the store has, and listen.
+
+        Raises:
+            InvalidInputError: `bad-listen`, `bad-tokens`, `bad-certificate`; `read-only-store`.
+            ConflictError: `staging-taken`.
+            UnavailableError: `cannot-listen`; or the store does not answer.
+            SapwoodError: what reading the store raises.
+        """
+        store.require_writable()
+        access = Access.read(options.tokens)
+        credentials = _credentials(options)
+        self._staging = Staging(staging, options.keep)
+        self._packed = Packed(store, _identity(staging))
+        self._packed.load()
+        found = self._staging.recover(self._packed.has)
+        self._blobs = Blobs(self._staging, self._packed)
+        self._actions = Actions(options.instance, self._blobs, found)
+        self._ended = threading.Event()
+        self._packing = threading.Lock()
+        limits = Limits(calls=options.calls, pack_now=self.pack)
+        self._grpc = grpc.server(
+            ThreadPoolExecutor(_THREADS, thread_name_prefix="sapwood-call"),
+            interceptors=[access],
+            options=[
+                ("grpc.max_receive_message_length", MESSAGE_BYTES + (64 << 10)),
+                ("grpc.max_send_message_length", MESSAGE_BYTES + (64 << 10)),
+                ("grpc.so_reuseport", 0),
+            ],
+        )
+        add: Any = services  # which tells no types
+        add.add_ContentAddressableStorageServicer_to_server(Cas(options.instance, self._blobs, limits), self._grpc)
+        add.add_ActionCacheServicer_to_server(self._actions, self._grpc)
+        add.add_CapabilitiesServicer_to_server(Capabilities(options.instance, access.may_update), self._grpc)
+        add_to(ByteStream(options.instance, self._blobs, limits), self._grpc)
+        self.port = _listen(self._grpc, options.listen, credentials)
+        self._thread = threading.Thread(target=self._pack_always, daemon=True, name="sapwood-packing")
+
+    def __enter__(self) -> Self:
+        self._grpc.start()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Let calls end, pack what is staged, and give up the staging area."""
+        self._grpc.stop(_DRAIN_S).wait()
+        self._ended.set()
+        self._thread.join()
+        try:
+            self.pack()
+        except SapwoodError as error:
+            _LOG.error("what was not packed stays in %s: %s", self._staging.folder, error)
+        finally:
+            self._blobs.close()
+            self._staging.close()
+
+    def pack(self) -> None:
+        """Pack all that is staged now.
+
+        Raises:
+            SapwoodError: as `Packed.pack`; what was staged is there still.
+        """
+        with self._packing:
+            batch = self._staging.rotate()
+            if not batch:
+                return
+            try:
+                self._packed.pack(batch)
+            except BaseException:
+                self._staging.put_back(batch)
+                raise
+            self._staging.settle(batch)
+            self._actions.packed(self._packed.actions)
+
+    def _pack_always(self) -> None:
+        """Pack when there is enough, or when it has waited for long enough."""
+        since_s: float | None = None
+        pause_s = _TICK_S
+        while not self._ended.wait(pause_s):
+            pause_s = _TICK_S
+            unpacked = self._staging.unpacked
+            since_s = None if not unpacked else since_s or time.monotonic()
+            if since_s is None or (unpacked < _PACK_BYTES and time.monotonic() - since_s < _PACK_S):
+                continue
+            try:
+                self.pack()
+                since_s = None
+            except SapwoodError as error:
+                _LOG.error("cannot pack, and will try again: %s", error)
+                pause_s = _AGAIN_S
+
+
+def _identity(staging: Path) -> str:
+    """Return what names the refs of the server that has this staging area, 8 hex digits; made once."""
+    path = staging / "server"
+    try:
+        return path.read_text().strip()
+    except FileNotFoundError:
+        name = os.urandom(4).hex()
+        path.write_text(f"{name}\n")
+        return name
+
+
+def _credentials(options: Options) -> grpc.ServerCredentials | None:
+    if not options.certificate and not options.key:
+        return None
+    if not options.certificate or not options.key:
+        raise InvalidInputError("TLS needs both", kind="bad-certificate", hint="--tls-cert FILE --tls-key FILE")
+    key, certificate = _read(options.key), _read(options.certificate)
+    ca = _read(options.client_ca) if options.client_ca else None
+    return grpc.ssl_server_credentials([(key, certificate)], ca, require_client_auth=ca is not None)
+
+
+def _read(path: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except FileNotFoundError:
+        raise NotFoundError(f"{path} is missing", kind="path-missing") from None
+    except PermissionError:
+        raise DeniedError(f"{path} may not be read", kind="path-denied", hint=f"ls -l {path}") from None
+
+
+def _listen(server: grpc.Server, where: str, credentials: grpc.ServerCredentials | None) -> int:
+    host, colon, port = where.rpartition(":")
+    if not colon or not host or not port.isdecimal() or int(port) > 65535:
+        raise InvalidInputError(f"--listen {where}: no address", kind="bad-listen", hint="--listen 127.0.0.1:8980")
+    try:
+        if credentials is None:
+            return server.add_insecure_port(where)
+        return server.add_secure_port(where, credentials)
+    except RuntimeError as error:
+        if credentials is not None and "credentials" in str(error).lower():
+            raise InvalidInputError(
+                f"the certificate or key cannot be used: {error}",
+                kind="bad-certificate",
+                hint="PEM files that belong together",
+            ) from error
+        raise UnavailableError(
+            f"cannot listen on {where}", kind="cannot-listen", hint="another program may have it: --listen HOST:PORT"
+        ) from error
