@@ -405,3 +405,10 @@ def test_a_named_instance_is_served_by_its_name(tmp_path: Path) -> None:
         client.upload(blob)
         assert client.read(blob) == blob
         assert client.missing([blob]) == []
+
+
+def test_what_is_no_digest_is_refused_rather_than_missing(client: Client) -> None:
+    for digest in (reapi.Digest(hash="x", size_bytes=1), reapi.Digest(hash="0" * 64, size_bytes=-1)):
+        with pytest.raises(grpc.RpcError) as refused:
+            client.cas.FindMissingBlobs(reapi.FindMissingBlobsRequest(blob_digests=[digest]))
+        assert refusal(refused) == (grpc.StatusCode.INVALID_ARGUMENT, "bad-digest")

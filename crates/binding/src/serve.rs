@@ -30,9 +30,12 @@ impl Held {
         direct(py, known).map(Held)
     }
 
-    /// Those of (hex digits, size) that are neither a chunk nor a large blob.
-    fn missing(&self, blobs: Vec<(String, u64)>) -> Vec<(String, u64)> {
-        let lacks = |(hex, size): &(String, u64)| named(hex, *size).is_none_or(|digest| !self.has(&digest));
+    /// Those of (hex digits, size) that are neither a chunk nor a large blob, and what no blob can be.
+    fn missing(&self, blobs: Vec<(String, i64)>) -> Vec<(String, i64)> {
+        let lacks = |(hex, size): &(String, i64)| {
+            let size = u64::try_from(*size).ok();
+            size.and_then(|size| named(hex, size)).is_none_or(|digest| !self.has(&digest))
+        };
         blobs.into_iter().filter(lacks).collect()
     }
 

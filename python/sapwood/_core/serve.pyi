@@ -35,7 +35,7 @@ class Held:
             FormatError: `format-newer`.
         """
     def missing(self, blobs: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:
-        """Return those of (hex digits, size) that are neither a chunk nor a large blob, in order."""
+        """Return those of (hex digits, size) that are neither a chunk nor a large blob, nor could be one, in order."""
     def chunks(self, hex: str, size: int) -> list[tuple[Frame, int, str, int]] | None:
         """Return where the chunks of a blob, or a chunk, lie, as `Entry.chunks`; None when it is not there."""
 

@@ -35,7 +35,6 @@ def _configure(parser: argparse.ArgumentParser) -> None:
 def _run(arguments: argparse.Namespace) -> int:
     import logging
     import signal
-    import threading
     from pathlib import Path
 
     from sapwood import places
@@ -62,12 +61,14 @@ def _run(arguments: argparse.Namespace) -> int:
         keep=(1 << 30) if arguments.keep is None else size_of("--keep", arguments.keep),
     )
     staging = Path(arguments.staging) if arguments.staging else places.staging_dir() / store.id
-    ended = threading.Event()
     with Server(store, options, staging) as server:
-        # The second one ends it as it would end any program.
+        reading, writing = os.pipe()
+        os.set_blocking(writing, False)
+        # What wakes whoever waits below: a signal may come to any thread, and Python's handlers run in this one alone.
+        signal.set_wakeup_fd(writing)
+
         def end(signo: int, _: object) -> None:
-            ended.set()
-            signal.signal(signo, signal.SIG_DFL)
+            signal.signal(signo, signal.SIG_DFL)  # the second one ends it as it would end any program
 
         for signo in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(signo, end)
@@ -80,7 +81,7 @@ def _run(arguments: argparse.Namespace) -> int:
             show.talk(f"{store.url} is served at {url}; Ctrl-C ends it")
             if not options.tokens:
                 show.talk("everybody who reaches it may read and write: --tokens FILE says who may")
-        ended.wait()
+        os.read(reading, 1)
         if not arguments.json:
             show.talk("ending: what runs is let end, and what was staged is packed")
     return 0

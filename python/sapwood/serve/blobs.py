@@ -49,9 +49,8 @@ class Blobs:
 
     def missing(self, blobs: Iterable[Name]) -> list[Name]:
         """Return those that are unknown."""
-        find = self.staging.find
-        unstaged = [blob for blob in blobs if find(*blob) is None and blob != EMPTY]
-        return self.packed.missing(unstaged) if unstaged else []
+        unstaged = self.staging.missing(blobs)
+        return self.packed.missing([blob for blob in unstaged if blob != EMPTY]) if unstaged else []
 
     def has(self, blob: Name) -> bool:
         """Say whether a blob is present."""

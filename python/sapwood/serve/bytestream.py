@@ -16,7 +16,7 @@ from typing import Any
 import grpc
 
 from sapwood._core.serve import Expand, compress
-from sapwood.errors import ConflictError, CorruptError, InvalidInputError, NotFoundError
+from sapwood.errors import ConflictError, CorruptError, InvalidInputError, NotFoundError, SapwoodError
 from sapwood.reapi.protocol import bytestream_pb2 as bytestream
 from sapwood.serve.answers import Resource, answering, parse_resource, streaming
 from sapwood.serve.blobs import EMPTY, Blobs, Name
@@ -127,8 +127,8 @@ class ByteStream:
                         )
                 try:
                     write.take(request.data)
-                except InvalidInputError:
-                    self._forget(key, write)
+                except SapwoodError:
+                    self._forget(key, write)  # also for the room that it has on a disk that is full
                     raise
                 finished = request.finish_write
                 following = next(requests, None)

@@ -41,8 +41,15 @@ class Cas(ContentAddressableStorageServicer):
     @answering
     def FindMissingBlobs(self, request: reapi.FindMissingBlobsRequest, context: grpc.ServicerContext) -> Any:  # noqa: ARG002
         require_instance(self._instance, request)
-        missing = self._blobs.missing([name_of(digest) for digest in request.blob_digests])
-        return reapi.FindMissingBlobsResponse(missing_blob_digests=map(_digest, missing))
+        blobs = [(digest.hash, digest.size_bytes) for digest in request.blob_digests]
+        missing = set(self._blobs.missing(blobs))
+        if not missing:
+            return reapi.FindMissingBlobsResponse()
+        # What is here has a digest that is one; the rest is looked at only now, for this is asked more than all else.
+        lacking = [digest for digest, blob in zip(request.blob_digests, blobs, strict=True) if blob in missing]
+        for digest in lacking:
+            name_of(digest)
+        return reapi.FindMissingBlobsResponse(missing_blob_digests=lacking)
 
     @answering
     def BatchUpdateBlobs(self, request: reapi.BatchUpdateBlobsRequest, context: grpc.ServicerContext) -> Any:  # noqa: ARG002

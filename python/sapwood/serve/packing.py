@@ -156,7 +156,6 @@ class Packed:
                     _write(blobs, name, data)
         for large in batch.larges:
             if not self.has(large.name, large.size):
-                large.open()  # proved
                 os.makedirs(blobs, exist_ok=True)
                 os.link(large.path, os.path.join(blobs, large.name))
         return actions

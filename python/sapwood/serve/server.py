@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import ssl
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -71,15 +72,23 @@ class Server:
         store.require_writable()
         access = Access.read(options.tokens)
         credentials = _credentials(options)
+        self._ended = threading.Event()
+        self._packing = threading.Lock()
         self._staging = Staging(staging, options.keep)
-        self._packed = Packed(store, _identity(staging))
+        try:
+            self._make(store, options, access, credentials)
+        except BaseException:
+            self._staging.close()
+            raise
+        self._thread = threading.Thread(target=self._pack_always, daemon=True, name="sapwood-packing")
+
+    def _make(self, store: Store, options: Options, access: Access, credentials: grpc.ServerCredentials | None) -> None:
+        self._packed = Packed(store, _identity(self._staging.folder))
         self._packed.load()
         found = self._staging.recover(self._packed.has)
         self._blobs = Blobs(self._staging, self._packed)
         self._actions = Actions(options.instance, self._blobs, found)
-        self._ended = threading.Event()
-        self._packing = threading.Lock()
-        limits = Limits(calls=options.calls, pack_now=self.pack)
+        limits = self._limits = Limits(calls=options.calls, pack_now=self.pack)
         self._grpc = grpc.server(
             ThreadPoolExecutor(_THREADS, thread_name_prefix="sapwood-call"),
             interceptors=[access],
@@ -95,7 +104,6 @@ class Server:
         add.add_CapabilitiesServicer_to_server(Capabilities(options.instance, access.may_update), self._grpc)
         add_to(ByteStream(options.instance, self._blobs, limits), self._grpc)
         self.port = _listen(self._grpc, options.listen, credentials)
-        self._thread = threading.Thread(target=self._pack_always, daemon=True, name="sapwood-packing")
 
     def __enter__(self) -> Self:
         self._grpc.start()
@@ -169,6 +177,18 @@ def _credentials(options: Options) -> grpc.ServerCredentials | None:
         raise InvalidInputError("TLS needs both", kind="bad-certificate", hint="--tls-cert FILE --tls-key FILE")
     key, certificate = _read(options.key), _read(options.certificate)
     ca = _read(options.client_ca) if options.client_ca else None
+    try:
+        # gRPC itself would only say that it cannot listen.
+        checked = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        checked.load_cert_chain(options.certificate, options.key)
+        if options.client_ca:
+            checked.load_verify_locations(options.client_ca)
+    except ssl.SSLError as error:
+        raise InvalidInputError(
+            f"{options.certificate} and {options.key} cannot be used: {error.reason or error}",
+            kind="bad-certificate",
+            hint="name PEM files that belong together",
+        ) from error
     return grpc.ssl_server_credentials([(key, certificate)], ca, require_client_auth=ca is not None)
 
 
@@ -190,12 +210,6 @@ def _listen(server: grpc.Server, where: str, credentials: grpc.ServerCredentials
             return server.add_insecure_port(where)
         return server.add_secure_port(where, credentials)
     except RuntimeError as error:
-        if credentials is not None and "credentials" in str(error).lower():
-            raise InvalidInputError(
-                f"the certificate or key cannot be used: {error}",
-                kind="bad-certificate",
-                hint="PEM files that belong together",
-            ) from error
         raise UnavailableError(
             f"cannot listen on {where}", kind="cannot-listen", hint="another program may have it: --listen HOST:PORT"
         ) from error

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import logging
 import os
 import threading
 from collections import deque
@@ -22,6 +23,8 @@ from sapwood.serve.log import ACTION, BLOB, HEAD, Descriptor, Log, disk_error, r
 
 __all__ = ["LARGE", "Batch", "Large", "Staging", "Upload"]
 
+_LOG = logging.getLogger("sapwood.serve")
+
 # A blob of more has a file of its own.
 LARGE = 1 << 20
 # How much is written before the disk is set to work on it, so that the end has not to wait for all.
@@ -31,28 +34,20 @@ _STRIDE = 8 << 20
 class Large:
     """A large blob in a file of its own."""
 
-    __slots__ = ("is_proved", "name", "path", "size")
+    __slots__ = ("name", "path", "size")
 
-    def __init__(self, path: Path, size: int, *, is_proved: bool) -> None:
+    def __init__(self, path: Path, size: int) -> None:
         self.path = path
         self.name = path.name
         self.size = size
-        self.is_proved = is_proved
 
     def open(self) -> Descriptor:
-        """Return a file to read it from; one that an earlier process left is proved first.
+        """Return a file to read it from.
 
         Raises:
             FileNotFoundError: it has left the area.
-            InvalidInputError: `blob-mismatch`: the disk has spoilt it.
         """
-        file = Descriptor(os.open(self.path, os.O_RDONLY | os.O_CLOEXEC))
-        if not self.is_proved:
-            with os.fdopen(os.dup(file.fd), "rb") as content:
-                if hashlib.file_digest(content, "sha256").hexdigest() != self.name:
-                    raise mismatch(self.name, self.size, f"what {self.path} holds hashes to something else")
-            self.is_proved = True
-        return file
+        return Descriptor(os.open(self.path, os.O_RDONLY | os.O_CLOEXEC))
 
 
 Place = tuple[Log | Large, int, int]
@@ -140,6 +135,8 @@ class Staging:
                     self._places[name] = log, begin, len(data)
                     log.names.append(name)
                     lacking = True
+            if lost := log.end - end:
+                _LOG.error("%s: its last %d bytes are no sound record, and were cut off", path, lost)
             log.cut(end)
             if lacking:
                 self._batch.logs.append(log)
@@ -151,7 +148,13 @@ class Staging:
             if packed(path.name, size):
                 path.unlink()
                 continue
-            large = Large(path, size, is_proved=False)
+            with path.open("rb") as content:
+                is_sound = hashlib.file_digest(content, "sha256").hexdigest() == path.name
+            if not is_sound:
+                _LOG.error("%s is damaged, and was removed: no pack holds this blob", path)
+                path.unlink()
+                continue
+            large = Large(path, size)
             self._batch.larges.append(large)
             self._places[path.name] = large, 0, size
             self.unpacked += size
@@ -161,6 +164,11 @@ class Staging:
         """Return where the blob of these hex digits lies, if it is here."""
         place = self._places.get(name)
         return place if place is not None and place[2] == size else None
+
+    def missing(self, blobs: Iterable[tuple[str, int]]) -> list[tuple[str, int]]:
+        """Return those of (hex digits, size) that are not here."""
+        get, nowhere = self._places.get, (None, 0, -1)
+        return [blob for blob in blobs if get(blob[0], nowhere)[2] != blob[1]]
 
     def add(self, blobs: Iterable[tuple[str, bytes]], actions: Sequence[tuple[str, bytes]] = ()) -> None:
         """Stage blobs, whose digests were proved, and results of actions; durable when it returns.
@@ -333,7 +341,7 @@ class Upload:
         except OSError as error:
             raise disk_error(error, self._path) from error
         self._close()
-        self._staging.take_in(Large(final, self.size, is_proved=True))
+        self._staging.take_in(Large(final, self.size))
 
     def drop(self) -> None:
         """Forget what came."""
