@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check bench soak core format clean
+.PHONY: help demo test test-interop check bench soak core format clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -14,7 +14,7 @@ CORE_SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find crates -name '
 PROFILE := --release
 
 help: ## this list
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
 
 demo: $(VENV)/.core ## push a real Python environment, mount it over a slow link, run from it
 	@scripts/require.sh mount
@@ -24,6 +24,10 @@ test: $(VENV)/.test $(VENV)/.core ## all tests, Rust and Python
 	@scripts/require.sh test
 	cargo test --locked $(PROFILE) -p sapwood-core
 	$(BIN)/python -m pytest $(PYTEST)
+
+test-interop: $(VENV)/.test $(VENV)/.core ## tests of `sapwood serve` with real build engines: Bazel, moon, buildbox
+	@scripts/require.sh interop
+	$(BIN)/python -m pytest tests/engines $(PYTEST)
 
 check: $(VENV)/.dev $(VENV)/.core ## lint, types, layers
 	@scripts/require.sh check
@@ -37,7 +41,7 @@ check: $(VENV)/.dev $(VENV)/.core ## lint, types, layers
 	$(BIN)/python scripts/check_house.py
 	PYTHON=$(CURDIR)/$(BIN)/python scripts/make-protocol.sh check
 
-bench: $(VENV)/.core ## measure the figures, or those of CLAIMS="…"; writes docs/benchmarks.md
+bench: $(VENV)/.test $(VENV)/.core ## measure the figures, or those of CLAIMS="…"; writes docs/benchmarks.md
 	@scripts/require.sh bench
 	@$(BIN)/python -m compileall -q python/sapwood  # as an installation has it, whatever PYTHONDONTWRITEBYTECODE says
 	@$(BIN)/python -m benchmarks $(CLAIMS)

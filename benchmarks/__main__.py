@@ -29,6 +29,7 @@ from benchmarks.claims import (
     push,
     requests,
     seek,
+    serve,
     startup,
     tar,
     ten_million,
@@ -62,6 +63,7 @@ _GROUPS = {
     "Pull": {"pull": pull},
     "Store": {"gc": gc},
     "Archives": {"convert": convert, "toc": toc, "first-byte": first_byte, "seek": seek, "tar": tar},
+    "Builds": {"serve": serve},
     "Mount": {
         "mount": mount,
         "mount-large": mount_large,
@@ -93,6 +95,7 @@ _IN_README = (
     "first-byte",
     "seek",
     "tar",
+    "serve",
     "mount",
     "mount-large",
     "mount-native",

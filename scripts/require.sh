@@ -1,5 +1,5 @@
 #!/bin/sh
-# require.sh build|mount|test|bench: makes sure that what sapwood needs from the system is there.
+# require.sh build|mount|check|test|interop|bench: makes sure that what sapwood needs from the system is there.
 #
 # Debian packages are installed if we are root; otherwise one sentence says what is missing and what to do.
 set -eu
@@ -68,10 +68,20 @@ tests() {
     need bsdtar libarchive-tools
     need busybox busybox
     need skopeo skopeo
+    need openssl openssl
     "${0%/*}/install-peers.sh"
     "${0%/*}/build-interop.sh"
     [ "$(id -u)" != 0 ] || need mkfs.ext4 e2fsprogs
     [ "$(id -u)" != 0 ] || need mkfs.xfs xfsprogs
+}
+
+interop() {
+    mount
+    need fusermount3 fuse3
+    need git git
+    need openssl openssl
+    need bazel bazel-bootstrap
+    "${0%/*}/install-engines.sh"
 }
 
 bench() {
@@ -92,6 +102,7 @@ bench() {
     need bison bison
     need bc bc
     "${0%/*}/install-peers.sh"
+    "${0%/*}/install-engines.sh"
 }
 
 case "${1:-}" in
@@ -99,6 +110,7 @@ build) build ;;
 mount) build && mount ;;
 check) check ;;
 test) tests ;;
+interop) interop ;;
 bench) bench ;;
-*) missing "an argument" "require.sh build|mount|check|test|bench" ;;
+*) missing "an argument" "require.sh build|mount|check|test|interop|bench" ;;
 esac

@@ -28,10 +28,12 @@ class Client:
         )
         self.instance = instance
         self.metadata = [("authorization", f"Bearer {token}")] if token else []
-        self.cas: Any = reapi_grpc.ContentAddressableStorageStub(self.channel)
-        self.actions: Any = reapi_grpc.ActionCacheStub(self.channel)
-        self.offers: Any = reapi_grpc.CapabilitiesStub(self.channel)
-        self.stream: Any = bytestream_grpc.ByteStreamStub(self.channel)
+        services: Any = reapi_grpc  # which, as the other, tells no types
+        streams: Any = bytestream_grpc
+        self.cas = services.ContentAddressableStorageStub(self.channel)
+        self.actions = services.ActionCacheStub(self.channel)
+        self.offers = services.CapabilitiesStub(self.channel)
+        self.stream = streams.ByteStreamStub(self.channel)
 
     def __enter__(self) -> Client:
         return self
@@ -39,15 +41,26 @@ class Client:
     def __exit__(self, *_: object) -> None:
         self.channel.close()
 
-    def capabilities(self) -> reapi.ServerCapabilities:
+    def wait_until_ready(self) -> None:
+        """Wait until the server listens."""
+        grpc.channel_ready_future(self.channel).result(60)
+
+    def capabilities(self) -> Any:
         return self.offers.GetCapabilities(
             reapi.GetCapabilitiesRequest(instance_name=self.instance), metadata=self.metadata
         )
 
+    def find_request(self, blobs: Sequence[bytes]) -> reapi.FindMissingBlobsRequest:
+        return reapi.FindMissingBlobsRequest(instance_name=self.instance, blob_digests=map(digest_of, blobs))
+
+    def update_request(self, blobs: Sequence[bytes]) -> reapi.BatchUpdateBlobsRequest:
+        requests = [reapi.BatchUpdateBlobsRequest.Request(digest=digest_of(blob), data=blob) for blob in blobs]
+        return reapi.BatchUpdateBlobsRequest(instance_name=self.instance, requests=requests)
+
     def missing(self, blobs: Sequence[bytes]) -> list[bytes]:
         """Return those of `blobs` that the server says it lacks."""
-        request = reapi.FindMissingBlobsRequest(instance_name=self.instance, blob_digests=map(digest_of, blobs))
-        lacking = {one.hash for one in self.cas.FindMissingBlobs(request, metadata=self.metadata).missing_blob_digests}
+        found = self.cas.FindMissingBlobs(self.find_request(blobs), metadata=self.metadata)
+        lacking = {one.hash for one in found.missing_blob_digests}
         return [blob for blob in blobs if digest_of(blob).hash in lacking]
 
     def update(self, requests: Sequence[dict[str, Any]]) -> list[int]:
@@ -81,6 +94,11 @@ class Client:
         request = bytestream.ReadRequest(resource_name=name, read_offset=offset, read_limit=limit)
         return b"".join(one.data for one in self.stream.Read(request, metadata=self.metadata))
 
+    def read_through(self, name: str) -> int:
+        """Read a resource to its end, keeping nothing, and return its bytes."""
+        request = bytestream.ReadRequest(resource_name=name)
+        return sum(len(one.data) for one in self.stream.Read(request, metadata=self.metadata))
+
     def name(self, rest: str) -> str:
         """Return a resource name in the client's instance."""
         return f"{self.instance}/{rest}" if self.instance else rest
@@ -101,7 +119,7 @@ class Client:
                 )
                 at += len(piece)
 
-        return self.stream.Write(requests(), metadata=self.metadata).committed_size
+        return int(self.stream.Write(requests(), metadata=self.metadata).committed_size)
 
     def upload(self, blob: bytes, upload: str = "one", piece: int = 1 << 20) -> None:
         """Store a blob of any size."""
@@ -114,7 +132,7 @@ class Client:
         answer = self.stream.QueryWriteStatus(request, metadata=self.metadata)
         return answer.committed_size, answer.complete
 
-    def result(self, action: bytes) -> reapi.ActionResult:
+    def result(self, action: bytes) -> Any:
         request = reapi.GetActionResultRequest(instance_name=self.instance, action_digest=digest_of(action))
         return self.actions.GetActionResult(request, metadata=self.metadata)
 
