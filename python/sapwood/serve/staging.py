@@ -167,7 +167,7 @@ class Staging:
 
     def missing(self, blobs: Iterable[tuple[str, int]]) -> list[tuple[str, int]]:
         """Return those of (hex digits, size) that are not here."""
-        get, nowhere = self._places.get, (None, 0, -1)
+        get, nowhere = self._places.get, (None, 0, None)
         return [blob for blob in blobs if get(blob[0], nowhere)[2] != blob[1]]
 
     def add(self, blobs: Iterable[tuple[str, bytes]], actions: Sequence[tuple[str, bytes]] = ()) -> None:
