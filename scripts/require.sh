@@ -67,6 +67,8 @@ tests() {
     need bzip2 bzip2
     need bsdtar libarchive-tools
     need busybox busybox
+    need bwrap bubblewrap
+    need dot graphviz
     need skopeo skopeo
     need openssl openssl
     "${0%/*}/install-peers.sh"
@@ -101,6 +103,7 @@ bench() {
     need flex flex
     need bison bison
     need bc bc
+    need bwrap bubblewrap
     "${0%/*}/install-peers.sh"
     "${0%/*}/install-engines.sh"
 }

@@ -51,6 +51,11 @@ ARGUMENTS = {
     "trace": ["main", "--", "true"],
     "coverage": ["main"],
     "optimize": ["main"],
+    "build": ["BUILD.py"],
+    "build show": ["BUILD.py"],
+    "build why": ["BUILD.py"],
+    "build outputs": ["BUILD.py"],
+    "cache": [],
     "mount": ["main", "place"],
     "mounts": [],
 }
@@ -67,6 +72,9 @@ def run(tmp_path: Path) -> Iterator[Sapwood]:
         tar.add(tmp_path / "tree", ".")
     (tmp_path / "place").mkdir()
     (tmp_path / "mounted").mkdir()
+    (tmp_path / "BUILD.py").write_text(
+        "from sapwood.build import derivation\nd = derivation('d', 'cp tree/a b', sources=['tree'], outputs=['b'])\n"
+    )
     run.good("push", "tree", "main")
     run.good("mount", "main", "mounted")
     run.good("trace", "main", "--", "true")

@@ -51,6 +51,8 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "optimize": ("optimize", "lay out again, together, what of a tree was read when it was traced"),
     },
     "Builds": {
+        "build": ("build", "make what a build file declares, unless somebody has made it; show, graph, why, outputs"),
+        "cache": ("build", "say what was built so far, and what that saved"),
         "serve": ("serve", "serve a store to builds, by the Remote Execution API"),
     },
     "Upkeep of a store": {

@@ -10,6 +10,7 @@ import re
 from sapwood.digests import MapDigest, PackName, SnapshotDigest, TreeDigest, hex_of
 
 __all__ = [
+    "ACTIONS",
     "CONDEMNED",
     "FRAGMENTS",
     "IDENTITY",
@@ -21,6 +22,8 @@ __all__ = [
     "PROFILES",
     "REFS",
     "SNAPSHOTS",
+    "action_key",
+    "action_name",
     "condemned_key",
     "fragment_key",
     "fragment_name",
@@ -44,6 +47,7 @@ __all__ = [
 ]
 
 IDENTITY = "sapwood.json"
+ACTIONS = "actions"
 CONDEMNED = "gc"
 FRAGMENTS = "index"
 LOCKS = "locks"
@@ -55,6 +59,7 @@ PROFILES = "profiles"
 REFS = "refs"
 SNAPSHOTS = "snapshots"
 
+_ACTION = re.compile(r"actions/([0-9a-f]{64})\.result\Z")
 _FRAGMENT = re.compile(r"index/([0-9a-f]{64})\.frag\Z")
 _PACK = re.compile(r"packs/([0-9a-f]{64})\.tar\.zst\Z")
 _MOVED = re.compile(r"packs/([0-9a-f]{64})\.moved\Z")
@@ -64,6 +69,17 @@ _MAP = re.compile(r"maps/[0-9a-f]{64}\.jsonl\.zst\Z")
 _SNAPSHOT = re.compile(r"snapshots/[0-9a-f]{64}\.json\Z")
 _PROFILE = re.compile(r"profiles/(?:trees/[0-9a-f]{64}|refs/.+)\.jsonl\.gz\Z")
 _REF = re.compile(r"refs/(.+)\.ref\Z")
+
+
+def action_key(hexadecimal: str) -> str:
+    """Where the result of an action is; its name is the hex of the Action's SHA-256."""
+    return f"{ACTIONS}/{hexadecimal}.result"
+
+
+def action_name(key: str) -> str | None:
+    """Return the hex of the action whose result a listed key is, or None if it is none."""
+    found = _ACTION.match(key)
+    return found.group(1) if found else None
 
 
 def pack_key(name: PackName) -> str:

@@ -33,14 +33,18 @@ from sapwood.store.create import create_store
 from sapwood.store.fragments import LocalState
 from sapwood.store.identity import Identity, read_identity
 from sapwood.store.keys import (
+    ACTIONS,
     FRAGMENTS,
     IDENTITY,
     PACKS,
     PROBES,
     REFS,
+    action_key,
+    action_name,
     fragment_key,
     fragment_name,
     map_key,
+    moved_key,
     moved_name,
     pack_key,
     pack_name,
@@ -362,6 +366,11 @@ class Store:
         """Return the names of all packs that are there."""
         return {name for key in self._objects.list(PACKS) if (name := pack_name(key))}
 
+    def has_packs(self, names: Iterable[PackName]) -> bool:
+        """Say whether each of these packs is there, be it elsewhere."""
+        keys = [(pack_key(name), moved_key(name)) for name in names]
+        return all(each(lambda both: any(map(self._objects.exists, both)), keys))
+
     def usable_packs(self) -> tuple[set[PackName], set[PackName]]:
         """Return the packs that are there, be it elsewhere, and those of them that are neither moved nor condemned."""
         condemned = {
@@ -415,6 +424,9 @@ class Store:
 
     def read_profile(self, key: str) -> tuple[bytes, Version] | None:
         """Return a profile, unproved, and the version that `swap_profile` expects; None when there is none."""
+        return self._read_versioned(key)
+
+    def _read_versioned(self, key: str) -> tuple[bytes, Version] | None:
         try:
             return self._objects.read_versioned(key)
         except NotFoundError as error:
@@ -429,6 +441,24 @@ class Store:
             ConflictError: `object-changed`; nothing was written.
         """
         self._swap(key, data, expect, lambda: None)
+
+    # Results of actions: docs/build.md
+
+    def read_action(self, hexadecimal: str) -> tuple[bytes, Version] | None:
+        """Return the result of an action, unproved, and the version that `swap_action` expects; None: there is none."""
+        return self._read_versioned(action_key(hexadecimal))
+
+    def swap_action(self, hexadecimal: str, data: bytes, expect: Version | None) -> None:
+        """Replace the version `expect` of the result of an action, or create it if None, after all that it names.
+
+        Raises:
+            ConflictError: `object-changed`; nothing was written.
+        """
+        self._swap(action_key(hexadecimal), data, expect, lambda: None)
+
+    def actions(self) -> list[str]:
+        """Return the actions that have a result."""
+        return [name for key in self._objects.list(ACTIONS) if (name := action_name(key))]
 
     def require_writable(self) -> None:
         """Raise unless the place can be written; makes no request.

@@ -1,0 +1,146 @@
+"""Outputs: taken from where a builder made them into a store.
+
+Invariant: only declared paths come out, and no way to them or link in them leads out of what was built; no time, owner
+or odd mode of this machine comes along. Not here: results (`results`), the builder (`local`), using outputs (`kept`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from sapwood.build.action import ENVIRONMENT
+from sapwood.build.derivation import Derivation
+from sapwood.build.inputs import Node, node_of
+from sapwood.build.results import Result, ref_of
+from sapwood.build.sandbox import PLACE
+from sapwood.errors import ConflictError, InvalidInputError
+from sapwood.push import Pushed, push
+from sapwood.store.ref import Ref
+from sapwood.store.store import Store
+from sapwood.tree.index import Index
+
+__all__ = ["collect", "store_outputs"]
+
+_TIME_NS = int(ENVIRONMENT["SOURCE_DATE_EPOCH"]) * 10**9
+_TRIES = 5
+
+
+def collect(one: Derivation, built: Path, place: Path) -> None:
+    """Move what a builder has made below `built` to `place`, which is made.
+
+    Raises:
+        InvalidInputError: `output-missing`; `output-leaves-tree`; `output-unusable`: a device, say.
+    """
+    place.mkdir()
+    for path in one.outputs:
+        *above, _ = path.split("/")
+        way = built
+        for name in above:
+            way = way / name
+            if not stat.S_ISDIR(_lstat(one, way, path).st_mode):
+                raise _leaves(one, path, "what it lies in is no directory")
+        _lstat(one, built / path, path)
+        (place / path).parent.mkdir(parents=True, exist_ok=True)
+        os.rename(built / path, place / path)
+    for found in _walk(os.fsencode(place)):
+        _make_plain(one, os.fsencode(place), found)
+
+
+def _lstat(one: Derivation, place: Path, path: str) -> os.stat_result:
+    try:
+        return place.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        raise InvalidInputError(
+            f"derivation {one.name}: its command has not made {path}",
+            kind="output-missing",
+            hint=f"outputs are relative to {PLACE}, where the command runs",
+        ) from None
+
+
+def _walk(root: bytes) -> Iterator[os.DirEntry[bytes]]:
+    """Yield all entries below `root`, those of a directory before itself, and make directories readable first."""
+    with os.scandir(root) as entries:
+        for entry in list(entries):
+            if entry.is_dir(follow_symlinks=False):
+                os.chmod(entry.path, 0o755)
+                yield from _walk(entry.path)
+            yield entry
+
+
+def _make_plain(one: Derivation, root: bytes, entry: os.DirEntry[bytes]) -> None:
+    path = entry.path[len(root) + 1 :]
+    mode = entry.stat(follow_symlinks=False).st_mode
+    if stat.S_ISLNK(mode):
+        _check_link(one, path, os.readlink(entry.path))
+    elif stat.S_ISREG(mode):
+        os.chmod(entry.path, 0o755 if mode & 0o100 else 0o644)
+    elif not stat.S_ISDIR(mode):
+        raise InvalidInputError(
+            f"derivation {one.name}: output {os.fsdecode(path)} is no file, directory or symlink",
+            kind="output-unusable",
+            hint="let the command remove it",
+        )
+    os.utime(entry.path, ns=(_TIME_NS, _TIME_NS), follow_symlinks=False)
+
+
+def _check_link(one: Derivation, path: bytes, target: bytes) -> None:
+    """Refuse a link that leads out of what was built: it would lead elsewhere wherever it is used."""
+    shown = os.fsdecode(path)
+    if target.startswith(b"/"):
+        if (target + b"/").startswith((os.fsencode(PLACE) + b"/", b"/tmp/", b"/proc/")):
+            raise _leaves(one, shown, f"it is a link to {os.fsdecode(target)}, which is gone after the build")
+        return
+    # Relative to the output that it is in: only that comes along.
+    top = next(output for output in one.outputs if (shown + "/").startswith(output + "/"))
+    depth = path.count(b"/") - top.count("/")
+    inside = os.path.normpath(b"x/" * depth + target)
+    if depth == 0 or inside.split(b"/")[0] == b"..":
+        raise _leaves(one, shown, f"it is a link to {os.fsdecode(target)}, which is no part of {top}")
+
+
+def _leaves(one: Derivation, path: str, why: str) -> InvalidInputError:
+    return InvalidInputError(
+        f"derivation {one.name}: output {path} leads out of what was built: {why}", kind="output-leaves-tree"
+    )
+
+
+def store_outputs(
+    one: Derivation,
+    action: str,
+    place: Path,
+    store: Store,
+    index: Path,
+    seconds: float,
+    log: bytes,
+    *,
+    anew: bool = False,
+) -> tuple[Result, int]:
+    """Push what `collect` took to `place` and return the result, which names it, and its size in bytes.
+
+    With `anew` nothing is taken for stored because an earlier push to the same ref stored it: it may be gone.
+
+    Raises:
+        SapwoodError: as `sapwood.push.push`.
+    """
+    if anew and isinstance(state := store.ref_state(ref_of(one.name)), Ref):
+        store.remove_ref(state)
+    pushed = _push(store, place, ref_of(one.name), index)
+    tree = Index.read(index, place)
+    outputs: dict[str, Node] = {}
+    result = Result(action, outputs, store.url, ref_of(one.name), pushed.snapshot, seconds, log)
+    for path in one.outputs:
+        item = tree.find(path.encode())
+        assert item is not None
+        outputs[path] = node_of(item, result, path.encode())
+    return result, pushed.bytes
+
+
+def _push(store: Store, place: Path, ref: str, index: Path) -> Pushed:
+    for _ in range(_TRIES - 1):
+        with contextlib.suppress(ConflictError):  # somebody else builds the same name
+            return push(store, place, ref, index=index)
+    return push(store, place, ref, index=index)

@@ -1,0 +1,225 @@
+"""One command in a sandbox: bubblewrap's, with nothing of this machine but its tools and what is bound.
+
+Invariant: when `run` returns no process of the command is left, however it ended; it saw no network unless it may use
+it, no other process, and a user, a host name and an environment that are the same everywhere. docs/build.md, "The
+sandbox". Not here: which inputs are bound (`local`), what is done with what was made (`outputs`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import selectors
+import shutil
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+from sapwood.errors import StoppedError, UnavailableError
+
+__all__ = ["PLACE", "Ended", "Sandbox", "run"]
+
+PLACE = "/build"
+"""Where a command runs: the input root."""
+_USER = 1000
+_TICK_S = 0.05
+# Of the host, as far as they are there: programs, and what finds them. No key tells of them.
+_TOOLS = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/etc/alternatives", "/etc/ld.so.cache")
+_NETWORK = ("/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf", "/etc/ssl", "/etc/ca-certificates", "/etc/services")
+_PASSWD = f"root:x:0:0::/homeless:/bin/sh\nbuilder:x:{_USER}:{_USER}::/homeless:/bin/sh\n"
+_GROUP = f"root:x:0:\nbuilder:x:{_USER}:\n"
+
+
+@dataclass
+class Sandbox:
+    """What a command gets: `root` is its directory, writable; `binds` are pairs of a path here and a place below it.
+
+    Limits are in seconds and bytes.
+    """
+
+    root: Path
+    binds: list[tuple[str, str]] = field(default_factory=list)
+    environment: dict[str, str] = field(default_factory=dict)
+    network: bool = False
+    timeout_s: float | None = None
+    memory: int | None = None
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended: `code` as a shell would have it; `stopped` says which limit ended it."""
+
+    code: int
+    seconds: float
+    stopped: str | None = None
+
+
+def run(
+    command: tuple[str, ...],
+    sandbox: Sandbox,
+    said: Callable[[bytes], None],
+    cancel: threading.Event,
+) -> Ended:
+    """Run a command to its end; `said` gets what it writes to stdout and stderr.
+
+    Raises:
+        UnavailableError: `sandbox-missing`: there is no bubblewrap; `sandbox-failed`: it could not begin.
+        StoppedError: `stopped`: `cancel` was set.
+    """
+    program = shutil.which("bwrap")
+    if program is None:
+        raise UnavailableError(
+            "there is no bwrap, in which builders run", kind="sandbox-missing", hint="apt-get install bubblewrap"
+        )
+    if sandbox.memory is not None:
+        # Of each process at once; of all together `_Watch` finds out soon.
+        command = ("/bin/sh", "-c", 'ulimit -d "$0" && exec "$@"', str(sandbox.memory // 1024), *command)
+    reading, writing = os.pipe()
+    with tempfile.TemporaryFile() as words, open(reading, "rb", buffering=0) as status:
+        try:
+            words.write(
+                b"\0".join(word.encode("utf-8", "surrogateescape") for word in _words(sandbox, writing)) + b"\0"
+            )
+            words.seek(0)
+            began = time.monotonic()
+            process = subprocess.Popen(
+                [program, "--args", str(words.fileno()), "--", *command],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                pass_fds=(words.fileno(), writing),
+                start_new_session=True,
+                env={"PATH": os.defpath},
+            )
+        finally:
+            os.close(writing)
+        watch = _Watch(process, sandbox, began, cancel)
+        try:
+            tail = _listen(process, said, watch)
+        finally:
+            # Its first process ends with it, and with that all that it ever started.
+            process.kill()
+            process.wait()
+        code = _told(status)
+    seconds = time.monotonic() - began
+    if cancel.is_set():
+        raise StoppedError("stopped", kind="stopped")
+    if watch.stopped is None and code is None:
+        raise UnavailableError(
+            f"bwrap could not begin: {tail.decode(errors='backslashreplace').strip() or 'it says nothing'}",
+            kind="sandbox-failed",
+            hint='may this user make user namespaces? see docs/build.md, "The sandbox"',
+        )
+    return Ended(137 if code is None else code, seconds, watch.stopped)
+
+
+def _words(sandbox: Sandbox, status: int) -> list[str]:
+    words = ["--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]
+    words += [] if sandbox.network else ["--unshare-net"]
+    words += ["--uid", str(_USER), "--gid", str(_USER), "--hostname", "sapwood", "--cap-drop", "ALL"]
+    words += ["--die-with-parent", "--new-session", "--json-status-fd", str(status), "--clearenv"]
+    for name, value in sorted(sandbox.environment.items()):
+        words += ["--setenv", name, value]
+    for path in (*_TOOLS, *(_NETWORK if sandbox.network else ())):
+        if os.path.islink(path) and path.count("/") == 1:
+            words += ["--symlink", os.readlink(path), path]
+        elif os.path.exists(path):
+            words += ["--ro-bind", os.path.realpath(path), path]
+    etc = sandbox.root.parent
+    for name, content in (("passwd", _PASSWD), ("group", _GROUP)):
+        (etc / name).write_text(content)
+        words += ["--ro-bind", str(etc / name), f"/etc/{name}"]
+    words += ["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--bind", str(sandbox.root), PLACE]
+    for here, place in sandbox.binds:
+        words += ["--ro-bind", here, f"{PLACE}/{place}"]
+    return [*words, "--remount-ro", "/", "--chdir", PLACE]
+
+
+def _listen(process: subprocess.Popen[bytes], said: Callable[[bytes], None], watch: _Watch) -> bytes:
+    """Pass on what is said until nobody can say more; return the end of it."""
+    assert process.stdout
+    tail = b""
+    with selectors.DefaultSelector() as selector, process.stdout as pipe:
+        selector.register(pipe, selectors.EVENT_READ)
+        while not watch.is_over():
+            if not selector.select(_TICK_S):
+                continue
+            data = os.read(pipe.fileno(), 65536)
+            if not data:
+                break
+            tail = (tail + data)[-400:]
+            said(data)
+    while not watch.is_over() and process.poll() is None:
+        # It has closed its stdout and stderr, and goes on.
+        try:
+            process.wait(_TICK_S)
+        except subprocess.TimeoutExpired:
+            continue
+    return tail
+
+
+class _Watch:
+    """Ends a command that uses more than it may, or that nobody wants any more."""
+
+    def __init__(
+        self, process: subprocess.Popen[bytes], sandbox: Sandbox, began: float, cancel: threading.Event
+    ) -> None:
+        self._process = process
+        self._sandbox = sandbox
+        self._end = None if sandbox.timeout_s is None else began + sandbox.timeout_s
+        self._cancel = cancel
+        self.stopped: str | None = None
+
+    def is_over(self) -> bool:
+        """Look, and say whether the command is to be ended."""
+        if self._cancel.is_set():
+            return True
+        if self._end is not None and time.monotonic() > self._end:
+            self.stopped = f"it took more than {self._sandbox.timeout_s:g} s"
+        elif self._sandbox.memory is not None and _memory(self._process.pid) > self._sandbox.memory:
+            self.stopped = f"it took more than {self._sandbox.memory:,} bytes of memory"
+        return self.stopped is not None
+
+
+def _memory(pid: int) -> int:
+    """Return the bytes of memory that a process and all below it have for themselves."""
+    parents: dict[int, list[int]] = {}
+    for entry in os.listdir("/proc"):
+        if entry.isdecimal():
+            try:
+                stat = Path("/proc", entry, "stat").read_bytes()
+            except OSError:
+                continue
+            parents.setdefault(int(stat.rpartition(b")")[2].split()[1]), []).append(int(entry))
+    total, todo = 0, [pid]
+    while todo:
+        one = todo.pop()
+        todo += parents.get(one, ())
+        try:
+            _, resident, shared, *_ = Path("/proc", str(one), "statm").read_bytes().split()
+        except (OSError, ValueError):
+            continue
+        total += (int(resident) - int(shared)) * os.sysconf("SC_PAGESIZE")
+    return total
+
+
+def _told(status: BinaryIO) -> int | None:
+    """Return the code that bwrap says its command ended with, once all of it is gone; None: it did not get that far."""
+    said: dict[str, int] = {}
+    for line in status.read().splitlines():
+        said.update(json.loads(line))
+    with contextlib.suppress(KeyError, ProcessLookupError):
+        # The first process of the sandbox ends after all others.
+        descriptor = os.pidfd_open(said["child-pid"])
+        try:
+            select.select([descriptor], [], [])
+        finally:
+            os.close(descriptor)
+    return said.get("exit-code")

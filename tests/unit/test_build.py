@@ -1,0 +1,374 @@
+"""Builds by the local executor: real commands in real sandboxes, and results in a real store."""
+
+import os
+import signal
+import subprocess
+import threading
+from pathlib import Path
+
+import pytest
+
+from sapwood.build import derivation, output, stored
+from sapwood.build.sandbox import Sandbox, run
+from sapwood.errors import InvalidInputError, NotFoundError, StoppedError, UnavailableError
+from tests.support.building import Heard, Place
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    place = Place(tmp_path)
+    place.sources.mkdir()
+    return place
+
+
+def make(place: Place, name: str, command: str, **words: object):
+    return derivation(name, command, base=place.sources, **words)
+
+
+def refused(place: Place, *targets, **options) -> InvalidInputError:
+    with pytest.raises(InvalidInputError) as error:
+        place.build(*targets, **options)
+    return error.value
+
+
+def test_what_was_built_is_known_by_its_key_and_not_built_again(place):
+    (place.sources / "a").write_text("one\n")
+    lib = make(place, "lib", "tr a-z A-Z <a >b", sources=["a"], outputs=["b"])
+    app = make(place, "app", "mkdir -p out/deep; cat in/b in/b >out/deep/c", deps={"in": lib}, outputs=["out"])
+    built = place.build(app)
+    assert (built.hits, len(built.made)) == (0, 2)
+    assert place.read(built, "app", b"out/deep/c") == b"ONE\nONE\n"
+    again = place.build(app)
+    assert (again.hits, len(again.made)) == (2, 2)
+    assert again.made["app"].result.address == built.made["app"].result.address
+
+
+def test_a_change_builds_again_only_what_depends_on_what_came_out(place):
+    """Early cutoff: a dependency enters the key as what it is, not as how it was made."""
+    (place.sources / "a").write_text("one # why\n")
+    lib = make(place, "lib", "sed 's/ #.*//' a >b", sources=["a"], outputs=["b"])
+    app = make(place, "app", "cat in/b >c", deps={"in": lib}, outputs=["c"])
+    place.build(app)
+    (place.sources / "a").write_text("one # another\n")
+    heard = Heard()
+    place.build(app, listener=heard)
+    assert heard.names == ["lib"]
+    (place.sources / "a").write_text("two\n")
+    heard = Heard()
+    assert place.read(place.build(app, listener=heard), "app", b"c") == b"two\n"
+    assert heard.names == ["lib", "app"]
+
+
+def test_a_builder_finds_its_inputs_and_nothing_else(place):
+    (place.sources / "src").mkdir()
+    for name in ("kept", "ignored", "beside"):
+        (place.sources / "src" / name).write_text(name)
+    (place.sources / "src" / ".sapwoodignore").write_text("ignored\n")
+    (place.sources / "other").write_text("")
+    (place.sources / "src" / "link").symlink_to("kept")
+    lib = make(place, "lib", "echo 1 >x; mkdir d; echo 2 >d/y", outputs=["x", "d"])
+    seen = make(
+        place,
+        "seen",
+        "find . | sort >found; cat in/src/link whole/x part >>found",
+        sources={"in/src": "src"},
+        deps={"whole": lib, "part": lib.output("x"), "in/lib": lib.output("d")},
+        outputs=["found"],
+    )
+    found = place.read(place.build(seen), "seen", b"found").decode()
+    assert found.split() == [
+        ".", "./found", "./in", "./in/lib", "./in/lib/y", "./in/src", "./in/src/.sapwoodignore", "./in/src/beside",
+        "./in/src/kept", "./in/src/link", "./part", "./whole", "./whole/d", "./whole/d/y", "./whole/x",
+        "kept1", "1",
+    ]  # fmt: skip
+
+
+def test_the_whole_source_directory_can_be_the_input_root(place):
+    (place.sources / "sub").mkdir()
+    (place.sources / "sub" / "a").write_text("a")
+    one = make(place, "one", "cat sub/a >sub/out", sources={"": "."}, outputs=["sub/out"])
+    assert place.read(place.build(one), "one", b"sub/out") == b"a"
+
+
+def test_many_files_at_places_of_their_own_are_all_there(place):
+    for number in range(200):
+        (place.sources / f"f{number}").write_text(f"{number}\n")
+    one = make(place, "one", "cat f* | sort -n >out", sources=[f"f{number}" for number in range(200)], outputs=["out"])
+    assert place.read(place.build(one), "one", b"out").split() == [str(number).encode() for number in range(200)]
+
+
+def test_inputs_are_read_only_and_so_is_the_machine(place):
+    (place.sources / "src").mkdir()
+    (place.sources / "src" / "a").write_text("a")
+    one = make(
+        place,
+        "one",
+        "for there in src/a src/new /usr/new /new /etc/new; do (: >$there) 2>/dev/null && echo $there; done >out; :",
+        sources=["src"],
+        outputs=["out"],
+    )
+    assert place.read(place.build(one), "one", b"out") == b""
+    assert (place.sources / "src" / "a").read_text() == "a"
+
+
+def test_the_sandbox_is_the_same_user_host_and_environment_everywhere(place):
+    one = make(
+        place,
+        "one",
+        "(id -u; id -un; hostname; pwd; env | grep -v ^PWD= | sort; ls /home /root || true) >out 2>&1",
+        env={"X": "1"},
+        outputs=["out"],
+    )
+    out = place.read(place.build(one), "one", b"out").decode()
+    assert out.startswith("1000\nbuilder\nsapwood\n/build\nHOME=/homeless\nLC_ALL=C.UTF-8\nPATH=/usr/local/bin")
+    assert "SOURCE_DATE_EPOCH=315532800\nTMPDIR=/tmp\nTZ=UTC\nX=1\n" in out
+    assert out.count("No such file") == 2
+
+
+def test_there_is_a_network_only_for_who_asked(place):
+    words = "cat /proc/net/dev | grep -c : >out"
+    alone = make(place, "alone", words, outputs=["out"])
+    online = make(place, "online", words, outputs=["out"], network=True)
+    built = place.build(alone, online)
+    assert place.read(built, "alone", b"out") == b"1\n"  # the loopback of its own
+    assert int(place.read(built, "online", b"out")) == len(Path("/proc/net/dev").read_text().splitlines()) - 2
+    assert built.made["alone"].result.action != built.made["online"].result.action
+
+
+def test_a_builder_that_fails_is_named_with_its_log_and_never_kept(place):
+    one = make(place, "one", "echo why >&2; touch out; exit 3", outputs=["out"])
+    error = refused(place, one)
+    assert (error.kind, error.code) == ("build-failed", 3)
+    assert Path(error.hint.removeprefix("read ")).read_text() == "why\n"
+    assert refused(place, one).kind == "build-failed"
+    assert place.store().actions() == []
+
+
+def test_a_builder_killed_by_a_signal_is_said_so(place):
+    assert "signal 9 ended" in str(refused(place, make(place, "one", "kill -9 $$")))
+
+
+def test_what_a_failed_builder_left_can_be_kept(place):
+    error = refused(place, make(place, "one", "echo half >half; exit 1", outputs=["out"]), keep_failed=True)
+    assert (error.left / "half").read_text() == "half\n"
+    assert list((place.cache / "scratch").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("command", "kind"),
+    [
+        ("true", "output-missing"),
+        ("touch out", "output-missing"),
+        ("rmdir out; ln -s /etc out", "output-leaves-tree"),
+        ("ln -s ../../etc out/x", "output-leaves-tree"),
+        ("ln -s /build/secret out/x", "output-leaves-tree"),
+        ("mkfifo out/x", "output-unusable"),
+        ("mkdir -p out/x; ln -s ../../other out/x/y", "output-leaves-tree"),
+    ],
+)
+def test_outputs_that_are_not_there_or_lead_out_are_refused(place, command, kind):
+    assert refused(place, make(place, "one", command, outputs=["out/x"])).kind == kind
+
+
+def test_links_within_an_output_and_to_the_machine_come_along(place):
+    one = make(
+        place, "one", "mkdir -p out/d; echo 1 >out/a; ln -s ../a out/d/b; ln -s /usr/bin/env out/env", outputs=["out"]
+    )
+    tree = place.store().tree(place.build(one).made["one"].result.ref)
+    assert {path: item.target for path, item in tree.list() if item.kind == "symlink"} == {
+        b"out/d/b": b"../a",
+        b"out/env": b"/usr/bin/env",
+    }
+
+
+def test_undeclared_outputs_stay_behind_and_odd_modes_are_made_plain(place):
+    one = make(
+        place, "one", "mkdir out; touch out/a other; chmod 4711 out/a; mkdir out/d; chmod 0 out/d", outputs=["out"]
+    )
+    result = place.build(one).made["one"].result
+    found = {path: item.mode for path, item in place.store().tree(result.ref).list()}
+    assert found == {b"out": 0o755, b"out/a": 0o755, b"out/d": 0o755}
+
+
+def test_what_a_builder_leaves_running_is_ended(place):
+    one = make(
+        place,
+        "one",
+        "(sleep 1000 & echo $! >out) >/dev/null 2>&1; setsid sleep 1001 >/dev/null 2>&1 &\nwait $! || true; exit 0",
+        outputs=["out"],
+        timeout_s=1,
+    )
+    assert "more than 1 s" in str(refused(place, one))
+    assert not [one for one in _commands() if b"sleep\x00100" in one]
+    one = make(place, "one", "sleep 1002 >/dev/null 2>&1 & echo 1 >out", outputs=["out"])
+    place.build(one)
+    assert not [one for one in _commands() if b"sleep\x001002" in one]
+
+
+def _commands() -> list[bytes]:
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            try:
+                found.append((entry / "cmdline").read_bytes())
+            except OSError:
+                continue
+    return found
+
+
+def test_time_and_memory_have_limits(place):
+    error = refused(place, make(place, "slow", "sleep 1000", timeout_s=0.3))
+    assert (error.kind, str(error)) == ("build-failed", "derivation slow: it took more than 0.3 s")
+    hungry = "python3 -c 'x = bytearray(400 << 20); print(len(x))'"
+    error = refused(place, make(place, "hungry", hungry, memory=200 << 20))
+    assert error.kind == "build-failed"
+    many = "for i in 1 2 3 4; do python3 -c 'import time; x = b\"x\" * (90 << 20); time.sleep(1000)' & done; wait"
+    error = refused(place, make(place, "many", many, memory=200 << 20, timeout_s=60))
+    assert "bytes of memory" in str(error)
+
+
+def test_a_source_that_is_missing_or_no_file_is_named(place):
+    with pytest.raises(NotFoundError) as missing:
+        place.build(make(place, "one", "true", sources=["nowhere"]))
+    assert (missing.value.kind, missing.value.path) == ("source-missing", b"nowhere")
+    os.mkfifo(place.sources / "pipe")
+    assert refused(place, make(place, "one", "true", sources=["pipe"])).kind == "source-unusable"
+
+
+def test_two_things_at_one_place_are_refused(place):
+    (place.sources / "src").mkdir()
+    (place.sources / "src" / "a").write_text("")
+    lib = make(place, "lib", "touch x", outputs=["x"])
+    one = make(place, "one", "true", sources=["src"], deps={"src/a": lib})
+    assert refused(place, one).kind == "input-conflict"
+    assert refused(place, make(place, "one", "true", sources=["src"], outputs=["src/a"])).kind == "input-conflict"
+
+
+def test_a_source_that_changes_while_it_is_built_makes_no_result(place):
+    source = place.sources / "a"
+    source.write_text("one")
+
+    class Changing(Heard):
+        def said(self, one, data):
+            source.write_text("other")
+
+    one = make(place, "one", "echo go; sleep 0.1; cat a >b", sources=["a"], outputs=["b"])
+    with pytest.raises(UnavailableError) as changed:
+        place.build(one, listener=Changing())
+    assert changed.value.kind == "source-changed"
+    assert place.store().actions() == []
+
+
+def test_a_result_whose_outputs_are_gone_is_made_again(place):
+    (place.sources / "a").write_text("1\n")
+    lib = make(place, "lib", "cat a >b", sources=["a"], outputs=["b"])
+    app = make(place, "app", "cat in/b >c", deps={"in": lib}, outputs=["c"])
+    built = place.build(app)
+    store = place.home / "results"
+    for pack in (store / "packs").iterdir():
+        pack.unlink()
+    _forget_kept(place)
+    heard = Heard()
+    again = place.build(app, listener=heard)
+    assert heard.names == ["lib", "app"]
+    assert place.read(again, "app", b"c") == b"1\n"
+    assert again.made["app"].result.outputs["c"].digest == built.made["app"].result.outputs["c"].digest
+
+
+def _forget_kept(place: Place) -> None:
+    subprocess.run(["rm", "-r", place.cache / "outputs"], check=True)
+
+
+def test_a_damaged_result_is_a_miss_and_is_replaced(place):
+    one = make(place, "one", "echo 1 >b", outputs=["b"])
+    place.build(one)
+    [name] = place.store().actions()
+    (place.home / "results" / "actions" / f"{name}.result").write_bytes(b"\xff\xff")
+    heard = Heard()
+    place.build(one, listener=heard)
+    assert heard.names == ["one"]
+    assert place.build(one).hits == 1
+
+
+def test_what_is_kept_here_and_was_changed_is_fetched_again(place):
+    lib = make(place, "lib", "echo 1 >b", outputs=["b"])
+    place.build(lib)
+    for found in (place.cache / "outputs").glob("*/tree/b"):
+        found.write_text("evil")
+    app = make(place, "app", "cat in/b >c", deps={"in": lib}, outputs=["c"])
+    assert place.read(place.build(app), "app", b"c") == b"1\n"
+
+
+def test_a_tree_in_a_store_is_a_source(place):
+    (place.home / "tree").mkdir()
+    (place.home / "tree" / "a").write_text("stored")
+    with (place.home / "tree" / "large").open("wb") as large:
+        for number in range(20):
+            large.write(os.urandom(1 << 20) + str(number).encode())
+    store = place.store()
+    store.push(place.home / "tree", "main")
+    for lazy in (True, False):
+        one = make(
+            place,
+            "one",
+            f"cat in/a >b; wc -c <in/large >>b; : {lazy}",
+            sources={"in": stored(f"{store.url}#main")},
+            outputs=["b"],
+            lazy=lazy,
+        )
+        assert place.read(place.build(one), "one", b"b") == b"stored20971550\n"
+
+
+def test_check_names_what_differs(place):
+    same = make(place, "same", "echo 1 >a", outputs=["a"])
+    builder = place.builder(same)
+    builder.check(builder.build())
+    other = make(place, "other", "mkdir out; echo 1 >out/a; head -c 9 /dev/urandom >out/b", outputs=["out"])
+    builder = place.builder(other)
+    built = builder.build()
+    with pytest.raises(InvalidInputError) as found:
+        builder.check(built)
+    assert (found.value.kind, found.value.paths) == ("not-reproducible", [b"out/b"])
+
+
+def test_a_failure_ends_the_builders_that_run(place):
+    slow = make(place, "slow", "sleep 1000")
+    bad = make(place, "bad", "exit 1")
+    assert refused(place, slow, bad).derivation == "bad"
+
+
+def test_a_stopped_sandbox_leaves_nothing(tmp_path):
+    cancel = threading.Event()
+    (tmp_path / "root").mkdir()
+    with pytest.raises(StoppedError) as stopped:
+        run(("/bin/sh", "-c", "echo; sleep 1003"), Sandbox(tmp_path / "root"), lambda _: cancel.set(), cancel)
+    assert stopped.value.kind == "stopped"
+    assert not [one for one in _commands() if b"sleep\x001003" in one]
+
+
+def test_a_sandbox_that_cannot_begin_says_why(tmp_path, monkeypatch):
+    (tmp_path / "root").mkdir()
+    with pytest.raises(UnavailableError) as failed:
+        run(("/bin/true",), Sandbox(tmp_path / "root", [("/nowhere", "x")]), lambda _: None, threading.Event())
+    assert failed.value.kind == "sandbox-failed"
+    assert "/nowhere" in str(failed.value)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UnavailableError) as missing:
+        run(("/bin/true",), Sandbox(tmp_path / "root"), lambda _: None, threading.Event())
+    assert missing.value.kind == "sandbox-missing"
+
+
+def test_outputs_by_name_and_by_reference_are_one_key(place):
+    lib = make(place, "lib", "echo 1 >b", outputs=["b"])
+    by_reference = make(place, "one", "cat x >c", deps={"x": lib.output("b")}, outputs=["c"])
+    by_name = make(place, "one", "cat x >c", deps={"x": output("lib", "b")}, outputs=["c"])
+    built = place.build(by_reference)
+    again = place.build(by_name, lib)
+    assert again.made["one"].is_hit
+    assert again.made["one"].result.action == built.made["one"].result.action
+
+
+def test_signals_are_not_needed_to_leave_a_clean_place(place):
+    place.build(make(place, "one", "echo 1 >b", outputs=["b"]))
+    assert list((place.cache / "scratch").iterdir()) == []
+    assert signal.getsignal(signal.SIGINT) is not None
