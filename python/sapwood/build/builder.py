@@ -9,11 +9,12 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import queue
 import shutil
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -214,35 +215,43 @@ class _Run:
             for need in graph.needs(one):
                 wanted_by[need].append(one)
         ready = deque(one for one in graph if not waits[one])
-        running: dict[Future[Made | Derivation], Derivation] = {}
+        running: set[Derivation] = set()
+        # What is made again -> who waits for that.
+        again: dict[Derivation, list[Derivation]] = {}
+        ended: queue.SimpleQueue[tuple[Derivation, Made | Derivation | BaseException]] = queue.SimpleQueue()
         failure: BaseException | None = None
+
+        def work(one: Derivation) -> None:
+            try:
+                ended.put((one, self._make(one, is_target=one in targets)))
+            except BaseException as error:  # noqa: BLE001 - raised again by who waits for it
+                ended.put((one, error))
+
         with ThreadPoolExecutor(max(_LOOKUPS, self._builder._jobs)) as pool:
             try:
                 while running or (ready and failure is None):
                     while ready and failure is None:
-                        one = ready.popleft()
-                        running[pool.submit(self._make, one, is_target=one in targets)] = one
-                    done, _ = wait(running, return_when=FIRST_COMPLETED)
-                    for future in done:
-                        one = running.pop(future)
-                        error = future.exception()
-                        if error is not None:
-                            # What stopped when something else had failed is no failure of its own.
-                            failure = failure if failure and isinstance(error, StoppedError) else failure or error
-                            self._builder._cancel.set()
-                            continue
-                        outcome = future.result()
-                        if isinstance(outcome, Derivation):
-                            # That one must be made again first.
-                            self._gone.add(outcome.name)
-                            waits[one] = 1
-                            wanted_by[outcome] = [*[each for each in wanted_by[outcome] if each is not one], one]
-                            if outcome not in running.values() and outcome not in ready:
-                                waits[outcome] = 0
-                                ready.append(outcome)
-                            continue
+                        running.add(ready[0])
+                        pool.submit(work, ready.popleft())
+                    one, outcome = ended.get()
+                    running.remove(one)
+                    if isinstance(outcome, BaseException):
+                        # What stopped because something else had failed is no failure of its own.
+                        if failure is None or isinstance(failure, StoppedError):
+                            failure = outcome
+                        self._builder._cancel.set()
+                    elif isinstance(outcome, Derivation):
+                        # That one must be made again first.
+                        self._gone.add(outcome.name)
+                        if outcome not in again:
+                            ready.append(outcome)
+                        again.setdefault(outcome, []).append(one)
+                    else:
                         self._known[one.name] = outcome.result
                         self._built.made[one.name] = outcome
+                        if one in again:
+                            ready.extend(again.pop(one))
+                            continue
                         for above in wanted_by[one]:
                             waits[above] -= 1
                             if waits[above] == 0:

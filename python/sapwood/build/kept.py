@@ -12,6 +12,7 @@ import hashlib
 import os
 import shutil
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,8 @@ _KEPT_BYTES = 4 << 30
 """What is kept between builds."""
 _MOUNT_BYTES = 16 << 20
 """Trees of less are pulled: a mount has a process of its own."""
+
+_NOTED_S = 1.0
 
 
 class Kept:
@@ -84,16 +87,16 @@ class Kept:
             return self._places[name, lazy]
 
     def problems(self) -> list[str]:
-        """Return why reads of what is mounted failed."""
+        """Return why reads of what is mounted fail now."""
         from sapwood import places
         from sapwood.mount.table import mounts
 
+        if not self._mounts:
+            return []
+        # Twice as long as a server takes to note one.
+        time.sleep(_NOTED_S)
         ours = {started.place for started in self._mounts}
-        return [
-            mount.problem
-            for mount in (mounts(places.cache_dir()) if ours else ())
-            if mount.path in ours and mount.problem
-        ]
+        return [mount.problem for mount in mounts(places.cache_dir()) if mount.path in ours and mount.problem]
 
     def close(self) -> None:
         """End mounts, let go of all, and remove what was used longest ago beyond what may be kept."""

@@ -20,7 +20,6 @@ from sapwood.build.kept import Kept
 from sapwood.build.results import Result
 from sapwood.build.sandbox import Ended, Sandbox, run
 from sapwood.build.sources import Disk, StoredTree
-from sapwood.errors import InternalError
 
 __all__ = ["Local"]
 
@@ -95,10 +94,9 @@ class Local:
             return os.path.join(os.fsencode(origin.root), node.path) if node.path else os.fsencode(origin.root)
         if isinstance(origin, Result):
             top = os.fsencode(self._kept.place(origin, lazy=lazy))
-        elif isinstance(origin, StoredTree):
-            top = os.fsencode(self._kept.tree(origin.address, lazy=lazy))
         else:
-            raise InternalError(f"an input from nowhere: {origin!r}", kind="internal")
+            assert isinstance(origin, StoredTree)
+            top = os.fsencode(self._kept.tree(origin.address, lazy=lazy))
         return os.path.join(top, node.path) if node.path else top
 
     def _is_bare(self, node: Node, here: bytes) -> bool:

@@ -66,6 +66,7 @@ class Results:
 
     def __init__(self, stores: list[Store]) -> None:
         self.stores = stores
+        self._there: dict[str, bool] = {}
 
     @property
     def store(self) -> Store:
@@ -90,14 +91,16 @@ class Results:
 
     def is_there(self, result: Result) -> bool:
         """Say whether the outputs of a result can still be read: its snapshot, and every pack that it lists."""
-        for store in self.stores:
-            if store.url == result.store:
-                try:
-                    snapshot = store.read_snapshot(result.snapshot)
-                except NotFoundError:
-                    return False
-                return store.has_packs(snapshot.packs)
-        return False
+        if result.snapshot not in self._there:
+            self._there[result.snapshot] = self._look(result)
+        return self._there[result.snapshot]
+
+    def _look(self, result: Result) -> bool:
+        store = next(each for each in self.stores if each.url == result.store)
+        try:
+            return store.has_packs(store.read_snapshot(result.snapshot).packs)
+        except NotFoundError:
+            return False
 
 
 def _encode(result: Result) -> bytes:

@@ -7,7 +7,9 @@ so that what changed meanwhile enters no cache. Not here: hashing (`sapwood.tree
 from __future__ import annotations
 
 import os
+import stat
 import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +19,8 @@ from sapwood.errors import NotFoundError, UnavailableError
 from sapwood.store.address import open_address
 from sapwood.tree.index import Index, default_index_path
 from sapwood.tree.tree import Tree
+
+_RACY_NS = 2 * 10**9
 
 __all__ = ["Disk", "Sources", "StoredTree", "root_of"]
 
@@ -41,6 +45,7 @@ class Sources:
     def __init__(self) -> None:
         self._trees: dict[Path, Tree] = {}
         self._nodes: dict[tuple[Path, str | Stored], Node] = {}
+        self._stats: dict[tuple[Path, str | Stored], tuple[int, ...] | None] = {}
         # An index is brought up to date by one look at a time.
         self._lock = threading.Lock()
 
@@ -55,6 +60,8 @@ class Sources:
         for place, source in one.sources:
             key = (one.base, source)
             if key not in self._nodes:
+                if not isinstance(source, Stored):
+                    self._stats.setdefault(key, _file_stat(one.base / source))
                 self._nodes[key] = _stored(source) if isinstance(source, Stored) else self._look(one, source)
             found.append((place, self._nodes[key]))
         return found
@@ -68,6 +75,9 @@ class Sources:
         again: dict[Path, Tree] = {}
         for (_, source), (_, before) in zip(one.sources, self.nodes(one), strict=True):
             if isinstance(source, Stored):
+                continue
+            known = self._stats[one.base, source]
+            if known is not None and known == _file_stat(one.base / source):
                 continue
             root, path = root_of(one.base, source)
             with self._lock:
@@ -117,6 +127,17 @@ def _tree(root: Path) -> Tree:
     if not root.is_dir():
         raise NotFoundError(f"{root}: no such directory", kind="source-missing", path=os.fsencode(root))
     return Index.read(default_index_path(root), root)
+
+
+def _file_stat(path: Path) -> tuple[int, ...] | None:
+    """Return what changes when a file does; None of what is no file, or has changed too lately for that to be sure."""
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return None
+    if not stat.S_ISREG(found.st_mode) or time.time_ns() - found.st_ctime_ns < _RACY_NS:
+        return None
+    return found.st_dev, found.st_ino, found.st_mode, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def root_of(base: Path, source: str) -> tuple[Path, bytes]:

@@ -1,0 +1,161 @@
+"""`sapwood build` and `sapwood cache` as people call them."""
+
+import os
+import select
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from sapwood.cli.build import COMMANDS
+from sapwood.errors import UnavailableError
+from tests.support.cli import Sapwood
+
+BUILD = """
+from sapwood.build import derivation
+
+lib = derivation("lib", "echo hears; cat src/a src/b >lib", sources=["src"], outputs=["lib"], env={"X": "1"})
+app = derivation("app", "cp in/lib app", deps={"in": lib}, outputs=["app"])
+"""
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Sapwood:
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "a").write_text("a\n")
+    (tmp_path / "src" / "b").write_text("b\n")
+    (tmp_path / "BUILD.py").write_text(BUILD)
+    return Sapwood(tmp_path)
+
+
+def test_stdout_is_where_the_outputs_are_and_stderr_what_happens(run):
+    said = run.good("build", ".:app")
+    assert said.out.startswith(f"{run.store}#build/app@sha256:")
+    lines = said.err.splitlines()
+    assert lines[:3] == ["builds  lib", "lib> hears", lines[2]]
+    assert lines[2].startswith("built   lib in ")
+    assert lines[-1].startswith("2 derivations: 2 built, 0 known")
+    assert run.good("cat", said.out.strip(), "app").out == "a\nb\n"
+    again = run.good("build", "BUILD.py:app")
+    assert again.out == said.out
+    assert again.err.startswith("2 derivations: 0 built, 2 known")
+
+
+def test_why_names_the_part_of_the_key_and_the_files_that_differ(run):
+    assert "never built from this file" in run.good("build", "why", ".:lib").out
+    run.good("build", ".")
+    assert run.good("build", "why", ".:lib").out == "lib: nothing differs from the last build\n"
+    (run.home / "src" / "b").write_text("other\n")
+    (run.home / "src" / "c").write_text("new\n")
+    lines = run.good("build", "why", ".:lib").out.splitlines()
+    assert lines[0] == "lib: these differ from the last build:"
+    assert lines[1].startswith("  source src: sha256:")
+    assert lines[2:] == ["    b", "    c"]
+    assert run.good("build", "why", ".:app").out == "app: what it needs has to be built first\n"
+    run.good("build", ".")
+    assert (
+        "app: nothing differs from the last build, in which these did:\n  dep lib:" in run.good("build", "why", ".").out
+    )
+    (run.home / "BUILD.py").write_text(BUILD.replace('"1"', '"2"').replace("hears", "hears more"))
+    lines = run.good("build", "why", ".:lib").out.splitlines()
+    assert [line.split(":")[0] for line in lines[1:]] == ["  command", "  env X"]
+    assert lines[2] == "  env X: 1 -> 2"
+
+
+def test_show_outputs_and_graph_build_nothing(run):
+    assert run.good("build", "outputs", ".:lib").out == "lib: not built\n"
+    shown = run.good("build", "show", ".").out
+    assert "app: its key is not known before what it needs is built\n" in shown
+    assert "  env      X=1\n" in shown
+    assert "  needs    lib\n" in shown
+    assert '"app" -> "lib"' in run.good("build", "graph", ".").out
+    assert not list((run.home / "cache" / "builds").glob("outputs/*"))
+    run.good("build", ".")
+    assert run.good("build", "outputs", ".:lib").out.splitlines()[1].startswith("  lib sha256:")
+    assert "rounded,filled" in run.good("build", "graph", "--store", run.store, ".").out
+    assert "<svg" in run.good("build", "graph", "--svg", ".").out
+
+
+def test_svg_without_graphviz_says_what_to_install(run, monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UnavailableError) as missing:
+        COMMANDS["build"].main("build", "x", ["graph", "--svg", str(run.home)])
+    assert (missing.value.kind, missing.value.hint) == ("graphviz-missing", "apt-get install graphviz")
+
+
+def test_a_failure_is_shown_with_its_log(run):
+    (run.home / "BUILD.py").write_text(BUILD.replace("echo hears;", "echo hears; echo why >&2; exit 3;"))
+    said = run("build", "--quiet", "--keep-failed", ".")
+    assert said.code == 2
+    lines = said.err.splitlines()
+    assert lines[:3] == ["builds  lib", "lib> hears", "lib> why"]
+    assert lines[3].startswith("failed  lib; its directory: ")
+    assert lines[4] == "sapwood: derivation lib: its command ended with 3"
+    assert Path(lines[5].removeprefix("hint: read ")).read_text() == "hears\nwhy\n"
+
+
+def test_check_builds_again_and_names_what_differs(run):
+    run.good("build", "--check", ".")
+    (run.home / "BUILD.py").write_text(BUILD.replace("cp in/lib app", "head -c 9 /dev/urandom >app"))
+    said = run("build", "--check", ".")
+    assert said.code == 2
+    assert "sapwood: derivation app makes something else each time: app" in said.err
+
+
+def test_the_cache_counts_results_and_what_they_saved(run):
+    run.good("build", ".")
+    run.good("build", ".")
+    lines = run.good("cache").out.splitlines()
+    assert lines[0] == f"{run.store}: 2 results of 2 names"
+    assert lines[1].startswith("2 of 4 were known, 50 %, which saved ")
+
+
+def test_a_number_of_builders_that_is_none_is_refused(run):
+    assert run("build", "--jobs", "0", ".").err.splitlines()[-1] == "hint: --jobs 4"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_build_that_is_ended_leaves_no_builder_and_the_next_one_no_rest(run, number):
+    (run.home / "BUILD.py").write_text(
+        "from sapwood.build import derivation\nd = derivation('d', 'echo runs; exec sleep 1004')\n"
+    )
+    with subprocess.Popen(
+        run.command("build", "."), cwd=run.home, env=run.environment, stderr=subprocess.PIPE, text=True
+    ) as build:
+        assert build.stderr is not None
+        while build.stderr.readline() != "d> runs\n":
+            pass
+        while not (found := _sleeping()):
+            pass
+        build.send_signal(number)
+        build.wait()
+    for builder in found:
+        _await_end(builder)
+    scratch = run.home / "cache" / "builds" / "scratch"
+    assert bool(list(scratch.iterdir())) == (number == signal.SIGKILL)
+    (run.home / "BUILD.py").write_text("from sapwood.build import derivation\nd = derivation('d', 'true')\n")
+    run.good("build", ".")
+    assert list(scratch.iterdir()) == []
+
+
+def _sleeping() -> list[int]:
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            try:
+                if (entry / "cmdline").read_bytes() == b"sleep\x001004\x00":
+                    found.append(int(entry.name))
+            except OSError:
+                continue
+    return found
+
+
+def _await_end(pid: int) -> None:
+    """Wait until a process that is no child of ours is gone; the test's own time limit bounds it."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    select.select([descriptor], [], [])
+    os.close(descriptor)
