@@ -11,7 +11,9 @@ import pytest
 from sapwood.build import derivation, output, stored
 from sapwood.build.sandbox import Sandbox, run
 from sapwood.errors import InvalidInputError, NotFoundError, StoppedError, UnavailableError
+from sapwood.open import open_store
 from tests.support.building import Heard, Place
+from tests.support.smalldisk import small_disk
 
 
 @pytest.fixture
@@ -372,3 +374,15 @@ def test_signals_are_not_needed_to_leave_a_clean_place(place):
     place.build(make(place, "one", "echo 1 >b", outputs=["b"]))
     assert list((place.cache / "scratch").iterdir()) == []
     assert signal.getsignal(signal.SIGINT) is not None
+
+
+def test_a_store_that_is_full_makes_no_result_and_takes_one_when_there_is_room(place):
+    one = make(place, "one", "head -c 9000000 /dev/urandom >x", outputs=["x"])
+    with small_disk(place.home / "disk", 8 << 20) as disk:
+        with pytest.raises(UnavailableError) as full:
+            place.build(one, stores=[open_store(str(disk / "results"), create=True)])
+        assert full.value.kind == "disk-full"
+        assert open_store(str(disk / "results")).actions() == []
+        two = make(place, "one", "head -c 1000000 /dev/urandom >x", outputs=["x"])
+        place.build(two, stores=[open_store(str(disk / "results"))])
+        assert len(open_store(str(disk / "results")).actions()) == 1

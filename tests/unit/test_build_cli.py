@@ -4,6 +4,7 @@ import os
 import select
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,14 @@ def test_svg_without_graphviz_says_what_to_install(run, monkeypatch, tmp_path):
     with pytest.raises(UnavailableError) as missing:
         COMMANDS["build"].main("build", "x", ["graph", "--svg", str(run.home)])
     assert (missing.value.kind, missing.value.hint) == ("graphviz-missing", "apt-get install graphviz")
+
+
+def test_without_the_extra_it_says_what_to_install(run, monkeypatch):
+    monkeypatch.delitem(sys.modules, "sapwood.build.builder", raising=False)
+    monkeypatch.setitem(sys.modules, "sapwood.build.action", None)
+    with pytest.raises(UnavailableError) as missing:
+        COMMANDS["build"].main("build", "x", ["show", str(run.home)])
+    assert (missing.value.kind, missing.value.hint) == ("grpc-missing", "pip install 'sapwood[build]'")
 
 
 def test_a_failure_is_shown_with_its_log(run):

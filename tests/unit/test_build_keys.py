@@ -4,11 +4,13 @@ import hashlib
 import shutil
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 from sapwood.build import derivation
-from sapwood.build.builder import Builder
+from sapwood.build.builder import Builder, Listener
 from sapwood.build.graph import Graph
 from sapwood.build.load import load_graph
 from sapwood.build.state import State
@@ -28,7 +30,7 @@ app = derivation(
 
 KEYS = """
 import pathlib, sys
-from sapwood.build.builder import Builder
+from sapwood.build.builder import Builder, Listener
 from sapwood.build.load import load_graph
 from sapwood.build.state import State
 from sapwood.open import open_store
@@ -181,3 +183,44 @@ def test_another_store_is_asked_too_and_not_written(tmp_path):
     built = place.build(two, stores=[mine, place.store()])
     assert (built.hits, mine.actions()) == (1, [built.made["two"].result.action.removeprefix("sha256:")])
     assert sorted(path for path in (tmp_path / "results").rglob("*")) == before
+
+
+def test_what_was_built_into_an_object_store_is_known_on_another_machine(tmp_path, s3_place, monkeypatch):
+    place = Place(tmp_path / "here")
+    place.sources.mkdir(parents=True)
+    (place.sources / "a").write_text("a\n")
+    words = {"command": "cat a >x", "sources": ["a"], "outputs": ["x"], "base": place.sources}
+    place.build(derivation("one", **words), stores=[open_store(s3_place.url, create=True)])
+    monkeypatch.setenv("SAPWOOD_CACHE", str(tmp_path / "cache of another machine"))
+    other = Place(tmp_path / "there")
+    shutil.copytree(place.sources, other.sources)
+    words["base"] = other.sources
+    one = derivation("one", **words)
+    two = derivation("two", "cat in/x in/x >y", deps={"in": one}, outputs=["y"], base=other.sources)
+    store = open_store(s3_place.url)
+    built = other.build(two, stores=[store])
+    assert [name for name, made in built.made.items() if made.is_hit] == ["one"]
+    result = built.made["two"].result
+    assert b"".join(store.tree(f"{result.ref}@{result.snapshot}").read_blob(b"y")) == b"a\na\n"
+
+
+def test_two_who_build_the_same_at_the_same_time_both_succeed(tmp_path):
+    places = [Place(tmp_path / "a"), Place(tmp_path / "b")]
+    store = open_store(str(tmp_path / "results"), create=True)
+    meeting = threading.Barrier(2)
+
+    class Meeting(Listener):
+        def said(self, one, data):
+            meeting.wait(30)
+
+    def build(place):
+        place.sources.mkdir(parents=True)
+        one = derivation("one", "echo met; date +%N >x", outputs=["x"], base=place.sources)
+        return place.build(one, stores=[store], listener=Meeting()).made["one"]
+
+    with ThreadPoolExecutor(2) as pool:
+        made = list(pool.map(build, places))
+    assert [each.is_hit for each in made] == [False, False]
+    for each in made:
+        assert store.tree(f"build/one@{each.result.snapshot}").find(b"x").digest == each.result.outputs["x"].digest
+    assert len(store.actions()) == 1

@@ -113,15 +113,27 @@ def _jobs(arguments: argparse.Namespace) -> int | None:
     return int(arguments.jobs)
 
 
+def _builder() -> type[Builder]:
+    """Return the class, which needs what not everybody has installed."""
+    from sapwood.errors import UnavailableError
+
+    try:
+        from sapwood.build.builder import Builder
+    except ModuleNotFoundError as error:
+        raise UnavailableError(
+            f"{error.name} is not installed", kind="grpc-missing", hint="pip install 'sapwood[build]'"
+        ) from error
+    return Builder
+
+
 def _build(arguments: argparse.Namespace) -> int:
     leave_by_finally()
     began = time.monotonic()
-    from sapwood.build.builder import Builder
     from sapwood.build.state import Counts, add_counts
 
     jobs = _jobs(arguments)
     graph, state = _graph(arguments)
-    builder = Builder(
+    builder = _builder()(
         graph,
         _stores(arguments, create=True),
         _home(),
@@ -230,12 +242,10 @@ def _listener(*, quiet: bool, silent: bool) -> Listener:
 
 
 def _look(arguments: argparse.Namespace) -> int:
-    from sapwood.build.builder import Builder
-
     graph, state = _graph(arguments)
     if arguments.action == "graph" and not arguments.store:
         return _draw(graph, set(), arguments)
-    builder = Builder(graph, _stores(arguments, create=True), _home(), state)
+    builder = _builder()(graph, _stores(arguments, create=True), _home(), state)
     if arguments.action == "graph":
         return _draw(graph, {one.name for one, _, result in builder.survey() if result}, arguments)
     if arguments.action == "why":
