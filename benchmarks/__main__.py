@@ -8,6 +8,7 @@ import sys
 
 from benchmarks import page
 from benchmarks.claims import (
+    build,
     changed,
     cold,
     compared,
@@ -63,7 +64,7 @@ _GROUPS = {
     "Pull": {"pull": pull},
     "Store": {"gc": gc},
     "Archives": {"convert": convert, "toc": toc, "first-byte": first_byte, "seek": seek, "tar": tar},
-    "Builds": {"serve": serve},
+    "Builds": {"build": build, "serve": serve},
     "Mount": {
         "mount": mount,
         "mount-large": mount_large,
@@ -95,6 +96,7 @@ _IN_README = (
     "first-byte",
     "seek",
     "tar",
+    "build",
     "serve",
     "mount",
     "mount-large",

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sapwood import __version__
@@ -90,10 +91,13 @@ def push(
     options: Options | None = None,
     level: int | None = None,
     progress: OnProgress | None = None,
+    thorough: bool = True,
 ) -> Pushed:
     """Push the directory `root` and let `ref` name the result. `index` is where its state is kept.
 
     What is sent is compressed by zstd's `level`, 1 to 19, by default fast: docs/decisions/0006-shared-frames.md.
+    If not `thorough`, only what this machine saw the ref name last is re-used, and nothing is asked for to find out
+    what else the store has: for little, which is sent sooner.
 
     Of a mount of sapwood only what was changed in it is read, and no state is kept but where `index` says:
     docs/writable.md.
@@ -129,7 +133,8 @@ def push(
     def look() -> Push:
         return Push(root, index=found.path, options=found.options, progress=counter(progress))
 
-    return _push(store, os.path.abspath(root), ref, look, lambda: found.hash(progress=progress), progress, level=level)
+    hash_first = partial(found.hash, progress=progress)
+    return _push(store, os.path.abspath(root), ref, look, hash_first, progress, level=level, thorough=thorough)
 
 
 def push_archive(
@@ -196,6 +201,7 @@ def _push(
     *,
     level: int | None = None,
     shown: Shown | None = None,
+    thorough: bool = True,
 ) -> Pushed:
     """Push what `look` looks at, named `source`, a mount of `shown`.
 
@@ -207,7 +213,7 @@ def _push(
     nonce = os.urandom(8).hex()
     # Before the hashing, which may take longer than the store's grace allows without a lease.
     with store.term(nonce, since_s) as term:
-        basis = find_basis(store, before, seen, hash_first)
+        basis = find_basis(store, before, seen, hash_first) if thorough or seen else Basis(usable=([], []))
         run = look()
         uploads = Uploads(store, term)
         try:
@@ -216,7 +222,8 @@ def _push(
                 # Where the store has the tree below the changes, as far as that may be re-used.
                 told.append(holdings_of(shown.file_map))
                 basis = basis if basis.usable else basis.looked_up(store)
-            fragments, owed = basis.fragments(store, run.lacking(basis.holdings) if basis.usable else 0)
+            lacking = run.lacking(basis.holdings) if basis.usable and thorough else 0
+            fragments, owed = basis.fragments(store, lacking)
             words = _words(source, before)
             with located(store.url):
                 run.begin(

@@ -331,11 +331,11 @@ class _Run:
         try:
             log = builder._state.log(one.name)
             seconds, tail = self._run(one, action, inputs, place, log=log)
-            collect(one, place / "root", out)
+            size = collect(one, place / "root", out)
             builder.sources.require_unchanged(one)
             store = builder.results.store
-            result, size = store_outputs(
-                one, action.digest, out, store, index, seconds, tail, anew=one.name in self._gone
+            result = store_outputs(
+                one, action.digest, out, store, index, seconds, tail, size, anew=one.name in self._gone
             )
             builder.results.keep(result)
             self._kept.take(result, out, index, size)

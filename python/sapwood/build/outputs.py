@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Iterator
 from pathlib import Path
 
 from sapwood.build.action import ENVIRONMENT
@@ -27,10 +26,12 @@ __all__ = ["collect", "store_outputs"]
 
 _TIME_NS = int(ENVIRONMENT["SOURCE_DATE_EPOCH"]) * 10**9
 _TRIES = 5
+_LITTLE = 1 << 20
+"""What is less is sent without looking for what the store may have of it."""
 
 
-def collect(one: Derivation, built: Path, place: Path) -> None:
-    """Move what a builder has made below `built` to `place`, which is made.
+def collect(one: Derivation, built: Path, place: Path) -> int:
+    """Move what a builder has made below `built` to `place`, which is made; return the bytes of its files.
 
     Raises:
         InvalidInputError: `output-missing`; `output-leaves-tree`; `output-unusable`: a device, say.
@@ -46,8 +47,7 @@ def collect(one: Derivation, built: Path, place: Path) -> None:
         _lstat(one, built / path, path)
         (place / path).parent.mkdir(parents=True, exist_ok=True)
         os.rename(built / path, place / path)
-    for found in _walk(os.fsencode(place)):
-        _make_plain(one, os.fsencode(place), found)
+    return _make_plain(one, os.fsencode(place))
 
 
 def _lstat(one: Derivation, place: Path, path: str) -> os.stat_result:
@@ -61,30 +61,38 @@ def _lstat(one: Derivation, place: Path, path: str) -> os.stat_result:
         ) from None
 
 
-def _walk(root: bytes) -> Iterator[os.DirEntry[bytes]]:
-    """Yield all entries below `root`, those of a directory before itself, and make directories readable first."""
-    with os.scandir(root) as entries:
-        for entry in list(entries):
-            if entry.is_dir(follow_symlinks=False):
-                os.chmod(entry.path, 0o755)
-                yield from _walk(entry.path)
-            yield entry
-
-
-def _make_plain(one: Derivation, root: bytes, entry: os.DirEntry[bytes]) -> None:
-    path = entry.path[len(root) + 1 :]
-    mode = entry.stat(follow_symlinks=False).st_mode
-    if stat.S_ISLNK(mode):
-        _check_link(one, path, os.readlink(entry.path))
-    elif stat.S_ISREG(mode):
-        os.chmod(entry.path, 0o755 if mode & 0o100 else 0o644)
-    elif not stat.S_ISDIR(mode):
-        raise InvalidInputError(
-            f"derivation {one.name}: output {os.fsdecode(path)} is no file, directory or symlink",
-            kind="output-unusable",
-            hint="let the command remove it",
-        )
-    os.utime(entry.path, ns=(_TIME_NS, _TIME_NS), follow_symlinks=False)
+def _make_plain(one: Derivation, root: bytes) -> int:
+    """Give all below `root` plain modes and times, and refuse what cannot be stored; return the bytes of its files."""
+    total, todo, folders = 0, [root], []
+    times = (_TIME_NS, _TIME_NS)
+    while todo:
+        folder = todo.pop()
+        folders.append(folder)
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                found = entry.stat(follow_symlinks=False)
+                kind, mode = stat.S_IFMT(found.st_mode), stat.S_IMODE(found.st_mode)
+                plain = 0o755 if mode & 0o100 or kind == stat.S_IFDIR else 0o644
+                if kind == stat.S_IFLNK:
+                    _check_link(one, entry.path[len(root) + 1 :], os.readlink(entry.path))
+                elif mode != plain and kind in (stat.S_IFREG, stat.S_IFDIR):
+                    os.chmod(entry.path, plain)
+                if kind == stat.S_IFDIR:
+                    todo.append(entry.path)
+                    continue
+                if kind == stat.S_IFREG:
+                    total += found.st_size
+                elif kind != stat.S_IFLNK:
+                    raise InvalidInputError(
+                        f"derivation {one.name}: output {os.fsdecode(entry.path[len(root) + 1 :])} is no file,"
+                        " directory or symlink",
+                        kind="output-unusable",
+                        hint="let the command remove it",
+                    )
+                os.utime(entry.path, ns=times, follow_symlinks=False)
+    for folder in folders:
+        os.utime(folder, ns=times)
+    return total
 
 
 def _check_link(one: Derivation, path: bytes, target: bytes) -> None:
@@ -116,10 +124,11 @@ def store_outputs(
     index: Path,
     seconds: float,
     log: bytes,
+    size: int,
     *,
     anew: bool = False,
-) -> tuple[Result, int]:
-    """Push what `collect` took to `place` and return the result, which names it, and its size in bytes.
+) -> Result:
+    """Push what `collect` took to `place`, `size` bytes, and return the result, which names it.
 
     With `anew` nothing is taken for stored because an earlier push to the same ref stored it: it may be gone.
 
@@ -128,7 +137,7 @@ def store_outputs(
     """
     if anew and isinstance(state := store.ref_state(ref_of(one.name)), Ref):
         store.remove_ref(state)
-    pushed = _push(store, place, ref_of(one.name), index)
+    pushed = _push(store, place, ref_of(one.name), index, size)
     tree = Index.read(index, place)
     outputs: dict[str, Node] = {}
     result = Result(action, outputs, store.url, ref_of(one.name), pushed.snapshot, seconds, log)
@@ -136,11 +145,12 @@ def store_outputs(
         item = tree.find(path.encode())
         assert item is not None
         outputs[path] = node_of(item, result, path.encode())
-    return result, pushed.bytes
+    return result
 
 
-def _push(store: Store, place: Path, ref: str, index: Path) -> Pushed:
+def _push(store: Store, place: Path, ref: str, index: Path, size: int) -> Pushed:
+    thorough = size > _LITTLE
     for _ in range(_TRIES - 1):
         with contextlib.suppress(ConflictError):  # somebody else builds the same name
-            return push(store, place, ref, index=index)
-    return push(store, place, ref, index=index)
+            return push(store, place, ref, index=index, thorough=thorough)
+    return push(store, place, ref, index=index, thorough=thorough)
