@@ -16,7 +16,11 @@ from sapwood.build.load import load_graph
 from sapwood.build.state import State
 from sapwood.open import open_store
 from sapwood.reapi.protocol import remote_execution_pb2 as reapi
-from tests.support.building import Place
+from sapwood.upkeep.forget import forget
+from sapwood.upkeep.gc import collect
+from sapwood.upkeep.retention import Rules
+from tests.support.building import Heard, Place
+from tests.support.collecting import age
 from tests.support.nobody import as_nobody, nobodys_directory
 
 BUILD = """
@@ -224,3 +228,21 @@ def test_two_who_build_the_same_at_the_same_time_both_succeed(tmp_path):
     for each in made:
         assert store.tree(f"build/one@{each.result.snapshot}").find(b"x").digest == each.result.outputs["x"].digest
     assert len(store.actions()) == 1
+
+
+def test_collection_deletes_results_whose_outputs_were_forgotten_and_no_others(tmp_path):
+    place = Place(tmp_path)
+    place.sources.mkdir()
+    store = place.store()
+    actions = []
+    for number in range(3):
+        one = derivation("one", f"echo {number} >x", outputs=["x"], base=place.sources)
+        actions.append(place.build(one).made["one"].result.action.removeprefix("sha256:"))
+    forget(store, Rules(last=1))
+    assert collect(store).deleted == 0  # they are young
+    age(tmp_path / "results")
+    collect(store)
+    assert store.actions() == [actions[2]]
+    heard = Heard()
+    place.build(derivation("one", "echo 0 >x", outputs=["x"], base=place.sources), listener=heard)
+    assert heard.names == ["one"]

@@ -20,6 +20,7 @@ from sapwood.errors import NotFoundError, SapwoodError, UnavailableError
 from sapwood.store.base import CollectObjects, Listed
 from sapwood.store.condemned import decode_condemned, encode_condemned
 from sapwood.store.keys import (
+    ACTIONS,
     CONDEMNED,
     FRAGMENTS,
     LEASES,
@@ -27,6 +28,7 @@ from sapwood.store.keys import (
     PACKS,
     PROFILES,
     SNAPSHOTS,
+    action_name,
     condemned_key,
     fragment_key,
     fragment_name,
@@ -37,8 +39,10 @@ from sapwood.store.keys import (
     moved_name,
     pack_key,
     pack_name,
+    snapshot_key,
 )
 from sapwood.store.lease import clock_s
+from sapwood.store.results import snapshot_of_result
 from sapwood.store.store import Store
 from sapwood.store.waiting import each
 from sapwood.upkeep.living import Living, find_living
@@ -162,6 +166,7 @@ class _Run:
             self._forget(due)
         self._put_record(dead | used)
         self._forget_profiles(living, now)
+        self._forget_results(living, now)
         self._forget({empty})
 
     def _put_empty(self, key: str) -> int:
@@ -257,6 +262,25 @@ class _Run:
             and one.key not in living.profiles
             and one.modified_ns <= now - self._grace_ns * 3 // 4
         )
+
+    def _forget_results(self, living: Living, now: int) -> None:
+        """Delete results of actions whose outputs are no more: who looks them up would find that out."""
+        aged = [
+            one
+            for one in self._objects.listed(ACTIONS)
+            if action_name(one.key) and one.modified_ns <= now - self._grace_ns * 3 // 4
+        ]
+        self._delete(
+            one for one, named in zip(aged, each(self._snapshot_of, aged), strict=True) if named not in living.keys
+        )
+
+    def _snapshot_of(self, result: Listed) -> str | None:
+        """Return the key of the snapshot that a result names."""
+        try:
+            named = snapshot_of_result(self._objects.get(result.key))
+        except NotFoundError:  # another collector was faster
+            return None
+        return snapshot_key(named) if named else None
 
     def _put_record(self, keys: set[str]) -> None:
         if keys and not self._dry and self._has_time(1 / 2):
