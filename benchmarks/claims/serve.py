@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import os
 import random
 import signal
 import subprocess
@@ -109,6 +109,7 @@ def _finds(client: Client, drawn: random.Random) -> list[Callable[[], object]]:
 
 @contextmanager
 def _sapwood() -> Iterator[tuple[Client, subprocess.Popen[str]]]:
+    from tests.support.cli import document_of
     from tests.support.reapiclient import Client
 
     home = place("serve")
@@ -124,12 +125,10 @@ def _sapwood() -> Iterator[tuple[Client, subprocess.Popen[str]]]:
         "127.0.0.1:0",
         "--json",
     ]
-    environment = with_cache(home / "cache")
+    environment = {**os.environ, **with_cache(home / "cache")}
     with subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
         try:
-            said = json.loads("".join(iter(process.stdout.readline, "}\n")) + "}")
-            with Client(said["url"].partition("://")[2]) as client:
+            with Client(document_of(process)["url"].partition("://")[2]) as client:
                 yield client, process
         finally:
             process.send_signal(signal.SIGTERM)

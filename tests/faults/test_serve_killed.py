@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import signal
@@ -18,7 +17,7 @@ import pytest
 from sapwood.reapi.protocol import remote_execution_pb2 as reapi
 from sapwood.store import open_store
 from sapwood.upkeep.verify import verify
-from tests.support.cli import Sapwood
+from tests.support.cli import Sapwood, document_of
 from tests.support.reapiclient import Client
 
 
@@ -29,11 +28,8 @@ def serving(run: Sapwood, *words: str) -> Iterator[tuple[subprocess.Popen[str], 
     with subprocess.Popen(
         command, cwd=run.home, env=run.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as server:
-        assert server.stdout is not None
-        assert server.stderr is not None
         try:
-            said = json.loads("".join(iter(server.stdout.readline, "}\n")) + "}")
-            yield server, said["url"].removeprefix("grpc://")
+            yield server, document_of(server)["url"].removeprefix("grpc://")
         finally:
             if server.poll() is None:
                 server.send_signal(signal.SIGTERM)
@@ -170,10 +166,8 @@ def test_a_full_disk_refuses_what_it_cannot_hold_and_keeps_what_it_has(tmp_path:
             "serve", "--json", "--listen", "127.0.0.1:0", "--staging", str(disk / "staging"), str(run.home / "store")
         )
         with subprocess.Popen(command, cwd=run.home, env=run.environment, stdout=subprocess.PIPE, text=True) as server:
-            assert server.stdout is not None
-            said = json.loads("".join(iter(server.stdout.readline, "}\n")) + "}")
             try:
-                with Client(said["url"].removeprefix("grpc://")) as client:
+                with Client(document_of(server)["url"].removeprefix("grpc://")) as client:
                     kept = random.Random(3).randbytes(5 << 20)
                     client.upload(kept)
                     for seed in range(4, 6):

@@ -25,6 +25,17 @@ class Said:
         return json.loads(self.out)
 
 
+def document_of(process: subprocess.Popen[str]) -> Any:
+    """Return the JSON document that a process which goes on has printed."""
+    assert process.stdout is not None
+    lines = ""
+    for line in process.stdout:
+        lines += line
+        if line == "}\n":
+            return json.loads(lines)
+    raise AssertionError(f"it ended, and said: {lines}")
+
+
 class Sapwood:
     """Runs commands whose state lies below `home`, in the working directory `home`."""
 

@@ -5,7 +5,6 @@ Promise: what is missing fails the tests, it skips none.
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from sapwood.reapi.protocol import remote_execution_pb2 as reapi
-from tests.support.cli import Sapwood
+from tests.support.cli import Sapwood, document_of
 from tests.support.reapiclient import Client, digest_of
 
 # Asked for now: tests have homes of their own.
@@ -44,10 +43,8 @@ def serving(run: Sapwood, *words: str) -> Iterator[Served]:
     """Serve the default store of `run` as a process, which must end well when it is asked to."""
     command = run.command("serve", "--json", "--listen", "127.0.0.1:0", "--staging", "staging", *words)
     with subprocess.Popen(command, cwd=run.home, env=run.environment, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
         try:
-            said = json.loads("".join(iter(process.stdout.readline, "}\n")) + "}")
-            yield Served(said["url"].partition("://")[2], process)
+            yield Served(document_of(process)["url"].partition("://")[2], process)
         finally:
             process.send_signal(signal.SIGTERM)
             code = process.wait(60)
