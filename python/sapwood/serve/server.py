@@ -36,6 +36,8 @@ _LOG = logging.getLogger("sapwood.serve")
 
 # A pack of a store has 16 MiB; several are made at a time. What is less waits for more to come.
 _PACK_BYTES = 64 << 20
+_MUCH_BYTES = 1 << 30
+_NICE = 10
 _PACK_S = 30.0
 _TICK_S = 1.0
 _AGAIN_S = 5.0
@@ -91,7 +93,7 @@ class Server:
         limits = self._limits = Limits(calls=options.calls, pack_now=self.pack)
         self._grpc = grpc.server(
             ThreadPoolExecutor(_THREADS, thread_name_prefix="sapwood-call"),
-            interceptors=[access],
+            interceptors=[] if access.is_open else [access],
             options=[
                 ("grpc.max_receive_message_length", MESSAGE_BYTES + (64 << 10)),
                 ("grpc.max_send_message_length", MESSAGE_BYTES + (64 << 10)),
@@ -142,18 +144,21 @@ class Server:
             self._actions.packed(self._packed.actions)
 
     def _pack_always(self) -> None:
-        """Pack when there is enough, or when it has waited for long enough."""
-        since_s: float | None = None
-        pause_s = _TICK_S
+        """Pack when there is enough and nobody stores more just then, when there is much, or after a while."""
+        # Of this thread alone, and of those that it begins: whoever calls comes first.
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
+        since_s, before, pause_s = time.monotonic(), 0, _TICK_S
         while not self._ended.wait(pause_s):
-            pause_s = _TICK_S
-            unpacked = self._staging.unpacked
-            since_s = None if not unpacked else since_s or time.monotonic()
-            if since_s is None or (unpacked < _PACK_BYTES and time.monotonic() - since_s < _PACK_S):
+            pause_s, unpacked = _TICK_S, self._staging.unpacked
+            is_quiet, before = unpacked == before, unpacked
+            if not unpacked:
+                since_s = time.monotonic()
+            is_enough = unpacked >= _MUCH_BYTES or (is_quiet and unpacked >= _PACK_BYTES)
+            if not is_enough and time.monotonic() - since_s < _PACK_S:
                 continue
             try:
                 self.pack()
-                since_s = None
+                since_s = time.monotonic()
             except SapwoodError as error:
                 _LOG.error("cannot pack, and will try again: %s", error)
                 pause_s = _AGAIN_S

@@ -15,6 +15,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,6 +28,8 @@ _LOG = logging.getLogger("sapwood.serve")
 
 # A blob of more has a file of its own.
 LARGE = 1 << 20
+# To hash less takes no longer than to hand it to another thread.
+_MUCH = 256 << 10
 # How much is written before the disk is set to work on it, so that the end has not to wait for all.
 _STRIDE = 8 << 20
 
@@ -82,6 +85,7 @@ class Staging:
         """
         self.folder = folder
         self._keep = keep
+        self.hashers = ThreadPoolExecutor(4, thread_name_prefix="sapwood-hash")
         self._lock = threading.Lock()
         self._places: dict[str, Place] = {}
         self._kept: deque[Log | Large] = deque()
@@ -251,6 +255,7 @@ class Staging:
                 with contextlib.suppress(OSError):
                     self._open.path.unlink()
             del self._taken
+        self.hashers.shutdown(wait=False)
 
     def _drop(self, file: Log | Large) -> None:
         names = file.names if isinstance(file, Log) else [file.name]
@@ -286,6 +291,8 @@ class Upload:
         self.received = 0
         self._staging = staging
         self._hash = hashlib.sha256()
+        self._hashing: Future[None] = Future()
+        self._hashing.set_result(None)
         self._small: list[bytes] | None = [] if size <= LARGE else None
         self._fd = -1
         self._path = staging.folder / "parts" / os.urandom(8).hex()
@@ -300,7 +307,7 @@ class Upload:
         """
         if self.received + len(data) > self.size:
             raise mismatch(self.name, self.size, f"{self.received + len(data)} bytes came, which is more")
-        self._hash.update(data)
+        self._digest(data)
         if self._small is not None:
             self._small.append(data)
             self.received += len(data)
@@ -328,6 +335,7 @@ class Upload:
         """
         if self.received != self.size:
             raise mismatch(self.name, self.size, f"{self.received} bytes came")
+        self._hashing.result()
         if self._hash.hexdigest() != self.name:
             raise mismatch(self.name, self.size, f"what came hashes to {self._hash.hexdigest()[:12]}")
         if self._small is not None:
@@ -342,6 +350,14 @@ class Upload:
             raise disk_error(error, self._path) from error
         self._close()
         self._staging.take_in(Large(final, self.size))
+
+    def _digest(self, data: bytes) -> None:
+        """Hash the next bytes: of much, while it is being written and the next is on its way."""
+        self._hashing.result()
+        if len(data) >= _MUCH:
+            self._hashing = self._staging.hashers.submit(self._hash.update, data)
+        else:
+            self._hash.update(data)
 
     def drop(self) -> None:
         """Forget what came."""
