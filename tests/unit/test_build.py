@@ -165,6 +165,8 @@ def test_what_a_failed_builder_left_can_be_kept(place):
         ("ln -s ../../etc out/x", "output-leaves-tree"),
         ("ln -s /build/secret out/x", "output-leaves-tree"),
         ("mkfifo out/x", "output-unusable"),
+        ("ln -s \"$(printf '\\377')\" out/x", "output-unusable"),
+        ("ln -s ../beside out/x; echo >beside", "output-leaves-tree"),
         ("mkdir -p out/x; ln -s ../../other out/x/y", "output-leaves-tree"),
     ],
 )
@@ -181,6 +183,15 @@ def test_links_within_an_output_and_to_the_machine_come_along(place):
         b"out/d/b": b"../a",
         b"out/env": b"/usr/bin/env",
     }
+
+
+def test_an_output_may_be_a_link_to_another(place):
+    one = make(place, "one", "echo 1 >lib.so.1; ln -s lib.so.1 lib.so", outputs=["lib.so", "lib.so.1"])
+    two = make(
+        place, "two", "cat in/lib.so >x; readlink so >>x", deps={"in": one, "so": one.output("lib.so")}, outputs=["x"]
+    )
+    place.build(one)
+    assert place.read(place.build(two), "two", b"x") == b"1\nlib.so.1\n"
 
 
 def test_undeclared_outputs_stay_behind_and_odd_modes_are_made_plain(place):

@@ -98,16 +98,26 @@ def _make_plain(one: Derivation, root: bytes) -> int:
 def _check_link(one: Derivation, path: bytes, target: bytes) -> None:
     """Refuse a link that leads out of what was built: it would lead elsewhere wherever it is used."""
     shown = os.fsdecode(path)
+    if not _is_utf8(target):
+        raise InvalidInputError(
+            f"derivation {one.name}: output {shown} is a link to what is not UTF-8", kind="output-unusable"
+        )
     if target.startswith(b"/"):
         if (target + b"/").startswith((os.fsencode(PLACE) + b"/", b"/tmp/", b"/proc/")):
             raise _leaves(one, shown, f"it is a link to {os.fsdecode(target)}, which is gone after the build")
         return
-    # Relative to the output that it is in: only that comes along.
-    top = next(output for output in one.outputs if (shown + "/").startswith(output + "/"))
-    depth = path.count(b"/") - top.count("/")
-    inside = os.path.normpath(b"x/" * depth + target)
-    if depth == 0 or inside.split(b"/")[0] == b"..":
-        raise _leaves(one, shown, f"it is a link to {os.fsdecode(target)}, which is no part of {top}")
+    # What it leads to must come along, too.
+    inside = os.path.normpath(os.path.join(os.path.dirname(path), target))
+    if not any(inside == output or inside.startswith(output + b"/") for output in map(os.fsencode, one.outputs)):
+        raise _leaves(one, shown, f"it is a link to {os.fsdecode(target)}, which is no output")
+
+
+def _is_utf8(target: bytes) -> bool:
+    try:
+        target.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _leaves(one: Derivation, path: str, why: str) -> InvalidInputError:

@@ -46,6 +46,8 @@ class Sources:
         self._trees: dict[Path, Tree] = {}
         self._nodes: dict[tuple[Path, str | Stored], Node] = {}
         self._stats: dict[tuple[Path, str | Stored], tuple[int, ...] | None] = {}
+        # When what lies there was last seen to be the same, by the monotonic clock.
+        self._looked_s: dict[tuple[Path, bytes], float] = {}
         # An index is brought up to date by one look at a time.
         self._lock = threading.Lock()
 
@@ -67,11 +69,12 @@ class Sources:
         return found
 
     def require_unchanged(self, one: Derivation) -> None:
-        """Look again at what a builder has used.
+        """Look again at what a builder has used, once for all builders that have ended by then.
 
         Raises:
             UnavailableError: `source-changed`.
         """
+        ended_s = time.monotonic()
         again: dict[Path, Tree] = {}
         for (_, source), (_, before) in zip(one.sources, self.nodes(one), strict=True):
             if isinstance(source, Stored):
@@ -81,10 +84,15 @@ class Sources:
                 continue
             root, path = root_of(one.base, source)
             with self._lock:
+                if self._looked_s.get((root, path), -1.0) >= ended_s:
+                    continue
+                began_s = time.monotonic()
                 if root not in again:
                     again[root] = _tree(root)
                 item = again[root].find(path)
                 now = None if item is None else node_of(item, before.origin, path)
+                if now is not None and now.told == before.told:
+                    self._looked_s[root, path] = began_s
             if now is None or now.told != before.told:
                 raise UnavailableError(
                     f"derivation {one.name}: {source} changed while it was being built",
