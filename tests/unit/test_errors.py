@@ -71,7 +71,9 @@ def test_a_message_is_one_line_that_drives_no_terminal(given: str, shown: str) -
 def test_every_kind_that_stores_and_archives_raise_is_raised_by_a_test() -> None:
     sources = [ROOT / "python/sapwood/digests.py", ROOT / "python/sapwood/fetch.py"]
     sources += [
-        file for room in ("store", "archive", "build") for file in (ROOT / "python/sapwood" / room).glob("*.py")
+        file
+        for room in ("store", "archive", "build", "serve")
+        for file in (ROOT / "python/sapwood" / room).glob("*.py")
     ]
     kinds = set[str]()
     for source in sources:

@@ -248,6 +248,25 @@ def test_only_one_stream_at_a_time_writes_a_resource(client: Client) -> None:
     assert first.result().committed_size == 100
 
 
+def test_a_write_that_contradicts_itself_is_refused(client: Client) -> None:
+    from sapwood.reapi.protocol import bytestream_pb2 as bytestream
+
+    blob = some(100)
+    name = client.upload_name(blob)
+    first = bytestream.WriteRequest(resource_name=name, data=blob, finish_write=True)
+    for requests in (
+        [],
+        [first, bytestream.WriteRequest(write_offset=100)],
+        [
+            bytestream.WriteRequest(resource_name=name, data=blob[:10]),
+            bytestream.WriteRequest(resource_name=client.upload_name(blob, "two"), write_offset=10),
+        ],
+    ):
+        with pytest.raises(grpc.RpcError) as refused:
+            client.stream.Write(iter(requests))
+        assert refusal(refused) == (grpc.StatusCode.INVALID_ARGUMENT, "bad-write")
+
+
 def test_a_large_blob_splits_into_chunks_that_can_be_read_and_spliced(server: Server, client: Client) -> None:
     blob, small = some(9 * MIB), some(1000)
     client.upload(blob)
@@ -296,7 +315,9 @@ def test_a_tree_is_listed_once_each_directory_in_pages(client: Client) -> None:
     assert found == [root, *middles, leaf]
     request.page_token = pages[0].next_page_token
     assert [one.SerializeToString() for page in client.cas.GetTree(request) for one in page.directories] == found[3:]
+    client.put(b"\xffno message")
     for bad, kind in (
+        (reapi.GetTreeRequest(root_digest=digest_of(b"\xffno message")), "bad-message"),
         (reapi.GetTreeRequest(root_digest=digest_of(root), page_token="x"), "bad-page-token"),
         (reapi.GetTreeRequest(root_digest=digest_of(b"gone")), "blob-missing"),
     ):
@@ -412,3 +433,64 @@ def test_what_is_no_digest_is_refused_rather_than_missing(client: Client) -> Non
         with pytest.raises(grpc.RpcError) as refused:
             client.cas.FindMissingBlobs(reapi.FindMissingBlobsRequest(blob_digests=[digest]))
         assert refusal(refused) == (grpc.StatusCode.INVALID_ARGUMENT, "bad-digest")
+
+
+def test_servers_on_one_store_learn_of_each_other_and_of_what_was_removed(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path / "store"), create=True)
+    options = Options(listen="127.0.0.1:0", keep=0)
+    blobs = [some(size, 7) for size in (10, 3 * MIB)]
+    with (
+        Server(store, options, tmp_path / "a") as a,
+        Server(store, options, tmp_path / "b") as b,
+        Client(f"127.0.0.1:{a.port}") as to_a,
+        Client(f"127.0.0.1:{b.port}") as to_b,
+    ):
+        for blob in blobs:
+            to_a.upload(blob)
+        to_a.set_result(b"action", reapi.ActionResult(exit_code=3))
+        a.pack()
+        assert to_b.missing(blobs) == blobs
+        b.look()
+        assert to_b.missing(blobs) == []
+        assert [to_b.read(blob) for blob in blobs] == blobs
+        assert to_b.result(b"action").exit_code == 3
+        for ref in store.refs():
+            store.remove_ref(ref)
+        collect(store, grace_s=0)
+        for server, client in ((a, to_a), (b, to_b)):
+            server.look()
+            assert client.missing(blobs) == blobs
+            with pytest.raises(grpc.RpcError) as refused:
+                client.result(b"action")
+            assert refused.value.code() == grpc.StatusCode.NOT_FOUND
+        to_a.put(blobs[0])
+        a.pack()
+        assert to_a.read(blobs[0]) == blobs[0]
+    assert [ref.name[:4] for ref in store.refs()] == ["cas/"]
+    assert verify(store).damages == ()
+
+
+def test_what_was_packed_when_the_server_died_is_not_packed_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_store(str(tmp_path / "store"), create=True)
+    options = Options(listen="127.0.0.1:0")
+    blobs = [some(size, 8) for size in (10, 2 * MIB)]
+    server = Server(store, options, tmp_path / "staging").__enter__()
+    with Client(f"127.0.0.1:{server.port}") as client, monkeypatch.context() as dying:
+        for blob in blobs:
+            client.upload(blob)
+
+        def die(*_: object) -> None:
+            raise KeyboardInterrupt
+
+        dying.setattr("sapwood.serve.staging.Staging.settle", die)
+        with pytest.raises(KeyboardInterrupt):
+            server.pack()
+        # Nor does it pack at its end.
+        dying.setattr(server, "pack", lambda: None)
+        server.__exit__()
+    [before] = store.refs()
+    with Server(store, options, tmp_path / "staging") as server, Client(f"127.0.0.1:{server.port}") as client:
+        assert [client.read(blob) for blob in blobs] == blobs
+    assert store.refs() == [before]

@@ -41,6 +41,11 @@ def code_of(call: Callable[[], object]) -> grpc.StatusCode:
     return CODE.OK
 
 
+def kind_of(refused: pytest.ExceptionInfo[grpc.RpcError]) -> str:
+    """The kind that the text of a refusal has in brackets."""
+    return refused.value.details().partition(" (")[2].partition(")")[0]
+
+
 def test_a_token_lets_its_role_do_what_it_may_and_no_more(tmp_path: Path) -> None:
     (tmp_path / "tokens").write_text(TOKENS)
     with serving(tmp_path, tokens=str(tmp_path / "tokens")) as server:
@@ -101,7 +106,10 @@ def test_who_has_as_many_streams_as_it_may_is_refused_the_next(tmp_path: Path) -
         # More than the connection takes without somebody who reads: the first stays open.
         first = client.stream.Read(bytestream.ReadRequest(resource_name=name))
         next(first)
-        assert code_of(lambda: client.read(blob)) == CODE.RESOURCE_EXHAUSTED
+        with pytest.raises(grpc.RpcError) as refused:
+            client.read(blob)
+        assert refused.value.code() == CODE.RESOURCE_EXHAUSTED
+        assert kind_of(refused) == "too-many-calls"
         assert sum(len(one.data) for one in first) < len(blob)
         assert client.read(blob) == blob
 
@@ -127,6 +135,20 @@ def test_writes_wait_for_packs_and_are_refused_when_none_can_be_made(
             assert client.read(blobs[3]) == blobs[3]
         client.put(blobs[5])
         assert client.missing(blobs) == [blobs[4]]
+        # As when packing goes on for longer than anybody waits.
+        server._limits.pack_now = lambda: None
+        client.put(b"more" * 400)
+        for call, kind in (
+            (lambda: client.put(blobs[4]), "staging-full"),
+            (
+                lambda: client.cas.SplitBlob(reapi.SplitBlobRequest(blob_digest=digest_of(b"more" * 400))),
+                "not-packed",
+            ),
+        ):
+            with pytest.raises(grpc.RpcError) as refused:
+                call()
+            assert refused.value.code() in (CODE.RESOURCE_EXHAUSTED, CODE.UNAVAILABLE)
+            assert kind_of(refused) == kind
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ _PATIENCE_S = 20.0
 class Limits:
     """`calls` is how many one client may have at a time, `unpacked` how many bytes may wait to be packed."""
 
-    calls: int = 64
+    calls: int = 32
     unpacked: int = 4 << 30
     pack_now: Callable[[], None] = lambda: None
     _calls: Counter[str] = field(default_factory=Counter)

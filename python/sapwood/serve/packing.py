@@ -56,16 +56,20 @@ class Packed:
     held: tuple[Held, ...] = ()
 
     def load(self) -> None:
-        """Read what all servers have packed.
+        """Read what all servers have packed, of what was read before only what changed; forget what was removed.
 
         Raises:
             SapwoodError: as `load_map` and `Store.refs`.
         """
-        for ref in self.store.refs():
-            if ref.name.startswith(REFS):
-                known = self.generations.get(ref.name)
-                if known is None or known.state != ref.snapshot:
-                    self.generations[ref.name] = self._read(ref)
+        there = {ref.name: ref for ref in self.store.refs() if ref.name.startswith(REFS)}
+        known = {name: one.state for name, one in self.generations.items() if one.state is not None}
+        if self.held and known == {name: ref.snapshot for name, ref in there.items()}:
+            return
+        for name in known.keys() - there.keys():
+            del self.generations[name]
+        for name, ref in there.items():
+            if known.get(name) != ref.snapshot:
+                self.generations[name] = self._read(ref)
         self._hold()
 
     def _read(self, ref: Ref) -> Generation:

@@ -40,8 +40,15 @@ _MUCH_BYTES = 1 << 30
 _NICE = 10
 _PACK_S = 30.0
 _TICK_S = 1.0
+# How often others' refs are looked at: a small part of any grace, so that what was removed is not promised any more
+# when it is deleted.
+_LOOK_S = 60.0
 _AGAIN_S = 5.0
-_THREADS = 32
+# More than one client's streams can hold: a client that sends nothing for hours keeps nobody else out.
+_THREADS = 64
+_CALLS = 32
+# Who does not answer for so long is gone.
+_ALIVE_MS = 60_000
 _DRAIN_S = 30.0
 
 
@@ -56,7 +63,7 @@ class Options:
     client_ca: str | None = None
     tokens: str | None = None
     keep: int = 1 << 30
-    calls: int = 64
+    calls: int = _CALLS
 
 
 class Server:
@@ -98,6 +105,11 @@ class Server:
                 ("grpc.max_receive_message_length", MESSAGE_BYTES + (64 << 10)),
                 ("grpc.max_send_message_length", MESSAGE_BYTES + (64 << 10)),
                 ("grpc.so_reuseport", 0),
+                ("grpc.keepalive_time_ms", _ALIVE_MS),
+                ("grpc.keepalive_timeout_ms", _ALIVE_MS // 2),
+                # Clients may ask likewise.
+                ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
+                ("grpc.keepalive_permit_without_calls", 1),
             ],
         )
         add: Any = services  # which tells no types
@@ -143,24 +155,36 @@ class Server:
             self._staging.settle(batch)
             self._actions.packed(self._packed.actions)
 
+    def look(self) -> None:
+        """Learn what other servers have packed meanwhile, and which refs were removed.
+
+        Raises:
+            SapwoodError: as `Packed.load`.
+        """
+        with self._packing:
+            self._packed.load()
+
     def _pack_always(self) -> None:
         """Pack when there is enough and nobody stores more just then, when there is much, or after a while."""
         # Of this thread alone, and of those that it begins: whoever calls comes first.
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
-        since_s, before, pause_s = time.monotonic(), 0, _TICK_S
+        since_s = looked_s = time.monotonic()
+        before, pause_s = 0, _TICK_S
         while not self._ended.wait(pause_s):
             pause_s, unpacked = _TICK_S, self._staging.unpacked
             is_quiet, before = unpacked == before, unpacked
             if not unpacked:
                 since_s = time.monotonic()
             is_enough = unpacked >= _MUCH_BYTES or (is_quiet and unpacked >= _PACK_BYTES)
-            if not is_enough and time.monotonic() - since_s < _PACK_S:
-                continue
             try:
-                self.pack()
-                since_s = time.monotonic()
+                if is_enough or (unpacked and time.monotonic() - since_s >= _PACK_S):
+                    self.pack()
+                    since_s = time.monotonic()
+                if time.monotonic() - looked_s >= _LOOK_S:
+                    looked_s = time.monotonic()
+                    self.look()
             except SapwoodError as error:
-                _LOG.error("cannot pack, and will try again: %s", error)
+                _LOG.error("the store cannot be used now, which will be tried again: %s", error)
                 pause_s = _AGAIN_S
 
 
