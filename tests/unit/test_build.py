@@ -194,6 +194,13 @@ def test_an_output_may_be_a_link_to_another(place):
     assert place.read(place.build(two), "two", b"x") == b"1\nlib.so.1\n"
 
 
+def test_two_outputs_may_be_one_file(place):
+    one = make(place, "one", "echo 1 >a; chmod 755 a; ln a b", outputs=["a", "b"])
+    two = make(place, "two", "in/b 2>&1 || true; cat in/a in/b >x", deps={"in": one}, outputs=["x"])
+    assert place.read(place.build(two), "two", b"x") == b"1\n1\n"
+    assert place.build(two).hits == 2
+
+
 def test_undeclared_outputs_stay_behind_and_odd_modes_are_made_plain(place):
     one = make(
         place, "one", "mkdir out; touch out/a other; chmod 4711 out/a; mkdir out/d; chmod 0 out/d", outputs=["out"]

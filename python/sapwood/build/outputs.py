@@ -13,7 +13,7 @@ from pathlib import Path
 
 from sapwood.build.action import ENVIRONMENT
 from sapwood.build.derivation import Derivation
-from sapwood.build.inputs import Node, node_of
+from sapwood.build.inputs import Node
 from sapwood.build.results import Result, ref_of
 from sapwood.build.sandbox import PLACE
 from sapwood.errors import ConflictError, InvalidInputError
@@ -148,13 +148,21 @@ def store_outputs(
     if anew and isinstance(state := store.ref_state(ref_of(one.name)), Ref):
         store.remove_ref(state)
     pushed = _push(store, place, ref_of(one.name), index, size)
-    tree = Index.read(index, place)
+    told = Index(place, index)
     outputs: dict[str, Node] = {}
     result = Result(action, outputs, store.url, ref_of(one.name), pushed.snapshot, seconds, log)
     for path in one.outputs:
-        item = tree.find(path.encode())
-        assert item is not None
-        outputs[path] = node_of(item, result, path.encode())
+        entry = told.recorded(path.encode())
+        assert entry is not None  # it was pushed just now
+        outputs[path] = Node(
+            entry.kind,
+            entry.digest or "",
+            entry.size,
+            executable=entry.kind == "reg" and bool(entry.mode & 0o100),
+            target=entry.target or b"",
+            origin=result,
+            path=path.encode(),
+        )
     return result
 
 

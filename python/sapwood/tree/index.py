@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from sapwood.digests import TreeDigest
     from sapwood.progress import OnProgress
     from sapwood.tree.inspection import FileId, Verified
+    from sapwood.tree.source import Entry
     from sapwood.tree.tree import Item, Tree
 
 __all__ = ["Hashed", "Index", "Status", "default_index_path", "hash_tree", "status", "watcher_name"]
@@ -248,6 +249,14 @@ class Index:
                 f"the index has no record of {shown(path)}", kind="path-missing", hint=f"sapwood hash {self._root}"
             )
         return found
+
+    def recorded(self, path: bytes) -> Entry | None:
+        """Return the entry of `path` as it was hashed or pushed last, or None; the disk is not looked at."""
+        from sapwood._core.index import Live
+
+        above, _, name = path.rpartition(b"/")
+        found = Live(self._root, self._path, self.options).recorded(above) or []
+        return next((entry for entry in found if entry.name == name), None)
 
     def tree(self, *, progress: OnProgress | None = None) -> Tree:
         """Return the directory as a tree, as it is now; errors as `hash`."""
