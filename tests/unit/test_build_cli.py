@@ -72,6 +72,8 @@ def test_show_outputs_and_graph_build_nothing(run):
     assert "  needs    lib\n" in shown
     assert '"app" -> "lib"' in run.good("build", "graph", ".").out
     assert not list((run.home / "cache" / "builds").glob("outputs/*"))
+    assert run.good("cache").out == "0 of 0 were known, which saved 0.00 s\n"
+    assert not run.store.exists()
     run.good("build", ".")
     assert run.good("build", "outputs", ".:lib").out.splitlines()[1].startswith("  lib sha256:")
     assert "rounded,filled" in run.good("build", "graph", "--store", run.store, ".").out
@@ -138,7 +140,7 @@ def test_a_build_that_is_ended_leaves_no_builder_and_the_next_one_no_rest(run, n
         while not (found := _sleeping()):
             pass
         build.send_signal(number)
-        build.wait()
+        assert build.wait() == {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}[number]
     for builder in found:
         _await_end(builder)
     scratch = run.home / "cache" / "builds" / "scratch"

@@ -122,7 +122,9 @@ def _is_utf8(target: bytes) -> bool:
 
 def _leaves(one: Derivation, path: str, why: str) -> InvalidInputError:
     return InvalidInputError(
-        f"derivation {one.name}: output {path} leads out of what was built: {why}", kind="output-leaves-tree"
+        f"derivation {one.name}: output {path} leads out of what was built: {why}",
+        kind="output-leaves-tree",
+        hint="let the command remove it",
     )
 
 

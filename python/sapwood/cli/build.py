@@ -87,12 +87,19 @@ def _home() -> Path:
     return places.cache_dir() / "builds"
 
 
-def _stores(arguments: argparse.Namespace, *, create: bool) -> list[Store]:
+def _stores(arguments: argparse.Namespace, *, looking: bool = False) -> list[Store]:
+    """Return where results are kept, then where else they are looked up; who is only `looking` makes no store."""
     from sapwood import places
+    from sapwood.errors import InvalidInputError
     from sapwood.store.store import open_store
 
-    first = open_store(arguments.store or places.default_store(), create=create)
-    return [first, *(open_store(url) for url in arguments.also or ())]
+    also = [open_store(url) for url in arguments.also or ()]
+    try:
+        return [open_store(arguments.store or places.default_store(), create=not looking), *also]
+    except InvalidInputError as error:
+        if not looking or error.kind != "not-a-store":
+            raise
+        return also
 
 
 def _graph(arguments: argparse.Namespace) -> tuple[Graph, State]:
@@ -135,7 +142,7 @@ def _build(arguments: argparse.Namespace) -> int:
     graph, state = _graph(arguments)
     builder = _builder()(
         graph,
-        _stores(arguments, create=True),
+        _stores(arguments),
         _home(),
         state,
         jobs=jobs,
@@ -245,7 +252,7 @@ def _look(arguments: argparse.Namespace) -> int:
     graph, state = _graph(arguments)
     if arguments.action == "graph" and not arguments.store:
         return _draw(graph, set(), arguments)
-    builder = _builder()(graph, _stores(arguments, create=True), _home(), state)
+    builder = _builder()(graph, _stores(arguments, looking=True), _home(), state)
     if arguments.action == "graph":
         return _draw(graph, {one.name for one, _, result in builder.survey() if result}, arguments)
     if arguments.action == "why":
@@ -399,7 +406,7 @@ def _cache(arguments: argparse.Namespace) -> int:
     from sapwood.build.state import read_counts
 
     counts = read_counts(_home())
-    stores = _stores(arguments, create=False)
+    stores = _stores(arguments, looking=True)
     found = [
         {
             "store": store.url,
