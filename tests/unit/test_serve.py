@@ -5,11 +5,13 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
 
 from sapwood._core.serve import Expand, compress
+from sapwood.push import push_upon
 from sapwood.reapi.protocol import remote_execution_pb2 as reapi
 from sapwood.serve.server import Options, Server
 from sapwood.store import open_store
@@ -386,9 +388,16 @@ def test_a_ref_that_is_full_is_followed_by_the_next(
 ) -> None:
     monkeypatch.setattr("sapwood.serve.packing._ENTRIES", 20)
     blobs = [some(size, 6) for size in range(1, 61)]
+
+    def push_meanwhile(*words: Any) -> Any:
+        assert client.missing(blobs) == blobs[at + 15 :]
+        return push_upon(*words)
+
+    monkeypatch.setattr("sapwood.serve.packing.push_upon", push_meanwhile)
     for at in range(0, 60, 15):
         client.put(*blobs[at : at + 15])
         server.pack()
+        assert client.missing(blobs) == blobs[at + 15 :]
     assert len(open_store(str(tmp_path / "store")).refs()) == 2
     assert [data for _, data, _ in client.get(*blobs)] == blobs
 

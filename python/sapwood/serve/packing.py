@@ -30,6 +30,8 @@ __all__ = ["Generation", "Packed"]
 _ENTRIES = 30_000
 # Each packing leaves a snapshot behind; so many may the history of a ref have.
 _HISTORY = 16
+_MEMORY = "/dev/shm"
+_LITTLE = 128 << 20
 REFS = "cas/"
 
 
@@ -54,6 +56,7 @@ class Packed:
     actions: dict[str, tuple[str, int]] = field(default_factory=dict)
     """Of each action the digest of its result, which is a blob."""
     held: tuple[Held, ...] = ()
+    _taking: str = ""
 
     def load(self) -> None:
         """Read what all servers have packed, of what was read before only what changed; forget what was removed.
@@ -86,13 +89,15 @@ class Packed:
                     self.actions[entry.name.decode()] = entry.digest.removeprefix("sha256:"), entry.size
 
     def _hold(self, changed: Generation | None = None) -> None:
-        """Make `held` anew; of generations that are full it is made once, for there may be many."""
-        if changed is None or len(self.held) < 2:
-            mine = [one for one in self.generations.values() if one is changed]
-            others = [one.holdings for one in self.generations.values() if one is not changed and one.holdings]
-            self.held = Held(others), Held([one.holdings for one in mine if one.holdings])
-        else:
-            self.held = self.held[0], Held([changed.holdings])
+        """Make `held` anew: of the generation that takes more, and, where that became another, of all others."""
+        ref = changed.ref if changed else ""
+        others = self.held[:1]
+        if changed is None or not others or ref != self._taking:
+            rest = [one.holdings for one in self.generations.values() if one is not changed and one.holdings]
+            others = (Held(rest),)
+        # At once, for calls look at it meanwhile.
+        self.held = (*others, Held([changed.holdings])) if changed else others
+        self._taking = ref
 
     def has(self, name: str, size: int) -> bool:
         """Say whether a pack holds a blob."""
@@ -112,9 +117,14 @@ class Packed:
         Raises:
             SapwoodError: as `push`; the batch is still to be packed.
         """
+        for part in (Batch(logs=batch.logs), Batch(larges=batch.larges)):
+            if part:
+                self._pack(part)
+
+    def _pack(self, batch: Batch) -> None:
         generation = self._current()
         move = f"{generation.moves + 1:06d}"
-        folder = os.fspath((batch.logs[0].path if batch.logs else batch.larges[0].path).parent.parent / "parts")
+        folder = _layout_folder(batch)
         with tempfile.TemporaryDirectory(dir=folder, prefix="tree-") as root:
             found = self._lay_out(batch, root, move)
             if not os.listdir(root):
@@ -143,7 +153,6 @@ class Packed:
         number = int(mine[-1].rpartition("/")[2]) + 1 if mine else 1
         generation = Generation(f"{REFS}{self.server}/{number:06d}")
         self.generations[generation.ref] = generation
-        self.held = ()
         return generation
 
     def _lay_out(self, batch: Batch, root: str, move: str) -> dict[str, tuple[str, int]]:
@@ -163,6 +172,21 @@ class Packed:
                 os.makedirs(blobs, exist_ok=True)
                 os.link(large.path, os.path.join(blobs, large.name))
         return actions
+
+
+def _layout_folder(batch: Batch) -> str:
+    """Return where a batch is to be laid out as files, which it is for a moment only.
+
+    What little logs hold goes to memory: making a file there takes a fiftieth of what it takes on ext4. Large blobs are
+    linked, which can be done in their own file system only.
+    """
+    size = sum(log.end for log in batch.logs)
+    if batch.logs and size <= _LITTLE:
+        with contextlib.suppress(OSError):
+            room = os.statvfs(_MEMORY)
+            if os.access(_MEMORY, os.W_OK) and room.f_bavail * room.f_frsize > 8 * size:
+                return _MEMORY
+    return os.fspath((batch.logs[0].path if batch.logs else batch.larges[0].path).parent.parent / "parts")
 
 
 def _write(folder: str, name: str, data: bytes) -> None:
