@@ -18,6 +18,7 @@ from sapwood.store import open_store
 from sapwood.upkeep.gc import collect
 from sapwood.upkeep.verify import verify
 from tests.support.reapiclient import Client, digest_of
+from tests.support.storeplaces import S3Place
 
 MIB = 1 << 20
 
@@ -503,3 +504,43 @@ def test_what_was_packed_when_the_server_died_is_not_packed_again(
     with Server(store, options, tmp_path / "staging") as server, Client(f"127.0.0.1:{server.port}") as client:
         assert [client.read(blob) for blob in blobs] == blobs
     assert store.refs() == [before]
+
+
+def test_blobs_and_results_come_back_out_of_an_s3_store(s3_place: S3Place, tmp_path: Path) -> None:
+    blobs = [some(size, 9) for size in (1, 5000, 2 * MIB, 5 * MIB)]
+    options = Options(listen="127.0.0.1:0", keep=0)
+    with (
+        Server(open_store(s3_place.url, create=True), options, tmp_path / "one") as server,
+        Client(f"127.0.0.1:{server.port}") as client,
+    ):
+        for blob in blobs:
+            client.upload(blob)
+        client.set_result(b"action", reapi.ActionResult(exit_code=1))
+    with (
+        Server(open_store(s3_place.url), options, tmp_path / "two") as server,
+        Client(f"127.0.0.1:{server.port}") as client,
+    ):
+        assert client.missing(blobs) == []
+        assert [client.read(blob) for blob in blobs] == blobs
+        assert client.read(blobs[3], 3 * MIB, 1000) == blobs[3][3 * MIB : 3 * MIB + 1000]
+        assert client.result(b"action").exit_code == 1
+
+
+def test_what_a_pack_has_lost_is_data_loss_never_other_bytes(server: Server, client: Client, tmp_path: Path) -> None:
+    blobs = [some(size, 10) for size in (1000, 5 * MIB)]
+    for blob in blobs:
+        client.upload(blob)
+    server.pack()
+    for pack in (tmp_path / "store" / "packs").iterdir():
+        pack.chmod(0o600)
+        data = bytearray(pack.read_bytes())
+        for at in range(200, len(data) // 2, 499):
+            data[at] ^= 1
+        pack.write_bytes(data)
+    for blob in blobs:
+        with pytest.raises(grpc.RpcError) as refused:
+            client.read(blob)
+        assert refused.value.code() == grpc.StatusCode.DATA_LOSS
+        assert "sapwood repair" in refused.value.details()
+    [(code, data, _)] = client.get(blobs[0])
+    assert (code, data) == (grpc.StatusCode.DATA_LOSS.value[0], b"")
