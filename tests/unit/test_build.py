@@ -319,6 +319,20 @@ def test_what_is_kept_here_and_was_changed_is_fetched_again(place):
     assert place.read(place.build(app), "app", b"c") == b"1\n"
 
 
+def test_what_was_used_longest_ago_leaves_when_too_much_is_kept(place, monkeypatch):
+    monkeypatch.setattr("sapwood.build.kept._KEPT_BYTES", 300_000)
+    for number in range(3):
+        one = make(place, f"d{number}", f"head -c 70000 /dev/zero >x; echo {number} >>x", outputs=["x"])
+        place.build(one)
+        for folder in (place.cache / "outputs").iterdir():
+            seen = folder.stat()
+            os.utime(folder, ns=(seen.st_atime_ns, seen.st_mtime_ns - 10**9))
+    there = [path.read_bytes()[-2:] for path in (place.cache / "outputs").glob("*/tree/x")]
+    assert sorted(there) == [b"1\n", b"2\n"]
+    app = make(place, "app", "tail -c 2 in/x >y", deps={"in": one}, outputs=["y"])
+    assert place.read(place.build(app), "app", b"y") == b"2\n"
+
+
 def test_a_tree_in_a_store_is_a_source(place):
     (place.home / "tree").mkdir()
     (place.home / "tree" / "a").write_text("stored")

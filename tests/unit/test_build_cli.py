@@ -72,7 +72,7 @@ def test_show_outputs_and_graph_build_nothing(run):
     assert "  needs    lib\n" in shown
     assert '"app" -> "lib"' in run.good("build", "graph", ".").out
     assert not list((run.home / "cache" / "builds").glob("outputs/*"))
-    assert run.good("cache").out == "0 of 0 were known, which saved 0.00 s\n"
+    assert run.good("cache").out == "kept on this machine: 0 B\n0 of 0 were known, which saved 0.00 s\n"
     assert not run.store.exists()
     run.good("build", ".")
     assert run.good("build", "outputs", ".:lib").out.splitlines()[1].startswith("  lib sha256:")
@@ -118,8 +118,9 @@ def test_the_cache_counts_results_and_what_they_saved(run):
     run.good("build", ".")
     run.good("build", ".")
     lines = run.good("cache").out.splitlines()
-    assert lines[0] == f"{run.store}: 2 results of 2 names"
-    assert lines[1].startswith("2 of 4 were known, 50 %, which saved ")
+    assert lines[0] == f"{run.store}: 2 results; 2 names, whose outputs have 8 B"
+    assert lines[1] == "kept on this machine: 8 B"
+    assert lines[2].startswith("2 of 4 were known, 50 %, which saved ")
 
 
 def test_a_number_of_builders_that_is_none_is_refused(run):

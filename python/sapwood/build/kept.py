@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Kept"]
 
+_FOLDER_BYTES = 64 << 10
+"""What the smallest of outputs counts for, so that there are not too many."""
 _KEPT_BYTES = 4 << 30
 """What is kept between builds."""
 _MOUNT_BYTES = 16 << 20
@@ -159,7 +161,7 @@ class Kept:
         found = []
         for folder in self._home.iterdir():
             with contextlib.suppress(OSError, ValueError):
-                found.append((folder.stat().st_mtime, int((folder / "size").read_text()), folder))
+                found.append((folder.stat().st_mtime, int((folder / "size").read_text()) + _FOLDER_BYTES, folder))
         total = sum(size for _, size, _ in found)
         for _, size, folder in sorted(found):
             if total > _KEPT_BYTES:

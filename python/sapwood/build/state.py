@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Counts", "State", "add_counts", "read_counts"]
+__all__ = ["Counts", "State", "add_counts", "kept_bytes", "read_counts"]
 
 
 class State:
@@ -84,6 +84,15 @@ def add_counts(home: Path, more: Counts) -> None:
     total = Counts(so_far.hits + more.hits, so_far.built + more.built, so_far.saved_s + more.saved_s)
     home.mkdir(parents=True, exist_ok=True)
     _replace(home / "counts.json", json.dumps(vars(total)).encode())
+
+
+def kept_bytes(outputs: Path) -> int:
+    """Return how many bytes of outputs are kept on this machine."""
+    total = 0
+    for size in outputs.glob("*/size"):
+        with contextlib.suppress(OSError, ValueError):
+            total += int(size.read_text())
+    return total
 
 
 def _replace(path: Path, data: bytes) -> None:

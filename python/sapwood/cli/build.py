@@ -403,28 +403,42 @@ def _configure_cache(parser: argparse.ArgumentParser) -> None:
 
 
 def _cache(arguments: argparse.Namespace) -> int:
-    from sapwood.build.state import read_counts
+    from sapwood.build.state import kept_bytes, read_counts
 
     counts = read_counts(_home())
     stores = _stores(arguments, looking=True)
-    found = [
-        {
-            "store": store.url,
-            "results": len(store.actions()),
-            "names": sum(ref.name.startswith("build/") for ref in store.refs()),
-        }
-        for store in stores
-    ]
+    found = [_held(store) for store in stores]
+    kept = kept_bytes(_home() / "outputs")
     if arguments.json:
-        document = {"stores": found, "hits": counts.hits, "built": counts.built, "savedSeconds": counts.saved_s}
-        show.document(document)
+        show.document(
+            {
+                "stores": found,
+                "keptBytes": kept,
+                "hits": counts.hits,
+                "built": counts.built,
+                "savedSeconds": counts.saved_s,
+            }
+        )
         return 0
     for each in found:
-        show.line(f"{each['store']}: {each['results']:,} results of {each['names']:,} names")
+        show.line(
+            f"{each['store']}: {show.counted(each['results'], 'result')}; {show.counted(each['names'], 'name')},"
+            f" whose outputs have {show.human(each['bytes'])}"
+        )
+    show.line(f"kept on this machine: {show.human(kept)}")
     total = counts.hits + counts.built
     rate = f", {100 * counts.hits // total} %" if total else ""
     show.line(f"{counts.hits:,} of {total:,} were known{rate}, which saved {show.seconds(counts.saved_s)}")
     return 0
+
+
+def _held(store: Store) -> dict[str, Any]:
+    """Return what a store has of builds: results, and by the refs of outputs what they name now."""
+    from sapwood.store.waiting import each
+
+    refs = [ref for ref in store.refs() if ref.name.startswith("build/")]
+    sizes = each(lambda ref: store.read_snapshot(ref.snapshot).bytes, refs)
+    return {"store": store.url, "results": len(store.actions()), "names": len(refs), "bytes": sum(sizes)}
 
 
 class _Build(Command):
