@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-interop check bench soak core format clean
+.PHONY: help demo test test-faults test-rest test-interop check bench soak core format clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -23,7 +23,17 @@ demo: $(VENV)/.core ## push a real Python environment, mount it over a slow link
 test: $(VENV)/.test $(VENV)/.core ## all tests, Rust and Python
 	@scripts/require.sh test
 	cargo test --locked $(PROFILE) -p sapwood-core
+ifdef PYTEST
 	$(BIN)/python -m pytest $(PYTEST)
+else  # Two at a time: they wait for servers, disks and deadlines more than they compute.
+	@$(MAKE) --no-print-directory --jobs=2 test-faults test-rest
+
+test-faults:
+	$(BIN)/python -m pytest tests/contract tests/faults
+
+test-rest:
+	$(BIN)/python -m pytest tests/golden tests/interop tests/unit
+endif
 
 test-interop: $(VENV)/.test $(VENV)/.core ## tests of `sapwood serve` with real build engines: Bazel, moon, buildbox
 	@scripts/require.sh interop
