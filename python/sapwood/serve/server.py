@@ -37,6 +37,7 @@ _LOG = logging.getLogger("sapwood.serve")
 # A pack of a store has 16 MiB; several are made at a time. What is less waits for more to come.
 _PACK_BYTES = 64 << 20
 _MUCH_BYTES = 1 << 30
+_QUIET_TICKS = 3
 _NICE = 10
 _PACK_S = 30.0
 _TICK_S = 1.0
@@ -169,13 +170,13 @@ class Server:
         # Of this thread alone, and of those that it begins: whoever calls comes first.
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
         since_s = looked_s = time.monotonic()
-        before, pause_s = 0, _TICK_S
+        before, quiet, pause_s = 0, 0, _TICK_S
         while not self._ended.wait(pause_s):
             pause_s, unpacked = _TICK_S, self._staging.unpacked
-            is_quiet, before = unpacked == before, unpacked
+            quiet, before = quiet + 1 if unpacked == before else 0, unpacked
             if not unpacked:
                 since_s = time.monotonic()
-            is_enough = unpacked >= _MUCH_BYTES or (is_quiet and unpacked >= _PACK_BYTES)
+            is_enough = unpacked >= _MUCH_BYTES or (quiet >= _QUIET_TICKS and unpacked >= _PACK_BYTES)
             try:
                 if is_enough or (unpacked and time.monotonic() - since_s >= _PACK_S):
                     self.pack()
