@@ -544,3 +544,16 @@ def test_what_a_pack_has_lost_is_data_loss_never_other_bytes(server: Server, cli
         assert "sapwood repair" in refused.value.details()
     [(code, data, _)] = client.get(blobs[0])
     assert (code, data) == (grpc.StatusCode.DATA_LOSS.value[0], b"")
+
+
+def test_what_a_killed_server_was_laying_out_is_removed_by_the_next(tmp_path: Path) -> None:
+    store, options = open_store(str(tmp_path / "store"), create=True), Options(listen="127.0.0.1:0")
+    with Server(store, options, tmp_path / "staging"):
+        pass
+    name = (tmp_path / "staging" / "server").read_text().strip()
+    left = [Path("/dev/shm") / f"sapwood-{name}-x", tmp_path / "staging" / "parts" / f"sapwood-{name}-y"]
+    for folder in left:
+        (folder / "blobs").mkdir(parents=True)
+        (folder / "blobs" / "file").write_text("x")
+    with Server(store, options, tmp_path / "staging"):
+        assert not any(folder.exists() for folder in left)

@@ -10,8 +10,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import shutil
 import tempfile
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from sapwood._core.filemap import FileMap
 from sapwood._core.push import holdings_of
@@ -57,6 +59,15 @@ class Packed:
     """Of each action the digest of its result, which is a blob."""
     held: tuple[Held, ...] = ()
     _taking: str = ""
+
+    @property
+    def _prefix(self) -> str:
+        return f"sapwood-{self.server}-"
+
+    def clear(self) -> None:
+        """Remove from memory what a server of this staging area was laying out when it was killed."""
+        for left in Path(_MEMORY).glob(f"{self._prefix}*"):
+            shutil.rmtree(left, ignore_errors=True)
 
     def load(self) -> None:
         """Read what all servers have packed, of what was read before only what changed; forget what was removed.
@@ -125,7 +136,7 @@ class Packed:
         generation = self._current()
         move = f"{generation.moves + 1:06d}"
         folder = _layout_folder(batch)
-        with tempfile.TemporaryDirectory(dir=folder, prefix="tree-") as root:
+        with tempfile.TemporaryDirectory(dir=folder, prefix=self._prefix) as root:
             found = self._lay_out(batch, root, move)
             if not os.listdir(root):
                 return

@@ -94,6 +94,7 @@ class Server:
 
     def _make(self, store: Store, options: Options, access: Access, credentials: grpc.ServerCredentials | None) -> None:
         self._packed = Packed(store, _identity(self._staging.folder))
+        self._packed.clear()
         self._packed.load()
         found = self._staging.recover(self._packed.has)
         self._blobs = Blobs(self._staging, self._packed)

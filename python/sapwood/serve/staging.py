@@ -12,6 +12,7 @@ import fcntl
 import hashlib
 import logging
 import os
+import shutil
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -99,7 +100,10 @@ class Staging:
                 (folder / name).mkdir(parents=True, exist_ok=True)
             self._taken = self._take()
             for part in (folder / "parts").iterdir():
-                part.unlink()
+                if part.is_dir():  # what was being packed
+                    shutil.rmtree(part)
+                else:
+                    part.unlink()
             self._number = max((int(path.stem) for path in (folder / "logs").glob("*.log")), default=0)
             self._open: Log = self._next_log()
         except OSError as error:
