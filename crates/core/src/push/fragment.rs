@@ -143,11 +143,6 @@ impl Fragment {
         self.blobs
     }
 
-    /// Of the blobs whose chunks it lists.
-    pub fn blob_sizes(&self) -> impl Iterator<Item = u64> + '_ {
-        (0..self.blobs).map(|row| self.blob_size(row))
-    }
-
     fn blob_size(&self, row: usize) -> u64 {
         let at = self.blob_at(row) + 32;
         u64::from_le_bytes(self.bytes[at..at + 8].try_into().expect("eight bytes were sliced"))

@@ -22,8 +22,8 @@ pub struct Known {
     rows: Vec<(u64, u32, u32)>,
     /// Where the rows begin whose digest begins with these 16 bits; one more at the end.
     buckets: Vec<u32>,
-    /// Sizes of blobs of which the chunks are listed.
-    listed: HashSet<u64>,
+    /// Sizes of blobs that were cut otherwise than a push cuts.
+    laid_out: HashSet<u64>,
 }
 
 struct Source {
@@ -60,7 +60,7 @@ impl Known {
                 fragment.packs().map(|pack| Some(pack).filter(allows).map(|pack| Arc::new(*pack))).collect();
             let rows = (0..fragment.len()).filter(|&row| packs[fragment.pack_number(row) as usize].is_some());
             out.rows.extend(rows.map(|row| (prefix(fragment.chunk_sha(row)), number as u32, row as u32)));
-            out.listed.extend(fragment.blob_sizes());
+            out.laid_out.extend(fragment.blobs().filter(|(_, pieces)| is_laid_out(pieces)).map(|(blob, _)| blob.size));
             out.sources.push(Source { fragment, packs });
         }
         // One source alone is sorted already, which this finds out at once.
@@ -134,9 +134,9 @@ impl Known {
         alone(self.held_row(digest).is_some()).or_else(|| self.blob(digest)).or_else(|| alone(self.has(digest)))
     }
 
-    /// Whether a blob of this size is known of which the chunks are listed: one that comes may be it.
-    pub fn lists_any_of(&self, size: u64) -> bool {
-        self.listed.contains(&size)
+    /// Whether a blob of this size is known that was laid out again: one that comes may be it, and is not to be cut anew.
+    pub fn has_laid_out(&self, size: u64) -> bool {
+        self.laid_out.contains(&size)
     }
 
     /// The chunks of a blob that are listed, all of them known too.
@@ -147,4 +147,15 @@ impl Known {
         };
         self.sources.iter().filter_map(|source| source.fragment.blob(digest)).find(is_whole)
     }
+}
+
+/// Whether a blob was cut where something began or ended to be read, at a block of 64 KiB of the file, and not by its content: that
+/// cuts there once in 65,536 times, or where its longest chunk ends.
+pub(super) fn is_laid_out(pieces: &[Digest]) -> bool {
+    let mut end = 0;
+    let inner = pieces.len().saturating_sub(1);
+    pieces[..inner].iter().any(|piece| {
+        end += piece.size;
+        end.is_multiple_of(64 << 10) && piece.size < MAX_CHUNK as u64
+    })
 }

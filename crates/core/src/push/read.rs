@@ -195,7 +195,7 @@ pub fn read(
     Ok(outcome)
 }
 
-/// The digest of a large file that may be one whose chunks are listed, and is: it need not be cut, nor as a push cuts.
+/// The digest of a large file that may be one that was laid out again, and is: it need not be cut, nor as a push cuts.
 fn hash_listed(
     root: &Root,
     path: &[u8],
@@ -204,7 +204,7 @@ fn hash_listed(
     buffer: &mut Vec<u8>,
     job: &Job,
 ) -> Result<Option<(Stat, Digest)>> {
-    if size < MAX_CHUNK as u64 || !known.lists_any_of(size) {
+    if size < MAX_CHUNK as u64 || !known.has_laid_out(size) {
         return Ok(None);
     }
     let mut hashing = Hashing::default();

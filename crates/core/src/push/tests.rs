@@ -436,3 +436,15 @@ fn a_damaged_memory_is_none() {
         assert!(remembered::decode(&good[..at], 8).is_empty(), "cut at {at}");
     }
 }
+
+#[test]
+fn a_blob_is_told_to_be_laid_out_by_where_it_was_cut_and_no_edited_file_is_read_twice_for_it() {
+    let digests = |sizes: &[u64]| sizes.iter().map(|&size| Digest { size, ..Digest::of(b"") }).collect::<Vec<_>>();
+    const BLOCK: u64 = 64 << 10;
+    assert!(known::is_laid_out(&digests(&[3 * BLOCK, 500_001])));
+    assert!(known::is_laid_out(&digests(&[500_001, 9 * BLOCK - 500_001, 7])));
+    // As content cuts it: of zeros at the longest chunks, and at the end wherever that is.
+    assert!(!known::is_laid_out(&digests(&[2 << 20, 2 << 20, BLOCK])));
+    assert!(!known::is_laid_out(&digests(&[412_345, 698_111, BLOCK])));
+    assert!(!known::is_laid_out(&digests(&[BLOCK])));
+}
