@@ -29,10 +29,10 @@ else  # Two at a time: they wait for servers, disks and deadlines more than they
 	@$(MAKE) --no-print-directory --jobs=2 test-faults test-rest
 
 test-faults:
-	$(BIN)/python -m pytest tests/contract tests/faults
+	$(BIN)/python -m pytest tests/faults
 
 test-rest:
-	$(BIN)/python -m pytest tests/golden tests/interop tests/unit
+	$(BIN)/python -m pytest tests/contract tests/golden tests/interop tests/unit
 endif
 
 test-interop: $(VENV)/.test $(VENV)/.core ## tests of `sapwood serve` with real build engines: Bazel, moon, buildbox

@@ -95,6 +95,7 @@ def _push(stored: Path, place: Path) -> None:
         try:
             run.begin(
                 push=_PUSH,
+                level=None,
                 words=outline_words(_PUSH, "main", None, _WORDS),
                 content=None,
                 holdings=None,
