@@ -48,7 +48,8 @@ def tree(tmp_path: Path) -> Path:
     # These share a frame; the third, before them, has its own.
     (root / "read").write_bytes(os.urandom(1000))
     (root / "read-beside").write_bytes(os.urandom(1000))
-    (root / "large").write_bytes(os.urandom(3_000_000))
+    # More than a reading of another file brings along.
+    (root / "large").write_bytes(os.urandom(6_000_000))
     return root
 
 

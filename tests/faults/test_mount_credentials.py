@@ -49,7 +49,8 @@ def tree(tmp_path: Path) -> Path:
     root = tmp_path / "tree"
     root.mkdir()
     for name in ("one", "two"):
-        (root / name).write_bytes(os.urandom(3_000_000))
+        # So large that the reading of one brings nothing of the other.
+        (root / name).write_bytes(os.urandom(6_000_000))
     return root
 
 
