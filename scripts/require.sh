@@ -68,8 +68,12 @@ tests() {
     need bsdtar libarchive-tools
     need busybox busybox
     need bwrap bubblewrap
+    need ssh-keygen openssh-client
+    [ -x /usr/sbin/sshd ] || get sshd openssh-server
     need dot graphviz
     need skopeo skopeo
+    need buildah buildah
+    need docker-registry docker-registry
     need openssl openssl
     "${0%/*}/install-peers.sh"
     "${0%/*}/build-interop.sh"
@@ -83,7 +87,16 @@ interop() {
     need git git
     need openssl openssl
     need bazel bazel-bootstrap
+    need bwrap bubblewrap
+    ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || get initdb postgresql
+    need skopeo skopeo
+    need buildah buildah
+    need podman podman
+    need runc runc
+    need docker-registry docker-registry
+    need setpriv util-linux
     "${0%/*}/install-engines.sh"
+    "${0%/*}/build-interop.sh" snapshotter
 }
 
 bench() {
@@ -103,8 +116,16 @@ bench() {
     need flex flex
     need bison bison
     need bc bc
+    need rsync rsync
+    [ -x /usr/sbin/sshd ] || get sshd openssh-server
     need bwrap bubblewrap
+    ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || get initdb postgresql
+    need skopeo skopeo
+    need podman podman
+    need runc runc
+    need docker-registry docker-registry
     "${0%/*}/install-peers.sh"
+    "${0%/*}/build-interop.sh" snapshotter
     "${0%/*}/install-engines.sh"
 }
 

@@ -55,6 +55,13 @@ def http_place(tmp_path: Path) -> Iterator[HttpPlace]:
         yield HttpPlace(root, url)
 
 
+@pytest.fixture(scope="session")
+def registry_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A running registry of images."""
+    with peers.registry(tmp_path_factory.mktemp("registry")) as host:
+        yield host
+
+
 @pytest.fixture
 def nginx_place(tmp_path: Path) -> Iterator[HttpPlace]:
     """A directory behind nginx."""

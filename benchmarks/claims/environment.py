@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import median
 from typing import NamedTuple
 
 from benchmarks import environment, servers
-from benchmarks.corpus import BUILD, say
+from benchmarks.corpus import BUILD
 from benchmarks.link import Link, linked
 from benchmarks.measure import Case, Figure, Times, at_most, ratio, shown
-from benchmarks.sapwood import SAPWOOD, aside, clear, place, require_free, with_cache
+from benchmarks.sapwood import SAPWOOD, clear, place, require_free, with_cache
+from benchmarks.trips import Way, in_turns
 from demo.watch import Watched, watched
 
 # The link that is held to bounds, then those that are only shown: round trip and rate.
@@ -30,35 +29,6 @@ COMMANDS = (
     " Pushed with `--level 19`, as the tar is compressed; or by default. With a profile: after one `sapwood trace`"
     " of it; laid out: and `sapwood optimize`. Reading everything: `tar -c` of the mount"
 )
-
-
-class Trip(NamedTuple):
-    """One run: what was seen of it, bytes that came over the link, and from the first of them to the last, seconds."""
-
-    seen: Watched
-    bytes: int
-    spent_s: float
-
-
-@dataclass
-class Way:
-    """One way from the far end to what the program says; `trips` are those taken so far."""
-
-    name: str
-    take: Callable[[Link], Watched]
-    trips: list[Trip] = field(default_factory=list)
-
-    @property
-    def done(self) -> Times:
-        return Times(tuple(trip.seen.done_s for trip in self.trips))
-
-    @property
-    def first_line(self) -> Times:
-        return Times(tuple(trip.seen.first_line_s for trip in self.trips))
-
-    @property
-    def bytes(self) -> float:
-        return median(trip.bytes for trip in self.trips)
 
 
 class Far(NamedTuple):
@@ -162,17 +132,7 @@ def _ways() -> list[Way]:
 def _in_turns(ways: Sequence[Way], far: Far, link: tuple[float, float], rounds: int) -> None:
     rtt_ms, mbit = link
     with linked(far.s3, rtt_ms=rtt_ms, mbit=mbit) as s3, linked(far.web, rtt_ms=rtt_ms, mbit=mbit) as web:
-        for turn in range(rounds):
-            for way in [*ways[turn % len(ways) :], *ways[: turn % len(ways)]]:
-                over = web if way.name.startswith("tar") else s3
-                aside(_UNTARRED)
-                aside(_CACHE)
-                before = over.counts()
-                seen = way.take(over)
-                after = over.counts()
-                way.trips.append(Trip(seen, after["down"] - before["down"], after["down_s"]))
-                say(f"{way.name}: first line {seen.first_line_s:.2f} s, done {seen.done_s:.2f} s, {way.trips[-1][1:]}")
-    clear(_UNTARRED, _CACHE)
+        in_turns(ways, s3, web, rounds, (_UNTARRED, _CACHE))
 
 
 def _run(link: Link, store: str, command: Sequence[str]) -> Watched:

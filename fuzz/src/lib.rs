@@ -3,6 +3,7 @@
 //! Invariant: no input makes a target panic, take more memory than docs/archive.md says, or hang. Besides, laws: what is
 //! accepted leads nowhere outside, and what was written is read back the same.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::FileExt;
@@ -14,6 +15,7 @@ use sapwood_core::error::Error;
 use sapwood_core::filemap::{self, FileMap, parent_and_name};
 use sapwood_core::job::Job;
 use sapwood_core::seek::{Found, SeekIndex};
+use sapwood_core::serve::{Batch, Finding, Here, Staged};
 use sapwood_core::stargz::{
     self, Compression, Dialect, Entries, Footer, Options, Part, Spelling, TocEntry, TocWriter, footer as footers,
 };
@@ -23,7 +25,7 @@ use sapwood_core::tar::{self as tars, BLOCK, Header, Reader, TreeBuilder};
 pub type Target = fn(&[u8]);
 
 /// Each target by its name.
-pub const TARGETS: [(&str, Target); 8] = [
+pub const TARGETS: [(&str, Target); 9] = [
     ("seek", seek),
     ("lead", lead),
     ("footer", footer),
@@ -32,6 +34,7 @@ pub const TARGETS: [(&str, Target); 8] = [
     ("members", members),
     ("convert", convert),
     ("split", split),
+    ("calls", calls),
 ];
 
 /// Contents and frames that are looked at have at most so many bytes: there is nothing to learn from more.
@@ -40,6 +43,24 @@ const MOST: u64 = 1 << 20;
 fn number<const N: usize>(data: &[u8]) -> Option<(u64, &[u8])> {
     let (head, rest) = data.split_first_chunk::<N>()?;
     Some((head.iter().rev().fold(0, |number, &byte| number << 8 | u64::from(byte)), rest))
+}
+
+/// Calls of clients to a server of blobs.
+pub fn calls(message: &[u8]) {
+    let staged = Staged::default();
+    let here = Here { staged: &staged, held: &[] };
+    if let Some(finding) = Finding::of(message) {
+        assert!(finding.answer(message, here).len() <= message.len() + 16);
+    }
+    let Some(mut batch) = Batch::of(message).filter(|batch| batch.size() < MOST) else { return };
+    batch.prove(message);
+    let (records, places) = batch.records(message, here);
+    for (digest, at) in &places {
+        assert_eq!(Digest::of(&records[*at..*at + usize::try_from(digest.size).expect("it is there")]), *digest);
+    }
+    staged.put_records(1, 0, &places);
+    assert!(batch.records(message, here).0.is_empty());
+    batch.answer(message, &BTreeMap::new());
 }
 
 /// The size of an archive, and its last bytes.
@@ -78,7 +99,7 @@ pub fn toc(text: &[u8]) {
     let end = payload + member.len() as u64;
     let part = Part { at: payload..end, plain: None };
     let footer = Footer { dialect: Dialect::Estargz, payload, toc: Some(part), split: None };
-    let map = stargz::file_map(&footer, &member[..], member.len() as u64, &Job::default()).map(|(map, _)| map);
+    let map = stargz::file_map(&footer, &member[..], member.len() as u64, false, &Job::default()).map(|(map, _)| map);
     if let Ok(map) = &map {
         is_sound(map, payload);
     }
@@ -323,7 +344,7 @@ pub fn convert(data: &[u8]) {
         };
         let (input, output) = (held(input), held(b""));
         let mut out = Out::new(output.try_clone().expect("a descriptor"), "out".into()).expect("it is a file");
-        let made = of_tar("in", &input, &[], &options, &mut out, &Job::default()).ok()?;
+        let made = of_tar("in", &input, false, &[], &options, &mut out, &Job::default()).ok()?;
         assert_eq!(output.metadata().expect("it is a file").len(), made.written.size);
         let mut bytes = vec![0; made.written.size as usize];
         output.read_exact_at(&mut bytes, 0).expect("it is all there");
@@ -340,7 +361,7 @@ pub fn convert(data: &[u8]) {
     let footer = Footer::read(tail, size).expect("it has a footer").expect("it has a footer");
     let at = footer.toc.clone().expect("it has a TOC").at;
     let toc = &bytes[at.start as usize..at.end as usize];
-    match stargz::file_map(&footer, toc, toc.len() as u64, &Job::default()) {
+    match stargz::file_map(&footer, toc, toc.len() as u64, false, &Job::default()) {
         Ok((map, digest)) => {
             assert_eq!(digest, made.written.toc_digest);
             is_sound(&map, footer.payload);
@@ -394,7 +415,7 @@ pub fn seek(text: &[u8]) {
     footer.extend_from_slice(b"SAPWSEEK");
     let size = BEFORE + (frame.len() + footer.len()) as u64;
     let found = Found::read(&footer, size).expect("the footer is right");
-    let Ok((index, map)) = SeekIndex::open(&found, &frame, &Job::default()) else { return };
+    let Ok((index, map)) = SeekIndex::open(&found, &frame, false, &Job::default()) else { return };
     is_sound(&map, u64::MAX);
     for row in rows(&map) {
         let filemap::Kind::Regular(content) = &row.kind else { continue };

@@ -31,7 +31,8 @@ _SHARE = 64
 class Basis:
     """The snapshot before, its holdings, the memory of its pages, if known; pending fragments; what packs are usable.
 
-    `warm`: this machine saw the ref last, and nothing has been asked for.
+    `warm`: this machine saw the ref last, and nothing has been asked for. `brief`: nothing was, for what is pushed is
+    little, one of many of its kind.
     """
 
     previous: Snapshot | None = None
@@ -40,6 +41,7 @@ class Basis:
     pending: dict[PackName, bytes] = field(default_factory=dict)
     usable: tuple[list[PackName], list[PackName]] | None = None
     warm: bool = False
+    brief: bool = False
 
     def fragments(self, store: Store, lacking: int) -> tuple[list[bytes], dict[str, bytes]]:
         """Return index fragments for a directory that lacks so many bytes, those of the store and those owed to it."""

@@ -38,7 +38,7 @@ class SapwoodError(Exception):
     def __init__(self, message: str, *, kind: str, hint: str | None = None, **context: Any) -> None:
         super().__init__(_one_line(message))
         self.kind = kind
-        self.hint = hint
+        self.hint = None if hint is None else _one_line(hint)
         for name, value in context.items():
             setattr(self, name, value)
 

@@ -140,7 +140,8 @@ def in_pack(store: Store | Archive, frame: Frame) -> AbstractContextManager[None
 
 @contextmanager
 def _in_archive(archive: Archive, frame: Frame) -> Iterator[None]:
-    with located(f"{archive.url} at {frame.offset}", "get the archive again", address=archive.url):
+    where = archive.where(PackName(frame.pack))
+    with located(f"{where} at {frame.offset}", "get the archive again", address=archive.url):
         try:
             yield
         except CorruptError as error:

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from sapwood._core.filemap import Entry, FileMap
+from sapwood.address import open_address
 from sapwood.digests import TreeDigest
 from sapwood.errors import CorruptError, FormatError
 from sapwood.fetch import bring_pages, from_elsewhere, in_pack, load_map, located, read_frames
-from sapwood.store.address import Address, open_address
+from sapwood.store.address import Address
 from sapwood.store.archive import Archive, ArchiveTree
 from sapwood.store.naming import without_query
 from sapwood.store.snapshot import Snapshot
@@ -159,7 +160,12 @@ def is_directory(what: str) -> bool:
 
 
 def open_tree(
-    what: str, options: Options | None = None, *, seek_index: str | None = None, toc: str | None = None
+    what: str,
+    options: Options | None = None,
+    *,
+    seek_index: str | None = None,
+    toc: str | None = None,
+    progress: OnProgress | None = None,
 ) -> Tree:
     """Return the tree of a directory, looked at with `options` and hashed now, or of an address, as `open_address`.
 
@@ -173,7 +179,7 @@ def open_tree(
         return Index(what, options=options).tree()
     if options is not None:
         options.require_directory(without_query(what))
-    return tree_of(*open_address(what, seek_index=seek_index, toc=toc))
+    return tree_of(*open_address(what, seek_index=seek_index, toc=toc, progress=progress))
 
 
 def tree_of(store: Store | Archive, snapshot: Snapshot | ArchiveTree, *, pages: bool = False) -> Tree:

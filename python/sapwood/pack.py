@@ -103,7 +103,7 @@ def _opened(
     address: str, destination: str, seek_index: str | None, toc: str | None
 ) -> tuple[Store | Archive, Snapshot | ArchiveTree]:
     """Open an address; where that fails, say what else the word could have meant."""
-    from sapwood.store.address import open_address
+    from sapwood.address import open_address
 
     try:
         return open_address(address, seek_index=seek_index, toc=toc)

@@ -22,13 +22,19 @@ __all__ = [
     "azure_connection",
     "azure_endpoint",
     "cache_dir",
+    "certificate_folders",
     "changes_dir",
+    "connections_dir",
+    "contexts_store",
     "default_store",
     "gcs_endpoint",
     "index_dir",
+    "proxy_for",
+    "registry_files",
     "s3_endpoint",
     "s3_region",
     "staging_dir",
+    "trusted_keys",
     "watch_dir",
 ]
 
@@ -50,6 +56,16 @@ def changes_dir() -> Path:
     return Path(
         os.environ.get("SAPWOOD_CHANGES") or os.path.join(_base("XDG_DATA_HOME", ".local/share"), "sapwood", "changes")
     )
+
+
+def connections_dir() -> str:
+    """Return where ssh keeps connections to machines of builders."""
+    return os.path.join(_cache(), "ssh")
+
+
+def contexts_store() -> str:
+    """Return the store of the contexts that builders on this machine were given: in the user's data directory."""
+    return os.path.join(_base("XDG_DATA_HOME", ".local/share"), "sapwood", "contexts")
 
 
 def index_dir() -> str:
@@ -75,6 +91,11 @@ def watch_dir() -> str:
 def default_store() -> str:
     """Return the URL of a bare ref's store: `$SAPWOOD_STORE`, else `sapwood/store` in the user's data directory."""
     return os.environ.get("SAPWOOD_STORE") or os.path.join(_base("XDG_DATA_HOME", ".local/share"), "sapwood", "store")
+
+
+def trusted_keys() -> str | None:
+    """Return the file of the keys whose results of builds are believed: `$SAPWOOD_TRUSTED`, or None: all are."""
+    return _first("SAPWOOD_TRUSTED")
 
 
 def s3_endpoint() -> str | None:
@@ -130,6 +151,34 @@ def azure_account() -> str | None:
 def azure_endpoint() -> str | None:
     """Return the URL of the Blob service, or None for the account's own."""
     return _first("AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT")
+
+
+def registry_files() -> list[str]:
+    """Return where logins to registries are kept, by podman's tools and by docker's, in the order of looking."""
+    home = os.path.expanduser("~")
+    if named := os.environ.get("REGISTRY_AUTH_FILE"):
+        return [named]
+    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
+    docker = os.environ.get("DOCKER_CONFIG") or os.path.join(home, ".docker")
+    return [
+        *([os.path.join(runtime, "containers", "auth.json")] if runtime else []),
+        os.path.join(_base("XDG_CONFIG_HOME", ".config"), "containers", "auth.json"),
+        os.path.join(docker, "config.json"),
+    ]
+
+
+def certificate_folders() -> list[str]:
+    """Return where authorities are kept that are believed of one registry only, each in a folder called as its host."""
+    config = _base("XDG_CONFIG_HOME", ".config")
+    return [os.path.join(config, "containers", "certs.d"), "/etc/containers/certs.d", "/etc/docker/certs.d"]
+
+
+def proxy_for(scheme: str, host: str) -> str | None:
+    """Return the proxy for requests to a host, as `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY` have it."""
+    from urllib.request import getproxies_environment, proxy_bypass
+
+    proxy = getproxies_environment().get(scheme)
+    return None if proxy is None or proxy_bypass(host) else proxy
 
 
 def _first(*names: str) -> str | None:

@@ -24,7 +24,7 @@ from sapwood.store.record import Record, encode
 from sapwood.store.store import Store
 from sapwood.store.waiting import each
 
-__all__ = ["MAGIC", "Part", "Profile", "find_profile", "keep_profile", "read_profile", "write_profile"]
+__all__ = ["MAGIC", "MOST_PACKED", "Part", "Profile", "find_profile", "keep_profile", "read_profile", "write_profile"]
 
 MAGIC = b"\x1f\x8b"
 """What a profile begins with, as no list of names does."""
@@ -34,7 +34,8 @@ _MOST_PARTS = 200_000
 _MOST_PROGRAMS = 10_000
 _MOST_BYTES = 32 << 20
 # Deflate adds less than that to what cannot be compressed.
-_MOST_PACKED = _MOST_BYTES + (1 << 20)
+MOST_PACKED = _MOST_BYTES + (1 << 20)
+"""Bytes of a profile, as it lies."""
 _LONGEST_LINE = 1 << 20
 # Numbers of programs that are told apart in sets of readers; whoever read what comes behind is nobody.
 _MOST_READERS = 100_000
@@ -42,6 +43,9 @@ _MOST_READERS = 100_000
 # anybody knows.
 _MOST_RANGES = 256
 _MOST_RANGES_OF_ALL = 500_000
+# Files that were only looked up, and bytes of their paths; they stand in the first line, by directory.
+_MOST_LOOKED_UP = 100_000
+_MOST_LOOKED_UP_BYTES = 8 << 20
 # Read and parsed at a time, so that a damaged one takes little memory and other threads have their turns.
 _STEP = 64 << 10
 _PIECE = 256 << 10
@@ -78,17 +82,23 @@ class Profile:
     runs: int
     recorded: str
     parts: tuple[Part, ...]
+    looked_up: frozenset[bytes] = frozenset()
+    """Files that some run looked up, and none read."""
 
     @classmethod
     def of_run(
-        cls, tree: TreeDigest, recorded: str, read: Iterable[tuple[bytes, int, list[tuple[int, int]], list[bytes]]]
+        cls,
+        tree: TreeDigest,
+        recorded: str,
+        read: Iterable[tuple[bytes, int, list[tuple[int, int]], list[bytes]]],
+        looked_up: Iterable[bytes] = (),
     ) -> Profile:
         """Return the profile of one run, from what a mount traced."""
         parts = [
             Part(path, offset, rank, 1, sum(end - begin for begin, end in ranges), frozenset(readers), tuple(ranges))
             for rank, (path, offset, ranges, readers) in enumerate(read)
         ]
-        return cls(tree, 1, recorded, _cut(parts))
+        return cls(tree, 1, recorded, _cut(parts), frozenset(looked_up).difference(part.path for part in parts))
 
     def merged(self, other: Profile) -> Profile:
         """Return what all runs of both read: at its earliest place, in so many runs together."""
@@ -107,7 +117,8 @@ class Profile:
                 )
             known[part.path, part.offset] = part
         recorded, tree = max((self.recorded, self.tree), (other.recorded, other.tree))
-        return Profile(tree, self.runs + other.runs, recorded, _cut(known.values()))
+        looked_up = (self.looked_up | other.looked_up).difference(path for path, _ in known)
+        return Profile(tree, self.runs + other.runs, recorded, _cut(known.values()), looked_up)
 
     def in_order(self) -> list[Part]:
         """Return what to bring, first what at least half of the runs read."""
@@ -120,12 +131,14 @@ class Profile:
         return list(dict.fromkeys(part.path for part in self.in_order()))
 
     def encode(self) -> bytes:
-        """Return the profile's bytes, without the last parts where it would be larger than any may be."""
+        """Return the profile's bytes, without the last parts and names where it would be larger than any may be."""
         programs = sorted({reader for part in self.parts for reader in part.readers})[:_MOST_PROGRAMS]
         numbers = {program: number for number, program in enumerate(programs)}
-        header = encode(
-            {"tree": self.tree, "runs": self.runs, "recorded": self.recorded, "programs": list(map(_text, programs))}
-        )
+        fields: dict[str, object] = {"tree": self.tree, "runs": self.runs, "recorded": self.recorded}
+        fields["programs"] = list(map(_text, programs))
+        if folders := _by_folder(self.looked_up, _LONGEST_LINE - len(encode(fields)) - len(',"lookedUp":{}')):
+            fields["lookedUp"] = folders
+        header = encode(fields)
         packer = zlib.compressobj(6, zlib.DEFLATED, 31)
         packed = [packer.compress(header + b"\n")]
         left = _MOST_BYTES - len(header) - 1
@@ -155,12 +168,13 @@ class Profile:
         try:
             tree = parse_digest(TreeDigest, header.text("tree"))
             rows = _Rows([_raw(name) for name in header.texts("programs")])
+            looked_up = _in_folders(header.lists("lookedUp") if header.has("lookedUp") else {})
             rows.parse(rest)
             for piece in pieces:
                 rows.parse(piece)
         except (ValueError, TypeError, LookupError, RecursionError, InvalidInputError) as error:
             raise header.damaged(f"a line is none: {error}") from None
-        return cls(tree, max(header.number("runs"), 1), header.text("recorded"), _cut(rows.parts))
+        return cls(tree, max(header.number("runs"), 1), header.text("recorded"), _cut(rows.parts), looked_up)
 
 
 def find_profile(store: Store, ref: str, tree: TreeDigest) -> Profile | None:
@@ -171,7 +185,7 @@ def find_profile(store: Store, ref: str, tree: TreeDigest) -> Profile | None:
         FormatError: `format-newer`.
         UnavailableError, DeniedError: the store does not answer, or refuses to.
     """
-    found = each(store.read_profile, [tree_profile_key(tree), ref_profile_key(ref)])
+    found = each(store.read_object, [tree_profile_key(tree), ref_profile_key(ref)])
     for key, seen in zip((tree_profile_key(tree), ref_profile_key(ref)), found, strict=True):
         if seen is not None:
             return Profile.decode(seen[0], f"{store.url}: {key}")
@@ -189,7 +203,7 @@ def read_profile(path: str | os.PathLike[str]) -> Profile:
     """
     try:
         with open(path, "rb") as file:
-            data = file.read(_MOST_PACKED + 1)
+            data = file.read(MOST_PACKED + 1)
     except FileNotFoundError:
         raise NotFoundError(f"{os.fspath(path)} is missing", kind="path-missing") from None
     except OSError as error:
@@ -229,11 +243,11 @@ def keep_profile(store: Store, ref: str, run: Profile) -> Profile:
 def _add(store: Store, key: str, run: Profile, first: Profile | None) -> Profile:
     """Merge `run` into the profile at `key`, or, where there is none, into `first`."""
     for left in reversed(range(_TRIES)):
-        seen = store.read_profile(key)
+        seen = store.read_object(key)
         known = first if seen is None else Profile.decode(seen[0], f"{store.url}: {key}")
         merged = run if known is None else known.merged(run)
         try:
-            store.swap_profile(key, merged.encode(), None if seen is None else seen[1])
+            store.swap_object(key, merged.encode(), None if seen is None else seen[1])
         except ConflictError:
             if not left:
                 raise
@@ -353,6 +367,45 @@ def _united(ranges: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
         at = min(range(len(united) - 1), key=lambda at: united[at + 1][0] - united[at][1])
         united[at : at + 2] = [(united[at][0], united[at + 1][1])]
     return tuple(united)
+
+
+def _by_folder(paths: Iterable[bytes], room: int) -> dict[str, list[str]]:
+    """Return the first paths, in order, as names by directory, as many as JSON of `room` bytes and a reader take."""
+    folders: dict[str, list[str]] = {}
+    left = _MOST_LOOKED_UP_BYTES
+    for path in sorted(paths)[:_MOST_LOOKED_UP]:
+        folder, _, name = map(_text, path.rpartition(b"/"))
+        # With what stands between it and the next.
+        room -= _length(name) + 1 + (0 if folder in folders else _length(folder) + len(":[],"))
+        left -= len(path)
+        if room < 0 or left < 0:
+            break
+        folders.setdefault(folder, []).append(name)
+    return folders
+
+
+def _length(text: str) -> int:
+    """Return how many bytes a string takes in JSON."""
+    return len(json.dumps(text, ensure_ascii=False).encode("utf-8", "backslashreplace"))
+
+
+def _in_folders(folders: dict[str, list[str]]) -> frozenset[bytes]:
+    """Return the first paths of what `_by_folder` returned.
+
+    Raises:
+        UnicodeEncodeError: a name is none.
+    """
+    paths = set[bytes]()
+    left = _MOST_LOOKED_UP_BYTES
+    for folder, names in folders.items():
+        above = _raw(folder) + b"/" if folder else b""
+        for name in names:
+            path = above + _raw(name)
+            left -= len(path)
+            if left < 0 or len(paths) == _MOST_LOOKED_UP:
+                return frozenset(paths)
+            paths.add(path)
+    return frozenset(paths)
 
 
 def _text(name: bytes) -> str:

@@ -5,11 +5,12 @@ A callback gets a `Progress` at most ten times a second, in the thread that wait
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-__all__ = ["OnProgress", "Progress", "counter", "fetching", "steps"]
+__all__ = ["OnProgress", "Progress", "counter", "fetching", "steps", "together"]
 
 _PAUSE_S = 0.1
 
@@ -31,6 +32,28 @@ def counter(on_progress: OnProgress | None) -> Callable[[int, int, int, int], No
     if on_progress is None:
         return None
     return lambda *numbers: on_progress(Progress(*numbers))
+
+
+def together(on_progress: OnProgress | None) -> Callable[[], OnProgress | None]:
+    """Return what gives a callback to each of several works at once; what they tell is told as one, one at a time."""
+    shares: list[Progress] = []
+    guard = threading.Lock()
+
+    def share() -> OnProgress | None:
+        if on_progress is None:
+            return None
+        with guard:
+            mine = len(shares)
+            shares.append(Progress(0, 0, 0, 0))
+
+        def tell(now: Progress) -> None:
+            with guard:
+                shares[mine] = now
+                on_progress(Progress(*map(sum, zip(*shares, strict=True))))
+
+        return tell
+
+    return share
 
 
 def steps(on_progress: OnProgress | None, total: int, before: int = 0) -> Callable[[int], None] | None:

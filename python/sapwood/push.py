@@ -26,6 +26,7 @@ from sapwood.errors import CorruptError, DeniedError, InternalError, InvalidInpu
 from sapwood.fetch import located
 from sapwood.progress import OnProgress, counter
 from sapwood.store.lease import Term, clock_s
+from sapwood.store.naming import names_image
 from sapwood.store.record import encode
 from sapwood.store.ref import Ref, Removed, check_ref_name
 from sapwood.store.snapshot import Snapshot, user
@@ -138,24 +139,33 @@ def push(
 
 
 def push_archive(
-    store: Store, tar: TarSource, ref: str, *, level: int | None = None, progress: OnProgress | None = None
+    store: Store,
+    tar: TarSource,
+    ref: str,
+    *,
+    level: int | None = None,
+    told: bytes | None = None,
+    progress: OnProgress | None = None,
 ) -> Pushed:
     """Push what unpacking a tar gives, and what of it is no content, so that `tarstream.write_tar` gives it back.
 
     The tar is read once. What memory should not hold of it, and contents that a later entry of their name replaced, are
-    kept in nameless files meanwhile.
+    kept in nameless files meanwhile. One that was made for this is not given back; in it, what has the attribute `told`
+    has the content that this says, which is one of those of the tree that `ref` names.
 
     Raises:
+        NotFoundError: `missing`: a content that was told is not to be had.
         CorruptError: `archive-corrupt`: it is no tar, or cannot be unpacked, and the entry is named.
         NotFoundError, UnavailableError, DeniedError: the tar cannot be read.
         SapwoodError: as `push`.
     """
 
     def look() -> Push:
-        return Push.of_archive(tar.fd, tar.name, stored=tar.stored, temporary=tempfile.gettempdir())
+        return Push.of_archive(tar.fd, tar.name, stored=tar.stored, temporary=tempfile.gettempdir(), told=told)
 
     check_level(level)
-    name = tar.name if tar.name == "stdin" or "://" in tar.name else os.path.abspath(tar.name)
+    is_place = tar.name == "stdin" or "://" in tar.name or names_image(tar.name)
+    name = tar.name if is_place else os.path.abspath(tar.name)
     try:
         pushed = _push(
             store, name, check_ref_name(ref), look, lambda: None, progress, lambda _: tar.check(), level=level
@@ -213,7 +223,7 @@ def _push(
     nonce = os.urandom(8).hex()
     # Before the hashing, which may take longer than the store's grace allows without a lease.
     with store.term(nonce, since_s) as term:
-        basis = find_basis(store, before, seen, hash_first) if thorough or seen else Basis(usable=([], []))
+        basis = find_basis(store, before, seen, hash_first) if thorough or seen else Basis(usable=([], []), brief=True)
         run = look()
         uploads = Uploads(store, term)
         try:
@@ -338,7 +348,7 @@ def _put_fragment(store: Store, fragment: bytes | None, pack_bytes: int, basis: 
         return 0
     owed = store.owed()
     is_little = pack_bytes < _LITTLE and len(fragment) + sum(map(len, owed.values())) < _OWED
-    if basis.warm and is_little:
+    if (basis.warm or basis.brief) and is_little:
         store.owe_fragment(fragment)
         return 0
     if owed:

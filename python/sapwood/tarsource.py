@@ -6,6 +6,7 @@ the end of the tar. Not here: gzip and zstd, which the core decompresses, and wh
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import stat
@@ -13,6 +14,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import IO
 
 from sapwood.archive.inflate import LEAD, PIECE, explained, inflates, inflating
 from sapwood.archive.opening import open_file, require_bytes
@@ -20,7 +22,7 @@ from sapwood.errors import InvalidInputError, SapwoodError, UnavailableError
 from sapwood.store.archive import open_ranges
 from sapwood.store.beside import Ranges
 
-__all__ = ["TarSource", "as_it_lies", "open_source"]
+__all__ = ["TarSource", "as_it_lies", "made", "open_source"]
 
 # Of a server, a request.
 _RANGE = 8 << 20
@@ -88,6 +90,31 @@ def as_it_lies(ranges: Ranges) -> Iterator[TarSource]:
     """Give all bytes of an object on a server, nothing decompressed."""
     with _fed(_of_server(ranges), ranges.url, ranges.size, inflated=False) as source:
         yield source
+
+
+@contextmanager
+def made(name: str, write: Callable[[IO[bytes]], None]) -> Iterator[TarSource]:
+    """Give what `write` writes, which another thread lets it do as it is read."""
+    out, into = os.pipe2(os.O_CLOEXEC)
+    source = TarSource(out, name, None)
+
+    def work() -> None:
+        with contextlib.suppress(OSError), open(into, "wb", buffering=0) as pipe:
+            try:
+                write(pipe)
+            except BrokenPipeError:  # nobody wants it any more
+                pass
+            except BaseException as error:  # noqa: BLE001 - raised again by whoever reads
+                source._failed.append(error)
+
+    thread = threading.Thread(target=work, daemon=True, name="sapwood-tar")
+    thread.start()
+    try:
+        yield source
+    finally:
+        os.close(out)
+        # It reads what its caller is about to remove.
+        thread.join()
 
 
 def _first(fd: int) -> bytes:

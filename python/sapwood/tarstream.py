@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Container, Iterable, Iterator
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Protocol
 
 from sapwood._core.filemap import Entry, FileMap, Frame, read_chunk, sparse_parts, tar_header
 from sapwood.errors import CorruptError
@@ -23,20 +23,46 @@ if TYPE_CHECKING:
     from sapwood.store.snapshot import Snapshot
     from sapwood.store.store import Store
 
-__all__ = ["Told", "write_chunks", "write_stream", "write_tar"]
+__all__ = [
+    "Entry",
+    "Sink",
+    "Told",
+    "Window",
+    "entries_of",
+    "told_header",
+    "write_chunks",
+    "write_entries",
+    "write_files",
+    "write_stream",
+    "write_tar",
+]
 
 # Plain bytes that are fetched at once.
 _BATCH = 8 << 20
 _BLOCK = 512
+# From this size on a header says it otherwise.
+_OCTAL = 8 << 30
 # Pages of split metadata, of at most half a MiB each.
 _PAGES = 16
 # Pages of the file map: so many are brought at a time, and so many are kept, of some 1,000 entries each.
 _AHEAD = 32
 _KEPT = 64
 
+# `docker build -` takes for a tar only what it can tell by the first 1,024 bytes; those of an entry with a time more
+# exact than a second end too late. A global header is an entry of its own; git archive begins with one, too.
+_SAYS = b"19 comment=sapwood\n"
+
 _Chunk = tuple[Frame, int, str, int]
 _Range = tuple[int, int]
 _Part = bytes | tuple[_Chunk, list[_Range]]
+
+
+class Sink(Protocol):
+    """Where a tar goes."""
+
+    def write(self, data: bytes, /) -> int: ...
+
+
 _Read = Callable[[Frame, bytes, list[tuple[int, str, int]]], list[bytes]]
 
 
@@ -50,21 +76,30 @@ class Told:
 
 
 def write_stream(
-    store: Store | Archive, tree: Snapshot | ArchiveTree, out: IO[bytes], *, progress: OnProgress | None = None
+    store: Store | Archive,
+    tree: Snapshot | ArchiveTree,
+    out: IO[bytes],
+    *,
+    leaves_out: Collection[bytes] = (),
+    progress: OnProgress | None = None,
 ) -> None:
     """Write the tar stream of a tree to `out`, for `archive.write.convert`: holes are said as GNU tar says them.
+
+    `leaves_out` has the paths of what is not to be in it; of a file with several names the others stay.
 
     Raises:
         CorruptError, NotFoundError: something in the store is damaged or missing; it is named.
         UnavailableError, DeniedError: the store does not answer, or refuses to.
     """
-    _write_entries(store, load_map(store, tree, pages=False), out, progress, holes=True)
+    write_entries(store, load_map(store, tree, pages=False), out, progress, holes=True, leaves_out=leaves_out)
 
 
 def write_tar(
     store: Store | Archive, tree: Snapshot | ArchiveTree, out: IO[bytes], *, progress: OnProgress | None = None
 ) -> Told:
     """Write the tar that a tree was pushed as to `out`, or, of a tree that was pushed as none, the stream of `pack`.
+
+    Before that stream comes a global header, by which docker knows it for a tar.
 
     What was written is proved only when this returns.
 
@@ -75,7 +110,8 @@ def write_tar(
     file_map = load_map(store, tree, pages=False)
     proved = _Proved(out)
     if file_map.tar is None:
-        _write_entries(store, file_map, proved, progress, holes=False)
+        proved.write(_global_header())
+        write_entries(store, file_map, proved, progress, holes=False)
         return Told(proved.digest, proved.size, exact=False)
     bring_pages(store, file_map, range(len(file_map.pages())))
     _write_splits(store, file_map, proved, progress)
@@ -123,33 +159,100 @@ class _Proved:
         return f"sha256:{self._hash.hexdigest()}"
 
 
-def _write_entries(
+def write_files(
     store: Store | Archive,
     file_map: FileMap,
-    out: IO[bytes] | _Proved,
+    parts: Iterable[bytes | Entry],
+    out: Sink,
+    report: Callable[[int], None] = lambda _: None,
+) -> None:
+    """Write bytes, and contents of files, one after the other; errors as `write_stream`."""
+    batches = _Batches(store, file_map.read_chunks, out, report)
+    for part in parts:
+        if isinstance(part, bytes):
+            batches.bytes(part)
+        else:
+            for chunk in part.chunks:
+                batches.chunk(chunk, None)
+    batches.flush()
+
+
+def write_entries(
+    store: Store | Archive,
+    file_map: FileMap,
+    out: Sink,
     progress: OnProgress | None,
     *,
     holes: bool,
+    leaves_out: Collection[bytes] = (),
+    is_all: bool = True,
+    told: tuple[bytes, Container[tuple[str, int]]] = (b"", ()),
 ) -> None:
+    """Write the entries of a tree; if they are all, the end of the tar too. Errors as `write_stream`.
+
+    Of the contents, by digest and size, that are `told` by an attribute of that name, only that is written.
+    """
     files = 0
+    attribute, known = told
 
     def report(_: int) -> None:
         if progress is not None:
             progress(Progress(files, file_map.entries, batches.done, file_map.bytes))
 
     batches = _Batches(store, file_map.read_chunks, out, report)
-    for entry, first, before in _entries(_Window(store, file_map)):
+    for entry, first, before in entries_of(Window(store, file_map), leaves_out):
         files += 1
         if holes and before is None and (parts := sparse_parts(entry, first)):
             batches.parts(parts)
             continue
-        batches.bytes(tar_header(entry, first, before))
-        if first.kind == "reg" and before is None:
+        header = tar_header(entry, first, before)
+        is_file = first.kind == "reg" and before is None
+        if is_file and first.digest is not None and (first.digest, first.size) in known and first.size < _OCTAL:
+            batches.bytes(told_header(header, attribute, first.digest, first.size))
+            continue
+        batches.bytes(header)
+        if is_file:
             for chunk in first.chunks:
                 batches.chunk(chunk, None)
             batches.bytes(bytes(-first.size % _BLOCK))
-    batches.bytes(bytes(2 * _BLOCK))
+    if is_all:
+        batches.bytes(bytes(2 * _BLOCK))
     batches.flush()
+
+
+def _global_header() -> bytes:
+    name, octal = b"pax_global_header".ljust(100, b"\0"), b"0000644\0" + 2 * b"0000000\0"
+    sizes = b"%011o\0" % len(_SAYS) + b"0" * 11 + b"\0"
+    before, after = name + octal + sizes, b"g" + bytes(100) + b"ustar\x0000"
+    summed = sum(before) + sum(after) + 8 * ord(" ")
+    return (before + b"%06o\0 " % summed + after).ljust(_BLOCK, b"\0") + _SAYS.ljust(_BLOCK, b"\0")
+
+
+def told_header(header: bytes, attribute: bytes, digest: str, size: int) -> bytes:
+    """Return the header of a file as one that is empty, and says in an attribute what content it has."""
+    said, end = b"", len(header) - _BLOCK
+    if end:
+        length = int(header[124:135], 8)
+        said = header[_BLOCK : _BLOCK + length]
+    said += _record(b"SCHILY.xattr." + attribute, f"{digest}/{size}".encode())
+    pax = _summed(b"PaxHeaders/told".ljust(100, b"\0"), len(said), b"x", header)
+    last = header[end:]
+    return pax + said + bytes(-len(said) % _BLOCK) + _summed(last[:100], 0, last[156:157], last)
+
+
+def _record(key: bytes, value: bytes) -> bytes:
+    rest = b" " + key + b"=" + value + b"\n"
+    length = len(rest)
+    while len(b"%d" % length) + len(rest) != length:
+        length = len(b"%d" % length) + len(rest)
+    return b"%d" % length + rest
+
+
+def _summed(name: bytes, size: int, kind: bytes, like: bytes) -> bytes:
+    """Return a header block like another."""
+    before = name + like[100:124] + b"%011o\0" % size + like[136:148]
+    after = kind + like[157:_BLOCK]
+    return before + b"%06o\0 " % (sum(before) + sum(after) + 8 * 32) + after
 
 
 def _write_splits(store: Store | Archive, file_map: FileMap, out: _Proved, progress: OnProgress | None) -> None:
@@ -178,7 +281,7 @@ def _write_splits(store: Store | Archive, file_map: FileMap, out: _Proved, progr
     batches.flush()
 
 
-class _Window:
+class Window:
     """A file map of which a bounded number of pages is in memory: those about what was asked for last."""
 
     def __init__(self, store: Store | Archive, file_map: FileMap) -> None:
@@ -209,7 +312,7 @@ class _Window:
         return self._map
 
 
-def _entries(file_map: _Window) -> Iterator[tuple[Entry, Entry, bytes | None]]:
+def entries_of(file_map: Window, leaves_out: Collection[bytes] = ()) -> Iterator[tuple[Entry, Entry, bytes | None]]:
     """Yield each entry depth first, with that of its first name, and of a further name the one that came before."""
     root = file_map.lookup(b"")
     written = dict[bytes, bytes]()
@@ -218,6 +321,8 @@ def _entries(file_map: _Window) -> Iterator[tuple[Entry, Entry, bytes | None]]:
         entry = next(waiting[-1], None)
         if entry is None:
             waiting.pop()
+            continue
+        if entry.path in leaves_out:
             continue
         first = entry
         if entry.kind == "hardlink" and entry.target is not None:
@@ -233,9 +338,7 @@ def _entries(file_map: _Window) -> Iterator[tuple[Entry, Entry, bytes | None]]:
 class _Batches:
     """Gathers bytes and chunks in the order of a stream; fetches and writes them when they are some MiB."""
 
-    def __init__(
-        self, store: Store | Archive, read: _Read, out: IO[bytes] | _Proved, report: Callable[[int], None]
-    ) -> None:
+    def __init__(self, store: Store | Archive, read: _Read, out: Sink, report: Callable[[int], None]) -> None:
         self._store = store
         self._read = read
         self._out = out

@@ -22,7 +22,8 @@ from sapwood.mount import mounts, unmount
 from tests.support.mounting import is_mounted, mounted, shell
 from tests.support.nobody import NOBODY, as_nobody, nobodys_directory
 
-LARGE = 8 << 30
+# More than 32 bits say.
+LARGE = (4 << 30) + (64 << 20)
 MANY = 5000
 LONG_NAME = "n" * 255
 # All tests of a tier use one mount.

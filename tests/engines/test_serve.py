@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-import re
-import signal
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,52 +13,16 @@ from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from sapwood.reapi.protocol import remote_execution_pb2 as reapi
 from sapwood.store import open_store
 from sapwood.upkeep.verify import verify
+from tests.support.bazel import Bazel
 from tests.support.cli import Sapwood
 from tests.support.engines import BUILDBOX, GRPCURL, MOON, called, serving, store_tree
-from tests.support.peers import free_port
-from tests.support.reapiclient import Client, digest_of
-
-BUILD = """
-genrule(name="upper", srcs=["in.txt"], outs=["upper.txt"], cmd="tr a-z A-Z < $(SRCS) > $@")
-genrule(name="large", srcs=[":upper"], outs=["large.bin"], cmd="sed s/.*/$$(cat $(SRCS))/ <(seq 200000) > $@")
-genrule(name="tool", outs=["tool.sh"], cmd="echo 'echo ran' > $@", executable=True)
-genrule(name="used", tools=[":tool"], outs=["used.txt"], cmd="$(location :tool) > $@")
-"""
+from tests.support.executors import casd_proxy
+from tests.support.reapiclient import digest_of
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Sapwood:
     return Sapwood(tmp_path)
-
-
-class Bazel:
-    """A workspace in `home`, and Debian's Bazel, which speaks API 2.0. A build has so many `actions`."""
-
-    actions = 5  # `tool` is made for the target and for the host
-
-    def __init__(self, home: Path) -> None:
-        self._home = home
-        self.work = home / "work"
-        self.work.mkdir()
-        (self.work / "WORKSPACE").write_text("")
-        (self.work / "BUILD").write_text(BUILD)
-        (self.work / "in.txt").write_text("hello\n")
-
-    def build(self, *words: str) -> tuple[int, int]:
-        """Build all, from nothing; return how many actions ran here, and how many were found in the cache."""
-        called("bazel", "--batch", f"--output_user_root={self._home / 'out'}", "clean", cwd=self.work)
-        said = called(
-            "bazel", "--batch", f"--output_user_root={self._home / 'out'}", "build", "//:all", *words, cwd=self.work
-        )
-        # `8 processes: 4 remote cache hit, 4 internal.`
-        [line] = re.findall(r"INFO: \d+ process(?:es)?: (.*)\.", said)
-        counts = {what: int(number) for number, what in (part.split(" ", 1) for part in line.split(", "))}
-        hits = counts.pop("remote cache hit", 0)
-        counts.pop("internal", None)
-        return sum(counts.values()), hits
-
-    def output(self, name: str) -> bytes:
-        return (self.work / "bazel-bin" / name).read_bytes()
 
 
 @pytest.mark.timeout(300)
@@ -148,28 +108,9 @@ def test_buildbox_fuse_shows_a_tree_out_of_it(run: Sapwood) -> None:
                 fuse.wait(60)
 
 
-@contextmanager
-def proxy(where: str, home: Path) -> Iterator[Client]:
-    """A client of buildbox-casd, which keeps what is here itself and passes on what it is given, in chunks."""
-    port = free_port()
-    words = [
-        BUILDBOX / "buildbox-casd", f"--bind=127.0.0.1:{port}", f"--cas-remote=http://{where}",
-        f"--ac-remote=http://{where}", "--proxy-instance=p:", "--enable-chunking-for-instance=p",
-        "--quota-high=1G", home / "casd",
-    ]  # fmt: skip
-    with subprocess.Popen(words, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as casd:
-        try:
-            with Client(f"127.0.0.1:{port}", instance="p") as client:
-                client.wait_until_ready()
-                yield client
-        finally:
-            casd.send_signal(signal.SIGTERM)
-            casd.wait(60)
-
-
 def test_buildbox_casd_splits_and_splices_what_goes_through_it(run: Sapwood) -> None:
     sent, fetched = random.Random(2).randbytes(7_000_000), random.Random(3).randbytes(9_000_000)
-    with serving(run) as served, served.client() as ours, proxy(served.where, run.home) as client:
+    with serving(run) as served, served.client() as ours, casd_proxy(served.where, run.home) as client:
         client.upload(sent)
         client.put(b"small")
         assert ours.missing([sent, b"small"]) == []

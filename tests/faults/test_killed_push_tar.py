@@ -97,7 +97,7 @@ def test_an_interrupted_push_of_a_tar_leaves_the_store_whole_and_the_next_ends_t
     once = seconds(run, "push", tar, f"{tmp_path / 'other'}#main")
     shift = random.Random(moment).random() / len(MOMENTS)
     ended = interrupted(run, once * (moment + shift), "push", tar, "main")
-    check(ended)
+    check(ended, once)
     if run.store.exists():
         assert_whole(run.store)
     run.good("push", tar, "main")
@@ -114,7 +114,7 @@ def test_an_interrupted_tar_leaves_what_was_there(tmp_path: Path, tar: Path, mom
     once = seconds(run, "tar", "main", "-o", "first")
     (tmp_path / "out").write_text("before")
     ended = interrupted(run, once * moment, "tar", f"{run.store}#main", "-o", tmp_path / "out")
-    check(ended)
+    check(ended, once)
     assert (tmp_path / "out").read_bytes() == (b"before" if ended.code else NEW)
     assert not list(tmp_path.glob(".*"))
 

@@ -18,7 +18,7 @@ from benchmarks.link import linked
 from sapwood.errors import InvalidInputError, UnavailableError
 from sapwood.mount import Mount, mounts, restart, unmount
 from tests.support.mounting import is_mounted, mounted, pushed, shell
-from tests.support.nobody import NOBODY, as_nobody, nobodys_directory
+from tests.support.nobody import NOBODY, as_nobody, fuse_for_users, nobodys_directory
 from tests.support.webserver import serving
 
 SAPWOOD = Path(sys.executable).with_name("sapwood")
@@ -195,20 +195,15 @@ def test_a_server_that_is_killed_leaves_errors_and_umount_mends_it(tree: Path, t
 
 
 def test_an_ordinary_user_mounts_too(tmp_path: Path) -> None:
-    mode = os.stat("/dev/fuse").st_mode
-    os.chmod("/dev/fuse", 0o666)
-    try:
-        with nobodys_directory() as home:
-            (tmp_path / "tree").mkdir()
-            (tmp_path / "tree" / "hello").write_text("hello\n")
-            pushed(tmp_path / "tree", home / "store")
-            (home / "mount").mkdir()
-            os.chown(home / "mount", NOBODY, NOBODY)
-            done = as_nobody(AS_NOBODY, home, first="import mfusepy")
-            assert (done.out, done.code) == ("hello\n", 0), done.err
-            assert not is_mounted(home / "mount")
-    finally:
-        os.chmod("/dev/fuse", mode)
+    with fuse_for_users(), nobodys_directory() as home:
+        (tmp_path / "tree").mkdir()
+        (tmp_path / "tree" / "hello").write_text("hello\n")
+        pushed(tmp_path / "tree", home / "store")
+        (home / "mount").mkdir()
+        os.chown(home / "mount", NOBODY, NOBODY)
+        done = as_nobody(AS_NOBODY, home, first="import mfusepy")
+        assert (done.out, done.code) == ("hello\n", 0), done.err
+        assert not is_mounted(home / "mount")
 
 
 @pytest.mark.parametrize(

@@ -74,6 +74,23 @@ def test_readers_without_end_are_told_apart_as_far_as_memory_goes(run: Sapwood, 
     assert parts[-1].readers == set()
 
 
+def test_names_that_were_looked_up_take_little_memory_however_long_the_way_to_them(
+    run: Sapwood, tmp_path: Path
+) -> None:
+    names = b",".join(b'"%x"' % number for number in range(60_000))
+    head = HEAD[:-2] + b',"lookedUp":{"%s":[%s]}}\n' % (b"n" * 500_000, names)
+    done = run_bounded(run, "coverage", "--profile", str(profile_of(tmp_path / "p", [head])), "main")
+    assert done.said.code == 0, done
+    assert done.peak_mb < MOST_MB
+    assert len(read_profile(tmp_path / "p").looked_up) == 16
+    head = HEAD[:-2] + b',"lookedUp":{"":[%s]}}\n' % b",".join(b'"%x"' % number for number in range(120_000))
+    path = profile_of(tmp_path / "p", chain([head], rows(200_000, b"n" * 110)))
+    done = run_bounded(run, "coverage", "--profile", str(path), "main")
+    assert done.said.code == 0, done
+    assert done.peak_mb < MOST_MB
+    assert len(read_profile(path).looked_up) == 100_000
+
+
 BOMBS: dict[str, tuple[Iterable[bytes], str]] = {
     "text without end": (chain([HEAD], repeat(ROW % (1, b"n" * 1000, 0, 0, 0), 64_000)), "it is too large"),
     "a line without end": (chain([HEAD, b'["'], repeat(bytes(MIB), 100)), "a line is too long"),

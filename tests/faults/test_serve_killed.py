@@ -8,7 +8,6 @@ import signal
 import subprocess
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import grpc
@@ -19,21 +18,7 @@ from sapwood.store import open_store
 from sapwood.upkeep.verify import verify
 from tests.support.cli import Sapwood, document_of
 from tests.support.reapiclient import Client
-
-
-@contextmanager
-def serving(run: Sapwood, *words: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """A server as a process, and where it listens; ended at the end unless it was killed."""
-    command = run.command("serve", "--json", "--listen", "127.0.0.1:0", "--staging", "staging", *words)
-    with subprocess.Popen(
-        command, cwd=run.home, env=run.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as server:
-        try:
-            yield server, document_of(server)["url"].removeprefix("grpc://")
-        finally:
-            if server.poll() is None:
-                server.send_signal(signal.SIGTERM)
-        server.wait(60)
+from tests.support.served import serving
 
 
 @pytest.fixture

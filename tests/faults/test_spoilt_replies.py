@@ -19,7 +19,7 @@ from sapwood.upkeep.gc import collect
 from sapwood.upkeep.retention import Rules
 from sapwood.upkeep.verify import verify
 from tests.support.collecting import age
-from tests.support.faultyproxy import FAULTS, Proxy, Spoil, proxying
+from tests.support.faultyproxy import FAULTS, Proxy, proxying
 from tests.support.requests import Scene
 from tests.support.storeplaces import BucketPlace
 from tests.support.trees import differences, noise
@@ -27,15 +27,10 @@ from tests.support.trees import differences, noise
 LASTING = ("503", "403", "412", "cut before", "done, and cut", "corrupted")
 CASES = [(fault, False) for fault in FAULTS] + [(fault, True) for fault in LASTING]
 TOLD_WRONGLY = ("done, and cut", "the reply is cut", "corrupted")
-QUICK = {
-    "ATTEMPTS": 2,
-    "QUIET_S": 0.5,
-    "WRITE_S": 0.5,
-    "WRITE_SMALL_S": 0.5,
-    "FIRST_PAUSE_S": 0.01,
-    "FIRST_PAUSE_OF_THE_BUSY_S": 0.01,
-}
-"""Few attempts, soon given up, for what is spoilt."""
+QUICK = {"ATTEMPTS": 2, "FIRST_PAUSE_S": 0.01, "FIRST_PAUSE_OF_THE_BUSY_S": 0.01}
+"""Few attempts, for what is spoilt."""
+PATIENCE = ("QUIET_S", "WRITE_S", "WRITE_SMALL_S")
+DRIPPING = "a byte a second"
 MOST = 60
 """Requests that no push and no pull of this makes."""
 
@@ -51,11 +46,16 @@ class Setting:
     def open(self, cache: str = "cache") -> OpenStore:
         return open_store(self.url, cache_dir=self.home / cache)
 
-    def tried(self, spoil: Spoil, call: Callable[[], Any]) -> tuple[Any, int]:
-        """Return what `call` returned, or the error of ours it raised, and the number of requests."""
-        self.proxy.begin(spoil)
+    def tried(self, fault: str, first: int, call: Callable[[], Any], *, lasting: bool) -> tuple[Any, int]:
+        """Return what `call` returned, or the error of ours it raised, and the number of requests.
+
+        The request number `first` is spoilt, and those behind it if it is `lasting`.
+        """
+        self.proxy.begin(lambda number: FAULTS[fault] if number == first or (lasting and number > first) else None)
+        # A reply that never ends is soon given up; any other comes in its time, which on a busy machine is long.
+        patience = dict.fromkeys(PATIENCE, 0.5 if fault == DRIPPING else 10.0)
         with pytest.MonkeyPatch.context() as patch:
-            for name, value in QUICK.items():
+            for name, value in {**QUICK, **patience}.items():
                 patch.setattr(attempts, name, value)
             try:
                 ended = call()
@@ -95,10 +95,6 @@ def setting(
         yield setting
 
 
-def spoiling(fault: str, first: int, *, lasting: bool) -> Spoil:
-    return lambda number: FAULTS[fault] if number == first or (lasting and number > first) else None
-
-
 @pytest.mark.parametrize(("fault", "lasting"), CASES)
 @pytest.mark.parametrize("machine", ["the same", "another"])
 def test_whichever_request_of_a_push_is_spoilt_the_ref_names_what_was_or_what_was_pushed(
@@ -111,7 +107,7 @@ def test_whichever_request_of_a_push_is_spoilt_the_ref_names_what_was_or_what_wa
     for number in range(1, MOST):
         scene.again()
         ended, made = setting.tried(
-            spoiling(fault, number, lasting=lasting), lambda: setting.open().push(setting.home / "tree", "main")
+            fault, number, lambda: setting.open().push(setting.home / "tree", "main"), lasting=lasting
         )
         if made < number:
             break
@@ -136,9 +132,7 @@ def test_whichever_request_of_a_pull_is_spoilt_what_is_written_is_right_or_an_er
     for number in range(1, MOST):
         shutil.rmtree(pulled, ignore_errors=True)
         shutil.rmtree(setting.home / "other", ignore_errors=True)
-        ended, made = setting.tried(
-            spoiling(fault, number, lasting=lasting), lambda: setting.open("other").pull("main", pulled)
-        )
+        ended, made = setting.tried(fault, number, lambda: setting.open("other").pull("main", pulled), lasting=lasting)
         if made < number:
             break
         if not isinstance(ended, SapwoodError):
@@ -169,7 +163,7 @@ def test_whichever_request_of_a_collection_is_spoilt_nothing_that_lives_is_lost(
     scene = Scene(setting.home)
     for number in range(1, MOST):
         scene.again()
-        ended, made = setting.tried(spoiling(fault, number, lasting=lasting), lambda: collect(setting.open()))
+        ended, made = setting.tried(fault, number, lambda: collect(setting.open()), lasting=lasting)
         if made < number:
             assert ended.deleted > 0
             assert ended.moved == 1

@@ -51,14 +51,23 @@ def test_ranges_stand_behind_all_other_values_and_only_where_they_are_known() ->
     assert zlib.decompress(replace(PROFILE, parts=parts).encode(), 31) == b"\n".join(lines)
 
 
+def test_what_was_only_looked_up_stands_in_the_first_line_by_directory_and_only_where_something_was() -> None:
+    names = frozenset([b"os.py", b"usr/lib/b.py", b"usr/lib/a\xff.py", b"usr/lib64/c"])
+    first, _, rest = zlib.decompress(GOLDEN.read_bytes(), 31).partition(b"\n")
+    first = first[:-1] + b',"lookedUp":{"":["os.py"],"usr/lib":["a\\udcff.py","b.py"],"usr/lib64":["c"]}}'
+    text = first + b"\n" + rest
+    assert Profile.decode(zlib.compress(text, wbits=31), "here") == replace(PROFILE, looked_up=names)
+    assert zlib.decompress(replace(PROFILE, looked_up=names).encode(), 31) == text
+
+
 def test_a_newer_format_is_neither_read_nor_replaced(tmp_path: Path) -> None:
     text = zlib.decompress(GOLDEN.read_bytes(), 31)
     newer = zlib.compress(text.replace(b'"format":1', b'"format":2', 1) + b"{}\n", wbits=31)
     store = open_store(str(tmp_path / "store"), create=True)
     keys = [tree_profile_key(PROFILE.tree), ref_profile_key("main")]
     for key in keys:
-        store.swap_profile(key, newer, None)
+        store.swap_object(key, newer, None)
     with pytest.raises(FormatError) as refused:
         keep_profile(store, "main", PROFILE)
     assert refused.value.kind == "format-newer"
-    assert [(store.read_profile(key) or (b"",))[0] for key in keys] == [newer, newer]
+    assert [(store.read_object(key) or (b"",))[0] for key in keys] == [newer, newer]

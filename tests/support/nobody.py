@@ -5,6 +5,7 @@ As root a new process imports what it needs (the interpreter may lie where other
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -14,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.support.cli import Said
+from tests.support.cli import Said, Sapwood
 
 NOBODY = 65534
 
@@ -37,21 +38,34 @@ if os.geteuid() == 0:
     ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)
 """
 
+_MAIN = "from sapwood.cli.main import main; sys.exit(main(sys.argv[1:]))"
+
 
 def as_nobody(program: str, *arguments: str | Path, first: str = "") -> Said:
     """Run a Python program with `sys.argv[1:]` as `arguments`; `first` before that, as whoever we are."""
-    here = str(Path(__file__).parents[2])
-    code = _BECOME.format(here=here, nobody=NOBODY, first=first) + program
     done = subprocess.run(
-        [sys.executable, "-c", code, *map(str, arguments)], stdin=subprocess.DEVNULL, capture_output=True, timeout=60
+        _command(program, *arguments, first=first), stdin=subprocess.DEVNULL, capture_output=True, timeout=250
     )
     out, err = (data.decode("utf-8", "surrogateescape") for data in (done.stdout, done.stderr))
     return Said(done.returncode, out, err)
 
 
+def _command(program: str, *arguments: str | Path, first: str = "") -> list[str]:
+    here = str(Path(__file__).parents[2])
+    code = _BECOME.format(here=here, nobody=NOBODY, first=first) + program
+    return [sys.executable, "-c", code, *map(str, arguments)]
+
+
+class NobodysSapwood(Sapwood):
+    """As `Sapwood`, run by nobody; `home` must be one of nobody's."""
+
+    def command(self, *words: str | Path) -> list[str]:
+        return _command(_MAIN, *words)
+
+
 def sapwood_as_nobody(*words: str | Path) -> Said:
     """Run `sapwood WORDS…`."""
-    return as_nobody("from sapwood.cli.main import main; sys.exit(main(sys.argv[1:]))", *words)
+    return as_nobody(_MAIN, *words)
 
 
 @contextmanager
@@ -65,3 +79,22 @@ def nobodys_directory() -> Iterator[Path]:
         yield place
     finally:
         shutil.rmtree(place)
+
+
+@contextmanager
+def fuse_for_users() -> Iterator[None]:
+    """/dev/fuse as udev leaves it: open to all. Containers and small systems often have it closed.
+
+    One at a time on this machine: whoever ends leaves it as it was found.
+    """
+    claimed = os.open("/dev", os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(claimed, fcntl.LOCK_EX)
+        mode = os.stat("/dev/fuse").st_mode
+        os.chmod("/dev/fuse", 0o666)
+        try:
+            yield
+        finally:
+            os.chmod("/dev/fuse", mode)
+    finally:
+        os.close(claimed)

@@ -12,6 +12,7 @@ import hashlib
 import hmac
 import http.client
 import os
+import re
 import socket
 import subprocess
 import time
@@ -152,7 +153,7 @@ def _running(command: list[str], port: int, log: Path) -> Iterator[None]:
 
 def _await(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
     """Wait until the server replies to something."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while True:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
         try:
@@ -165,3 +166,29 @@ def _await(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
             time.sleep(0.02)
         finally:
             connection.close()
+
+
+@contextmanager
+def registry(work: Path, *, logged: bool = False) -> Iterator[str]:
+    """Serve an empty OCI registry, Debian's docker-registry, over plain HTTP; the value is its host and port.
+
+    If `logged`, `sent` says what it sent.
+    """
+    port = free_port()
+    configuration = work / "registry.yml"
+    configuration.write_text(
+        f"""
+        version: 0.1
+        log: {{level: error, accesslog: {{disabled: {str(not logged).lower()}}}}}
+        storage: {{filesystem: {{rootdirectory: "{work}/data"}}, delete: {{enabled: true}}}}
+        http: {{addr: "127.0.0.1:{port}"}}
+        """
+    )
+    with _running(["docker-registry", "serve", str(configuration)], port, work / "registry.log"):
+        yield f"127.0.0.1:{port}"
+
+
+def sent(work: Path) -> list[tuple[str, int]]:
+    """Return of each reply of the logged registry of that place, in order, the path it was asked for and its bytes."""
+    lines = (work / "registry.log").read_text(encoding="utf-8")
+    return [(path, int(size)) for path, size in re.findall(r'"GET (\S+) HTTP/1.1" 20\d (\d+) ', lines)]

@@ -87,7 +87,9 @@ class Client:
 
     def read(self, blob: bytes, offset: int = 0, limit: int = 0, *, form: str = "blobs") -> bytes:
         """Read a blob, by the digest of this, from a ByteStream."""
-        digest = digest_of(blob)
+        return self.read_digest(digest_of(blob), offset, limit, form=form)
+
+    def read_digest(self, digest: reapi.Digest, offset: int = 0, limit: int = 0, *, form: str = "blobs") -> bytes:
         return self.read_named(self.name(f"{form}/{digest.hash}/{digest.size_bytes}"), offset, limit)
 
     def read_named(self, name: str, offset: int = 0, limit: int = 0) -> bytes:

@@ -62,7 +62,7 @@ def test_a_bare_ref_leads_to_its_snapshot(tmp_path: Path, monkeypatch: pytest.Mo
     ("text", "kind", "hint"),
     [
         ("oci://host/repo:tag", "not-supported", "sapwood push"),
-        ("oci://host/repo#x", "not-supported", "sapwood push"),
+        ("oci://host/repo#x", "not-supported", "sapwood push oci://host/repo#x STORE_URL#REF"),
         ("image.tar.gz", "not-supported", "sapwood push image.tar.gz STORE_URL#REF"),
         ("/srv/image.tar.zst", "not-supported", "sapwood push /srv/image.tar.zst STORE_URL#REF"),
         ("https://host/image.tgz", "not-supported", "sapwood push https://host/image.tgz STORE_URL#REF"),

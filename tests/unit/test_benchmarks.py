@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import __main__ as measured
 from benchmarks import page
 from benchmarks.edits import drawn, edits, files
 from benchmarks.generated import MILLION, TEN_MILLION, Shape, edited_twin, generated
@@ -47,19 +48,25 @@ def test_a_section_that_was_not_measured_stays_with_its_own_date(root: Path) -> 
 
 
 def test_writing_the_same_again_changes_nothing(root: Path) -> None:
-    page.write({name: section(name) for name in ("push", "cold")}, GROUPS, ["push"])
+    page.write({name: section(name) for name in ("push", "cold")}, GROUPS, ["push : git"])
     before = written(root), (root / "README.md").read_text()
-    page.write({"cold": section("cold")}, GROUPS, ["push"])
+    page.write({"cold": section("cold")}, GROUPS, ["push : git"])
     assert (written(root), (root / "README.md").read_text()) == before
 
 
-def test_the_readme_shows_the_rows_of_chosen_claims_only(root: Path) -> None:
-    page.write({name: section(name) for name in ("push", "cold")}, GROUPS, ["push"])
+def test_the_readme_shows_the_chosen_figures_and_counts_the_others(root: Path) -> None:
+    page.write({"push": section("push"), "cold": section("cold", 0.7)}, GROUPS, ["push : git", "unchanged : git"])
     text = (root / "README.md").read_text()
     assert "| push : git |" in text
     assert "cold" not in text
-    assert "old" not in text
+    assert "All 2 figures, of which 1 miss their bound" in text
+    assert "old\n" not in text
     assert text.endswith("<!-- end of figures -->\n\nmore\n")
+
+
+def test_every_figure_that_the_readme_shows_is_on_the_page() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "benchmarks.md").read_text()
+    assert [claim for claim in measured.IN_README if f"\n| {claim} |" not in text] == []
 
 
 def test_a_missed_bound_is_shown() -> None:

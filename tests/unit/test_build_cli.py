@@ -2,6 +2,7 @@
 
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,8 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from sapwood.build import derivation
 from sapwood.cli.build import COMMANDS
+from sapwood.cli.telling import Talking
 from sapwood.errors import UnavailableError
+from tests.support.building import nap, who_takes
 from tests.support.cli import Sapwood
 
 BUILD = """
@@ -18,6 +22,21 @@ from sapwood.build import derivation
 
 lib = derivation("lib", "echo hears; cat src/a src/b >lib", sources=["src"], outputs=["lib"], env={"X": "1"})
 app = derivation("app", "cp in/lib app", deps={"in": lib}, outputs=["app"])
+"""
+
+# Says on stderr when the core has begun with something that takes a while.
+TOLD = """
+import sys
+from sapwood.build.builder import Builder
+from sapwood.cli.main import main
+def telling(go_on):
+    def told(self, progress=None):
+        if progress and progress.bytes_done:
+            print("busy", file=sys.stderr, flush=True)
+        go_on(self, progress)
+    return told
+Builder._go_on, Builder._go_on_storing = telling(Builder._go_on), telling(Builder._go_on_storing)
+sys.exit(main())
 """
 
 
@@ -43,6 +62,16 @@ def test_stdout_is_where_the_outputs_are_and_stderr_what_happens(run):
     assert again.err.startswith("2 derivations: 0 built, 2 known")
 
 
+def test_an_output_is_run_and_mounted_as_any_tree_is(run):
+    """Also without where it was built: from the store alone."""
+    script = "printf '#!/bin/sh\\necho $(cat $(dirname $0)/a) $1\\n' >tool/run; chmod 755 tool/run; echo made >tool/a"
+    words = f"derivation('tool', {f'mkdir tool; {script}'!r}, outputs=['tool'])"
+    (run.home / "BUILD.py").write_text(f"from sapwood.build import derivation\ntool = {words}\n")
+    address = run.good("build", ".").out.strip()
+    shutil.rmtree(run.cache)
+    assert run.good("run", address, "--", "{}/tool/run", "here").out == "made here\n"
+
+
 def test_why_names_the_part_of_the_key_and_the_files_that_differ(run):
     assert "never built from this file" in run.good("build", "why", ".:lib").out
     run.good("build", ".")
@@ -62,6 +91,15 @@ def test_why_names_the_part_of_the_key_and_the_files_that_differ(run):
     lines = run.good("build", "why", ".:lib").out.splitlines()
     assert [line.split(":")[0] for line in lines[1:]] == ["  command", "  env X"]
     assert lines[2] == "  env X: 1 -> 2"
+
+
+def test_why_says_that_a_build_that_failed_has_no_result(run):
+    (run.home / "BUILD.py").write_text(
+        "from sapwood.build import derivation\none = derivation('one', 'exit 1', outputs=['out'])\n"
+    )
+    assert run("build", ".").code == 2
+    said = run.good("build", "why", ".").out
+    assert said == "one: nothing differs from the last build, of which there is no result\n"
 
 
 def test_show_outputs_and_graph_build_nothing(run):
@@ -95,6 +133,18 @@ def test_without_the_extra_it_says_what_to_install(run, monkeypatch):
     assert (missing.value.kind, missing.value.hint) == ("grpc-missing", "pip install 'sapwood[build]'")
 
 
+def test_what_is_said_without_an_end_of_a_line_is_shown_and_not_gathered(capsys):
+    one = derivation("one", "true", outputs=["x"])
+    talking = Talking(quiet=False, silent=False)
+    for _ in range(64):
+        talking.said(one, b"x" * 8192)
+        assert sum(map(len, talking._rest.values())) <= 32 << 10
+    talking.said(one, b"y\n")
+    lines = capsys.readouterr().err.splitlines()
+    assert all(line.startswith("one> ") for line in lines)
+    assert "".join(line.removeprefix("one> ") for line in lines) == "x" * (64 * 8192) + "y"
+
+
 def test_a_failure_is_shown_with_its_log(run):
     (run.home / "BUILD.py").write_text(BUILD.replace("echo hears;", "echo hears; echo why >&2; exit 3;"))
     said = run("build", "--quiet", "--keep-failed", ".")
@@ -104,6 +154,22 @@ def test_a_failure_is_shown_with_its_log(run):
     assert lines[3].startswith("failed  lib; its directory: ")
     assert lines[4] == "sapwood: derivation lib: its command ended with 3"
     assert Path(lines[5].removeprefix("hint: read ")).read_text() == "hears\nwhy\n"
+
+
+def test_what_builds_into_a_store_do_by_default_can_be_said_and_set(run):
+    run.good("init", run.store)
+    assert run.good("build", "defaults").out == "lazy: yes\n"
+    assert run.good("build", "defaults", "--no-lazy").out == "lazy: no\n"
+    assert (run.store / "builds.json").read_text() == '{"format":1,"lazy":false}'
+    run.good("build", ".")
+    (run.store / "builds.json").write_text('{"format":1,"lazy":0}')
+    run.good("build", ".")  # in which nothing is built
+    (run.home / "src" / "b").write_text("other\n")
+    failed = run("build", ".")
+    assert failed.code == 5
+    assert "hint: sapwood build defaults --store" in failed.err
+    assert run.good("build", "defaults", "--lazy").out == "lazy: yes\n"
+    run.good("build", ".")
 
 
 def test_check_builds_again_and_names_what_differs(run):
@@ -129,8 +195,9 @@ def test_a_number_of_builders_that_is_none_is_refused(run):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_build_that_is_ended_leaves_no_builder_and_the_next_one_no_rest(run, number):
+    command = nap()
     (run.home / "BUILD.py").write_text(
-        "from sapwood.build import derivation\nd = derivation('d', 'echo runs; exec sleep 1004')\n"
+        f"from sapwood.build import derivation\nd = derivation('d', 'echo runs; exec {command}')\n"
     )
     with subprocess.Popen(
         run.command("build", "."), cwd=run.home, env=run.environment, stderr=subprocess.PIPE, text=True
@@ -138,7 +205,7 @@ def test_a_build_that_is_ended_leaves_no_builder_and_the_next_one_no_rest(run, n
         assert build.stderr is not None
         while build.stderr.readline() != "d> runs\n":
             pass
-        while not (found := _sleeping()):
+        while not (found := who_takes(command)):
             pass
         build.send_signal(number)
         assert build.wait() == {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}[number]
@@ -151,16 +218,31 @@ def test_a_build_that_is_ended_leaves_no_builder_and_the_next_one_no_rest(run, n
     assert list(scratch.iterdir()) == []
 
 
-def _sleeping() -> list[int]:
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal():
-            try:
-                if (entry / "cmdline").read_bytes() == b"sleep\x001004\x00":
-                    found.append(int(entry.name))
-            except OSError:
-                continue
-    return found
+@pytest.mark.parametrize("stage", ["hashing", "storing"])
+def test_a_build_that_is_stopped_does_not_finish_hashing_or_storing_first(run, stage):
+    """8 TB take an hour; what ends within the time limit of a test has been stopped."""
+    size = 8 << 40
+    if stage == "hashing":
+        with (run.home / "src" / "large").open("wb") as file:
+            file.truncate(size)
+        words = "'true', sources=['src/large']"
+    else:
+        words = f"'truncate -s {size} out; echo made', outputs=['out']"
+    (run.home / "BUILD.py").write_text(f"from sapwood.build import derivation\none = derivation('one', {words})\n")
+    with subprocess.Popen(
+        [sys.executable, "-c", TOLD, "build", "."],
+        cwd=run.home,
+        env=run.environment,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as build:
+        assert build.stderr is not None
+        while build.stderr.readline() != "busy\n":
+            pass
+        build.send_signal(signal.SIGINT)
+        build.stderr.read()
+        assert build.wait() == 130
+    assert list((run.cache / "builds" / "scratch").iterdir()) == []
 
 
 def _await_end(pid: int) -> None:

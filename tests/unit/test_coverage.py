@@ -59,6 +59,12 @@ def test_directories_tell_what_of_them_was_read(run: Sapwood) -> None:
     assert "of 4 files" in shown.err
 
 
+def test_a_depth_below_none_is_refused(run: Sapwood) -> None:
+    refused = run("coverage", "--depth", "-1", "main")
+    assert refused.code == 2
+    assert "--depth -1: no depth" in refused.err
+
+
 def test_the_drop_list_has_what_nobody_read_and_no_other_name_of_what_somebody_did(run: Sapwood) -> None:
     assert run.good("coverage", "--drop-list", "main").out.splitlines() == [
         "opt/own", "usr/lib/tool/spare", "usr/lib/tool/zspare", "var/lib/dpkg/info/tool:amd64.list",

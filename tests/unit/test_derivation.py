@@ -44,6 +44,7 @@ def test_a_derivation_is_frozen_and_is_itself_only():
         ("a", {"outputs": ["x/../../y"]}, "leaves the place"),
         ("a", {"outputs": ["caf\udce9"]}, "not UTF-8"),
         ("a", {"outputs": ["x", "x/y"]}, "lies in output x"),
+        ("a", {"outputs": ["x", "x-y", "x/y/z"]}, "x/y/z lies in output x"),
         ("a", {"sources": ["src"], "outputs": ["src"]}, "would hold the input"),
         ("a", {"sources": ["out/src"], "outputs": ["out"]}, "would hold the input"),
         ("a", {"sources": {"x": "src"}, "deps": {"x": "other"}}, "both at x"),
@@ -130,6 +131,7 @@ def test_a_build_file_exports_what_its_globals_hold(tmp_path):
         ("x = 1\n", "declares no derivation"),
         ("\n1/0\n", "BUILD.py:2: ZeroDivisionError"),
         ("def f(:\n", "BUILD.py:1: SyntaxError"),
+        ("import sys\nsys.exit()\n", "BUILD.py:2: SystemExit"),
     ],
 )
 def test_a_build_file_that_cannot_be_run_is_named_with_its_line(tmp_path, text, says):

@@ -50,6 +50,10 @@ def test_a_wait_survives_pickling() -> None:
     assert pickle.loads(pickle.dumps(error)).retry_after_s == 7.5
 
 
+def test_a_hint_cannot_drive_a_terminal_either() -> None:
+    assert CorruptError("x", kind="ref-corrupt", hint="a\x1b[8m\nb").hint == "a\\x1b[8m\\nb"
+
+
 def test_a_hint_is_none_unless_there_is_one() -> None:
     assert CorruptError("x", kind="ref-corrupt").hint is None
 
@@ -72,7 +76,7 @@ def test_every_kind_that_stores_and_archives_raise_is_raised_by_a_test() -> None
     sources = [ROOT / "python/sapwood/digests.py", ROOT / "python/sapwood/fetch.py"]
     sources += [
         file
-        for room in ("store", "archive", "build", "serve")
+        for room in ("store", "archive", "build", "image", "serve", "worker", "context")
         for file in (ROOT / "python/sapwood" / room).glob("*.py")
     ]
     kinds = set[str]()

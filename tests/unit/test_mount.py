@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from stat import S_ISREG
 
@@ -20,7 +19,7 @@ from sapwood.mount import holder, mounts, unmount
 from sapwood.mount.server import Tier
 from tests.support.cli import Sapwood
 from tests.support.mounting import is_mounted, mounted, pushed, shell
-from tests.support.nobody import NOBODY, as_nobody, nobodys_directory
+from tests.support.nobody import NOBODY, as_nobody, fuse_for_users, nobodys_directory
 
 SAPWOOD = Path(sys.executable).with_name("sapwood")
 LARGE = os.urandom(5_000_000)
@@ -121,18 +120,8 @@ def test_a_pinned_snapshot_stays_when_the_ref_moves(tree: Path, tmp_path: Path, 
         assert "hello from" in shell(f"cat {place}/bin/hello").stdout
 
 
-@pytest.fixture
-def fuse_for_users() -> Iterator[None]:
-    """/dev/fuse as udev leaves it: open to all. Containers and small systems often have it closed."""
-    mode = os.stat("/dev/fuse").st_mode
-    os.chmod("/dev/fuse", 0o666)
-    yield
-    os.chmod("/dev/fuse", mode)
-
-
-@pytest.mark.usefixtures("fuse_for_users")
 def test_an_ordinary_user_mounts_through_fusermount(tree: Path) -> None:
-    with nobodys_directory() as home:
+    with fuse_for_users(), nobodys_directory() as home:
         pushed(tree, home / "store")
         (home / "mount").mkdir()
         os.chown(home / "mount", NOBODY, NOBODY)
@@ -344,7 +333,7 @@ def test_a_server_whose_starter_has_gone_takes_its_mount_away(tree: Path, tmp_pa
     place.mkdir()
     reading, writing = os.pipe()
     os.close(reading)
-    call = json.dumps({"address": address, "place": str(place), "cache_dir": str(cache_dir)})
+    call = "\0" + json.dumps({"address": address, "place": str(place), "cache_dir": str(cache_dir), "log": None})
     words = [sys.executable, holder.__file__, str(writing)]
     done = subprocess.run(
         words, input=call, pass_fds=[writing], capture_output=True, text=True, timeout=50, check=False

@@ -39,6 +39,13 @@ def test_starting_a_mount_loads_no_store_and_nothing_that_serves() -> None:
     assert not {"sapwood.store.address", "sapwood.store.store", "sapwood.mount.server", "obstore"} & {*loaded}
 
 
+def test_what_runs_a_command_begins_its_mount_before_it_loads_much() -> None:
+    code = "import sys; import sapwood.cli.run; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
+    assert "sapwood.mount.begun" in loaded
+    assert not {"argparse", "dataclasses", "json", "pathlib", "sapwood.mount.process", "tempfile", "typing"} & {*loaded}
+
+
 def test_packages_export_what_they_list() -> None:
     for package in (sapwood.mount, sapwood.store):
         for name in package.__all__:

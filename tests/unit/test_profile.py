@@ -65,6 +65,44 @@ def test_ranges_are_put_in_order_and_united_by_runs_in_any_order() -> None:
     assert old.parts[0].places() == [(4096, 4097)], "without ranges, whatever holds its offset"
 
 
+def test_what_was_only_looked_up_is_read_back_and_united_by_runs_in_any_order() -> None:
+    names = [b"a", b"d/b", b"d/e/\xff", b'd/e/"', b"d/e/\xc3\xa9", b"z"]
+    one = Profile.of_run(TREE, "1", [(b"d/b", 0, [(0, 1)], [])], [b"a", b"d/b"])
+    assert one.looked_up == {b"a"}, "what was read is not only looked up"
+    two, three = Profile.of_run(TREE, "2", [], names), Profile.of_run(TREE, "3", [(b"a", 0, [(0, 1)], [])], names)
+    for runs in ([one, two, three], [two, three, one], [three, one, two]):
+        merged = runs[0].merged(runs[1]).merged(runs[2])
+        assert merged.looked_up == set(names) - {b"a", b"d/b"}
+        assert set(merged.paths()) == {b"a", b"d/b"}, "nobody brings what was only looked up"
+    assert Profile.decode(two.encode(), "here") == two
+
+
+def test_of_more_names_than_the_first_line_has_room_for_the_last_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [b'%03d/"\xff\xc3\xa9/%05d' % (number // 100, number) for number in range(5000)]
+    profile = Profile.of_run(TREE, "1", [(b"a", 0, [(0, 1)], [b"sh"])], names)
+    assert Profile.decode(profile.encode(), "here") == profile
+    monkeypatch.setattr("sapwood.profile._LONGEST_LINE", 9000)
+    header = zlib.decompress(profile.encode(), 31).split(b"\n")[0]
+    assert 8900 < len(header) <= 9000
+    kept = Profile.decode(profile.encode(), "here")
+    assert kept.looked_up == set(names[: len(kept.looked_up)])
+    assert kept.parts == profile.parts
+    for most, bound in (("_MOST_LOOKED_UP", 10), ("_MOST_LOOKED_UP_BYTES", 10 * len(names[0]))):
+        with monkeypatch.context() as patched:
+            whole = profile.encode()
+            patched.setattr(f"sapwood.profile.{most}", bound)
+            assert Profile.decode(whole, "here").looked_up == set(names[:10])
+            assert Profile.decode(profile.encode(), "here").looked_up == set(names[:10])
+
+
+@pytest.mark.parametrize("names", ["7", "[]", '{"a":1}', '{"a":["b",1]}', '{"a":["\\ud800"]}', '{"\\ud800":["b"]}'])
+def test_names_that_are_none_are_damage(names: str) -> None:
+    header = f'{{"format":1,"tree":"{TREE}","runs":1,"recorded":"","programs":[],"lookedUp":{names}}}\n'
+    with pytest.raises(CorruptError) as refused:
+        Profile.decode(zlib.compress(header.encode(), wbits=31), "here")
+    assert refused.value.kind == "profile-corrupt"
+
+
 def decoded(ranges: str, parts: int = 1) -> tuple[Part, ...]:
     header = json.dumps({"format": 1, "tree": TREE, "runs": 1, "recorded": "", "programs": []})
     rows = "".join(f'["{number}",0,{number},1,9,[],{ranges}]\n' for number in range(parts))
@@ -177,6 +215,19 @@ def test_a_trace_tells_what_was_read_and_passes_on_the_code(run: Sapwood) -> Non
     assert [part.bytes for part in found.parts] == [len(NOISE[42:]), 6]
 
 
+def test_a_file_that_is_only_asked_for_is_looked_up_and_not_read_and_one_that_is_listed_is_neither(
+    run: Sapwood,
+) -> None:
+    asks = 'cd "$SAPWOOD_ROOT"; [ -e d/42 ] && [ ! -e d/no ] && cat hello > /dev/null && cd d && set -- * && echo $#'
+    assert run.good("trace", "--out", "p", "main", "--", "sh", "-c", asks).out == "100\n"
+    found = read_profile(run.home / "p")
+    assert (found.paths(), found.looked_up) == ([b"hello"], {b"d/42"})
+    run.good("trace", "--out", "p", "main", "--", "ls", "-l", "{}/d")
+    assert read_profile(run.home / "p").looked_up == {b"d/%02d" % number for number in range(100)}
+    told = run.good("coverage", "--json", "--profile", "p", "main").document
+    assert (told["filesRead"], told["bytesRead"]) == (1, 6)
+
+
 def test_what_is_in_the_cache_already_is_traced_all_the_same(run: Sapwood) -> None:
     for runs in (1, 2):
         document = run.good("trace", "--json", "main", "--", "cat", "{}/hello").document
@@ -279,6 +330,18 @@ def test_nothing_is_run_whose_profile_could_not_be_kept(run: Sapwood) -> None:
     assert "nowhere is missing" in said.err
     assert "hint: mkdir -p nowhere" in said.err
     assert not (run.home / "ran").exists()
+
+
+def test_a_command_that_cannot_be_started_is_no_run(run: Sapwood) -> None:
+    assert run("trace", "--out", "p", "main", "--", "{}/nowhere").code == 127
+    assert run("trace", "--out", "p", "main", "--", "{}/d/42").code == 126
+    assert not (run.home / "p").exists()
+
+
+def test_a_profile_and_none_exclude_each_other(run: Sapwood) -> None:
+    refused = run("run", "--profile", "p", "--no-profile", "main", "--", "true")
+    assert refused.code == 2
+    assert "not allowed with argument --profile" in refused.err
 
 
 def test_what_is_no_profile_is_refused_by_name(run: Sapwood) -> None:

@@ -64,7 +64,7 @@ def test_files_of_one_directory_and_suffix_lie_together(tree: Path, tmp_path: Pa
     assert all(len(kinds) == 1 for kinds in holds.values())
 
 
-@pytest.mark.parametrize("level", ["0", "20", "-1", "fast", "3.5"])
+@pytest.mark.parametrize("level", ["0", "20", "-1", "fast", "3.5", "٣"])
 def test_a_level_that_is_none_is_refused_before_a_store_is_made(level: str, tree: Path, tmp_path: Path) -> None:
     said = Sapwood(tmp_path)("push", f"--level={level}", tree, f"{tmp_path}/store#main")
     assert said.code == 2

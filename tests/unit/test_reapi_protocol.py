@@ -4,7 +4,7 @@ from google.longrunning import operations_pb2
 from google.rpc import status_pb2
 
 from sapwood import Leaf, Tree
-from sapwood.reapi.protocol import bots_pb2, bytestream_pb2
+from sapwood.reapi.protocol import bots_pb2, bytestream_pb2, deliveries_pb2
 from sapwood.reapi.protocol import remote_execution_pb2 as reapi
 
 
@@ -35,7 +35,7 @@ def test_a_directory_message_hashes_to_the_tree_digest():
 def test_the_services_have_the_names_that_others_call():
     services = {
         service.full_name: sorted(method.name for method in service.methods)
-        for file in (reapi.DESCRIPTOR, bytestream_pb2.DESCRIPTOR, bots_pb2.DESCRIPTOR)
+        for file in (reapi.DESCRIPTOR, bytestream_pb2.DESCRIPTOR, bots_pb2.DESCRIPTOR, deliveries_pb2.DESCRIPTOR)
         for service in file.services_by_name.values()
     }
     assert services == {
@@ -47,6 +47,7 @@ def test_the_services_have_the_names_that_others_call():
         "build.bazel.remote.execution.v2.Execution": ["Execute", "WaitExecution"],
         "google.bytestream.ByteStream": ["QueryWriteStatus", "Read", "Write"],
         "google.devtools.remoteworkers.v1test2.Bots": ["CreateBotSession", "UpdateBotSession"],
+        "sapwood.v1.Deliveries": ["Deliver"],
     }  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ import grpc
 import pytest
 
 from sapwood._core.serve import Expand, compress
+from sapwood.errors import UnavailableError
 from sapwood.push import push_upon
 from sapwood.reapi.protocol import remote_execution_pb2 as reapi
 from sapwood.serve.server import Options, Server
@@ -332,7 +334,14 @@ def test_a_tree_is_listed_once_each_directory_in_pages(client: Client) -> None:
 def test_a_result_is_kept_as_sent_replaced_and_only_given_while_its_blobs_are_here(
     server: Server, client: Client
 ) -> None:
-    output, tree_file = some(50), some(60)
+    output, tree_file, file = some(50), some(60), some(70)
+    folder = reapi.Directory(files=[reapi.FileNode(name="f", digest=digest_of(file))]).SerializeToString()
+    root = reapi.Directory(
+        directories=[
+            reapi.DirectoryNode(name="d", digest=digest_of(folder)),
+            reapi.DirectoryNode(name="empty", digest=digest_of(b"")),
+        ]
+    ).SerializeToString()
     tree = reapi.Tree(
         root=reapi.Directory(files=[reapi.FileNode(name="f", digest=digest_of(tree_file))])
     ).SerializeToString()
@@ -340,15 +349,22 @@ def test_a_result_is_kept_as_sent_replaced_and_only_given_while_its_blobs_are_he
         exit_code=3,
         stdout_raw=b"said",
         output_files=[reapi.OutputFile(path="out", digest=digest_of(output), is_executable=True)],
-        output_directories=[reapi.OutputDirectory(path="dir", tree_digest=digest_of(tree))],
+        output_directories=[
+            reapi.OutputDirectory(path="dir", tree_digest=digest_of(tree)),
+            reapi.OutputDirectory(path="more", root_directory_digest=digest_of(root)),
+        ],
     )
     client.set_result(b"action", result)
-    for blob in (output, tree, tree_file):
+    for blob in (output, tree, tree_file, root, folder, file):
         with pytest.raises(grpc.RpcError) as refused:
             client.result(b"action")
         assert refusal(refused) == (grpc.StatusCode.NOT_FOUND, "result-missing")
         client.put(blob)
     assert client.result(b"action") == result
+    for bad in ({"root_directory_digest": digest_of(output)}, {"tree_digest": reapi.Digest(hash="x")}):
+        client.set_result(b"bad", reapi.ActionResult(output_directories=[reapi.OutputDirectory(path="d", **bad)]))
+        with pytest.raises(grpc.RpcError, match="result-missing"):
+            client.result(b"bad")
     server.pack()
     assert client.result(b"action") == result
     for code in (4, 5):
@@ -504,6 +520,31 @@ def test_what_was_packed_when_the_server_died_is_not_packed_again(
     with Server(store, options, tmp_path / "staging") as server, Client(f"127.0.0.1:{server.port}") as client:
         assert [client.read(blob) for blob in blobs] == blobs
     assert store.refs() == [before]
+
+
+def test_what_cannot_be_laid_out_stays_staged_and_is_packed_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is an error of the disk, which whoever packs in the background says and tries again."""
+    store = open_store(str(tmp_path / "store"), create=True)
+    blobs = [some(size, 10) for size in (10, 2 * MIB)]
+    options = Options(listen="127.0.0.1:0", keep=0)
+    with Server(store, options, tmp_path / "staging") as server, Client(f"127.0.0.1:{server.port}") as client:
+        for blob in blobs:
+            client.upload(blob)
+
+        def full(*_: object, **__: object) -> None:
+            raise OSError(errno.ENOSPC, "no space", str(tmp_path / "staging" / "parts"))
+
+        with monkeypatch.context() as away:
+            away.setattr("sapwood.serve.packing.tempfile.TemporaryDirectory", full)
+            with pytest.raises(UnavailableError) as refused:
+                server.pack()
+        assert refused.value.kind == "disk-full"
+        assert [client.read(blob) for blob in blobs] == blobs
+        server.pack()
+        assert [client.read(blob) for blob in blobs] == blobs
+    assert verify(store).damages == ()
 
 
 def test_blobs_and_results_come_back_out_of_an_s3_store(s3_place: S3Place, tmp_path: Path) -> None:

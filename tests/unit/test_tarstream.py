@@ -11,8 +11,8 @@ import pytest
 
 from sapwood import open_store, tarstream
 from sapwood._core.filemap import FileMap
+from sapwood.address import open_address
 from sapwood.fetch import bring_pages
-from sapwood.store.address import open_address
 from tests.support.trees import make_hard
 
 

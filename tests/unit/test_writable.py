@@ -284,6 +284,16 @@ def test_an_ordinary_user_is_told_that_it_needs_root(tree: Path) -> None:
         assert "only root can make a mount that takes changes" in refused.out
 
 
+def test_the_root_of_a_namespace_of_users_is_told_so(tree: Path, tmp_path: Path, run: Sapwood) -> None:
+    """What it changes could not be told from the tree when it is stored."""
+    address, place = pushed(tree, tmp_path / "store"), tmp_path / "mount"
+    place.mkdir()
+    command = run.command("mount", "--writable", address, place)
+    said = subprocess.run(["unshare", "-rm", *command], env=run.environment, capture_output=True, text=True)
+    assert said.returncode == 6, said
+    assert "only the machine's root can make a mount that takes changes" in said.stderr
+
+
 def test_where_changes_cannot_lie_the_error_says_what_to_set(
     tree: Path, tmp_path: Path, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

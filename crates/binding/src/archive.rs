@@ -57,7 +57,7 @@ fn clean_all(names: &[Vec<u8>]) -> Result<Vec<Vec<u8>>> {
 
 /// The tar in the file `input`, called `name`, into an archive in the file `output`, called `path`.
 #[pyfunction]
-#[pyo3(signature = (input, name, output, path, *, choices, temporary, progress=None))]
+#[pyo3(signature = (input, name, output, path, *, choices, temporary, is_layer=false, progress=None))]
 #[expect(clippy::too_many_arguments, reason = "two files, each with its name")]
 fn convert<'py>(
     py: Python<'py>,
@@ -67,12 +67,13 @@ fn convert<'py>(
     path: PathBuf,
     choices: Choices,
     temporary: PathBuf,
+    is_layer: bool,
     progress: Option<Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyDict>> {
     let made = enter(py, progress.as_ref(), |job| {
         let (input, front) = (own(input, &name)?, clean_all(&choices.prioritize)?);
         let mut out = Out::new(own(output, &path)?, path)?;
-        of_tar(&show(&name), &input, &front, &choices.to_core(temporary), &mut out, job)
+        of_tar(&show(&name), &input, is_layer, &front, &choices.to_core(temporary), &mut out, job)
     })?;
     describe(py, made)
 }

@@ -16,6 +16,10 @@ use crate::errors::{internal, raise};
 pub struct Shared<T>(Mutex<T>);
 
 impl<T: Send> Shared<T> {
+    pub fn new(value: T) -> Shared<T> {
+        Shared(Mutex::new(value))
+    }
+
     pub fn with<R: Send>(&self, py: Python<'_>, work: impl FnOnce(&mut T) -> R + Send) -> R {
         py.detach(|| work(&mut self.0.lock().expect("no method panics with it")))
     }

@@ -48,6 +48,13 @@ impl FileMap {
         Ok(FileMap(Arc::new(direct(py, map)?)))
     }
 
+    /// The tree of a root directory, which grows as pages are brought.
+    #[staticmethod]
+    fn of_directory(py: Python<'_>, root: &str, size: u64, owner: (u32, u32)) -> PyResult<FileMap> {
+        let root = direct(py, parse_sha(root))?;
+        Ok(FileMap(Arc::new(filemap::FileMap::of_directory(Digest { sha256: root, size }, owner))))
+    }
+
     #[getter]
     fn tree(&self) -> String {
         digest_text(&self.0.summary.tree)

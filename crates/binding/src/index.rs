@@ -19,8 +19,15 @@ struct Live(index::Live);
 #[pymethods]
 impl Live {
     #[new]
-    fn new(py: Python<'_>, root: PathBuf, index: Option<PathBuf>, options: Options) -> PyResult<Live> {
-        enter(py, None, |job| index::Live::open(&root, index, options.to_core()?, job)).map(Live)
+    #[pyo3(signature = (root, index, options, progress=None))]
+    fn new(
+        py: Python<'_>,
+        root: PathBuf,
+        index: Option<PathBuf>,
+        options: Options,
+        progress: Option<Bound<'_, PyAny>>,
+    ) -> PyResult<Live> {
+        enter(py, progress.as_ref(), |job| index::Live::open(&root, index, options.to_core()?, job)).map(Live)
     }
 
     fn root(&self, py: Python<'_>) -> PyResult<Entry> {
@@ -28,8 +35,9 @@ impl Live {
         direct(py, entry.and_then(|entry| entry)).map(Entry)
     }
 
-    fn list(&self, py: Python<'_>, path: &[u8]) -> PyResult<Option<Vec<Entry>>> {
-        enter(py, None, |job| self.0.list(path, job, looked_at).and_then(Option::transpose))
+    #[pyo3(signature = (path, progress=None))]
+    fn list(&self, py: Python<'_>, path: &[u8], progress: Option<Bound<'_, PyAny>>) -> PyResult<Option<Vec<Entry>>> {
+        enter(py, progress.as_ref(), |job| self.0.list(path, job, looked_at).and_then(Option::transpose))
     }
 
     fn recorded(&self, py: Python<'_>, path: &[u8]) -> PyResult<Option<Vec<Entry>>> {

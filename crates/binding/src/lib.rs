@@ -10,9 +10,11 @@ mod enter;
 mod errors;
 mod filemap;
 mod index;
+mod layers;
 mod mount;
 mod pull;
 mod push;
+mod regzip;
 mod seek;
 mod serve;
 mod stargz;
@@ -33,9 +35,11 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     directory::register(module)?;
     filemap::register(module)?;
     index::register(module)?;
+    layers::register(module)?;
     mount::register(module)?;
     pull::register(module)?;
     push::register(module)?;
+    regzip::register(module)?;
     seek::register(module)?;
     serve::register(module)?;
     stargz::register(module)?;
@@ -53,9 +57,11 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
         "directory",
         "filemap",
         "index",
+        "layers",
         "mount",
         "pull",
         "push",
+        "regzip",
         "seek",
         "serve",
         "stargz",

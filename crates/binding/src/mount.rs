@@ -1,5 +1,6 @@
 //! `sapwood._core.mount`: a file map served to the kernel, what it wants, and the cache it fills.
 
+use std::ffi::OsString;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -161,6 +162,16 @@ impl Server {
         direct(py, delivered)
     }
 
+    fn deliver_file(&self, py: Python<'_>, frame: &Frame, path: PathBuf) -> PyResult<()> {
+        let delivered = py.detach(|| self.server.deliver_file(&frame.0, &path));
+        direct(py, delivered)
+    }
+
+    fn deliver_directory(&self, py: Python<'_>, message: PyBackedBytes) -> PyResult<()> {
+        let delivered = py.detach(|| self.server.deliver_directory(&message));
+        direct(py, delivered)
+    }
+
     fn silent(&self, py: Python<'_>, frames: Vec<PyRef<'_, Frame>>) {
         let frames: Vec<_> = frames.iter().map(|frame| frame.0.clone()).collect();
         py.detach(|| self.wanted.silent(frames.iter()));
@@ -243,7 +254,13 @@ impl Server {
         std::thread::spawn(move || server.follow(&parts));
     }
 
-    /// From now on, note what is read.
+    /// Returns at once; a thread of the core has directories listed by a process that `command` starts.
+    fn walk(&self, command: Vec<OsString>) {
+        let (server, place) = (self.server.clone(), self.place.clone());
+        std::thread::spawn(move || server.walk(&command, &place));
+    }
+
+    /// From now on, note what is read and looked up.
     fn start_trace(&self) {
         self.server.start_trace();
     }
@@ -258,12 +275,18 @@ impl Server {
         traced.iter().map(part).collect()
     }
 
+    /// The files with bytes that were looked up, read or not.
+    fn looked_up<'py>(&self, py: Python<'py>) -> Vec<Bound<'py, PyBytes>> {
+        py.detach(|| self.server.looked_up()).iter().map(|path| PyBytes::new(py, path)).collect()
+    }
+
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let stats = self.server.stats();
         let out = PyDict::new(py);
         out.set_item("requests", stats.requests)?;
         out.set_item("waited", stats.waited)?;
         out.set_item("waiting", stats.waiting)?;
+        out.set_item("blocked_s", stats.blocked.as_secs_f64())?;
         out.set_item("frames_fetched", stats.frames)?;
         out.set_item("bytes_fetched", stats.bytes)?;
         out.set_item("files_read", stats.files_read)?;

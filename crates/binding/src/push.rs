@@ -148,15 +148,20 @@ impl Push {
     /// Of the tar in the file `tar`, called `name`, which takes `stored` bytes where it lies; `temporary` is a directory for what
     /// memory should not hold.
     #[staticmethod]
-    #[pyo3(signature = (tar, name, *, stored, temporary))]
+    #[pyo3(signature = (tar, name, *, stored, temporary, told=None))]
     fn of_archive(
         py: Python<'_>,
         tar: RawFd,
         name: PathBuf,
         stored: Option<u64>,
         temporary: PathBuf,
+        told: Option<Vec<u8>>,
     ) -> PyResult<Push> {
         let archive = own(tar, &name).map(|file| Archive::new(show(&name), file, stored, temporary));
+        let archive = match told {
+            Some(told) => archive.map(|archive| archive.told(told)),
+            None => archive,
+        };
         let source = Box::new(Source::Archive(direct(py, archive)?));
         Ok(Push { job: Arc::new(Job::default()), stage: Mutex::new(Stage::Looked(source)) })
     }

@@ -49,10 +49,11 @@ struct SeekIndex {
 
 #[pymethods]
 impl SeekIndex {
-    /// From its text as it lies there.
+    /// From its text as it lies there; that of an archive, or of a layer of an image.
     #[staticmethod]
-    fn open(py: Python<'_>, found: &Found, stored: PyBackedBytes) -> PyResult<SeekIndex> {
-        let (index, map) = enter(py, None, |job| seek::SeekIndex::open(&found.0, &stored, job))?;
+    #[pyo3(signature = (found, stored, *, is_layer=false))]
+    fn open(py: Python<'_>, found: &Found, stored: PyBackedBytes, is_layer: bool) -> PyResult<SeekIndex> {
+        let (index, map) = enter(py, None, |job| seek::SeekIndex::open(&found.0, &stored, is_layer, job))?;
         Ok(SeekIndex { index, map: Arc::new(map) })
     }
 
@@ -82,7 +83,7 @@ impl SeekIndex {
 /// The index of the archive in the file `input`, called `name`, into the file `output`, called `path`; the directory `temporary` is for what
 /// memory should not hold.
 #[pyfunction]
-#[pyo3(signature = (input, name, output, path, *, temporary, ends=None, progress=None))]
+#[pyo3(signature = (input, name, output, path, *, temporary, is_layer=false, ends=None, progress=None))]
 #[expect(clippy::too_many_arguments, reason = "two files, each with its name")]
 fn build<'py>(
     py: Python<'py>,
@@ -91,6 +92,7 @@ fn build<'py>(
     output: RawFd,
     path: PathBuf,
     temporary: PathBuf,
+    is_layer: bool,
     ends: Option<(u64, PyBackedBytes, PyBackedBytes)>,
     progress: Option<Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyDict>> {
@@ -101,7 +103,7 @@ fn build<'py>(
             Some((size, first, last)) => seek::Ends { size, first: first.to_vec(), last: last.to_vec() },
             None => seek::Ends::of(&what, &input)?,
         };
-        seek::build(&what, &input, &ends, &mut out, &temporary, job)
+        seek::build(&what, &input, &ends, &mut out, &temporary, is_layer, job)
     })?;
     let out = PyDict::new(py);
     out.set_item("tree", digest_text(&built.tree))?;

@@ -29,11 +29,12 @@ impl Footer {
     }
 }
 
-/// The file map of an archive, and its TOC's digest, from the TOC as it lies there.
+/// The file map of an archive, or of a layer of an image, and its TOC's digest, from the TOC as it lies there.
 #[pyfunction]
-fn open_toc(py: Python<'_>, footer: &Footer, compressed: PyBackedBytes) -> PyResult<(FileMap, String)> {
-    let (map, digest) =
-        enter(py, None, |job| stargz::file_map(&footer.0, &compressed[..], compressed.len() as u64, job))?;
+#[pyo3(signature = (footer, compressed, *, is_layer=false))]
+fn open_toc(py: Python<'_>, footer: &Footer, compressed: PyBackedBytes, is_layer: bool) -> PyResult<(FileMap, String)> {
+    let length = compressed.len() as u64;
+    let (map, digest) = enter(py, None, |job| stargz::file_map(&footer.0, &compressed[..], length, is_layer, job))?;
     Ok((FileMap(Arc::new(map)), digest_text(&digest)))
 }
 

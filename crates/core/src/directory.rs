@@ -4,6 +4,7 @@
 //! Source: build.bazel.remote.execution.v2, message Directory.
 
 use crate::digest::{Digest, hex};
+use crate::wire::{put_bytes, put_number};
 
 /// Collects one directory's nodes.
 #[derive(Default)]
@@ -66,9 +67,7 @@ fn bytes_field(out: &mut Vec<u8>, number: u8, bytes: &[u8]) {
     if bytes.is_empty() {
         return;
     }
-    out.push(number << 3 | 2);
-    varint(out, bytes.len() as u64);
-    out.extend_from_slice(bytes);
+    put_bytes(out, number, bytes);
 }
 
 /// Field 2 of a node, a `Digest` message.
@@ -76,21 +75,13 @@ fn digest_field(out: &mut Vec<u8>, digest: &Digest) {
     let mut size = Vec::with_capacity(11);
     if digest.size > 0 {
         size.push(2 << 3);
-        varint(&mut size, digest.size);
+        put_number(&mut size, digest.size);
     }
     out.push(2 << 3 | 2);
-    varint(out, 66 + size.len() as u64);
+    put_number(out, 66 + size.len() as u64);
     out.extend([1 << 3 | 2, 64]);
     out.extend_from_slice(hex(&digest.sha256).as_bytes());
     out.extend_from_slice(&size);
-}
-
-fn varint(out: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        out.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
 }
 
 #[cfg(test)]

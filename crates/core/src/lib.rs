@@ -4,6 +4,8 @@ pub mod digest;
 pub mod error;
 pub mod job;
 
+pub mod wire;
+
 pub mod directory;
 pub mod scan;
 
@@ -20,16 +22,22 @@ pub mod archive;
 
 pub mod filemap;
 
+pub mod layers;
+
 pub mod erofs;
 
 pub mod stargz;
 
 pub mod convert;
 
+pub mod regzip;
+
 pub mod seek;
 
 pub mod pull;
 pub mod push;
+
+pub mod serve;
 
 pub mod copy;
 

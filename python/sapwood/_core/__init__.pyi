@@ -8,9 +8,11 @@ from . import direct as direct
 from . import directory as directory
 from . import filemap as filemap
 from . import index as index
+from . import layers as layers
 from . import mount as mount
 from . import pull as pull
 from . import push as push
+from . import regzip as regzip
 from . import seek as seek
 from . import serve as serve
 from . import stargz as stargz
@@ -27,9 +29,11 @@ __all__ = [
     "directory",
     "filemap",
     "index",
+    "layers",
     "mount",
     "pull",
     "push",
+    "regzip",
     "seek",
     "serve",
     "stargz",

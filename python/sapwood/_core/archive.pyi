@@ -17,11 +17,13 @@ def convert(
     *,
     choices: Choices,
     temporary: str | PathLike[str],
+    is_layer: bool = False,
     progress: Callable[[int, int, int, int], None] | None = None,
 ) -> dict[str, Any]:
     """Write the tar in the file `input`, called `name`, which is read twice, as an archive to `output`, called `path`.
 
-    Both are descriptors, and stay open. A large TOC is kept in the directory `temporary` meanwhile.
+    Both are descriptors, and stay open. A large TOC is kept in the directory `temporary` meanwhile. One that `is_layer`
+    of an image may have hard links to what layers below it have.
 
     Raises:
         CorruptError: `damaged`: it is no tar, or cannot be unpacked.

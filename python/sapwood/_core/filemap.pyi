@@ -88,6 +88,13 @@ class FileMap:
             CorruptError: `damaged`, `chunk-corrupt`.
             FormatError: `format-newer`.
         """
+    @staticmethod
+    def of_directory(root: str, size: int, owner: tuple[int, int]) -> FileMap:
+        """Return the tree below a root directory of the REAPI, all of which belongs to `owner`, a user and a group.
+
+        Its pages are Directory messages, known one after the other. Each is a pack of its own, and so is each blob:
+        named by its digest, with one frame, whose offset is its size.
+        """
     @property
     def tree(self) -> str:
         """The tree digest."""

@@ -14,12 +14,18 @@ __all__ = ["Live", "adopt", "describe", "file_ids", "is_valid_format", "verify"]
 class Live:
     """A working directory that is looked at only where somebody looks."""
 
-    def __new__(cls, root: str | PathLike[str], index: str | PathLike[str] | None, options: Options) -> Live: ...
+    def __new__(
+        cls,
+        root: str | PathLike[str],
+        index: str | PathLike[str] | None,
+        options: Options,
+        progress: Callable[[int, int, int, int], None] | None = None,
+    ) -> Live: ...
     def root(self) -> Entry:
         """Return the root's entry, whose digest may not be known."""
     def recorded(self, path: bytes) -> list[Entry] | None:
         """Return the entries of a directory as they were when it was looked at last."""
-    def list(self, path: bytes) -> list[Entry] | None:
+    def list(self, path: bytes, progress: Callable[[int, int, int, int], None] | None = None) -> list[Entry] | None:
         """Look at a directory and return its entries, files with their digests; None when there is none.
 
         The digests of directories are not known.

@@ -72,6 +72,19 @@ class Server:
         Raises:
             CorruptError: `damaged`, `chunk-corrupt`; wanted once more if somebody waits for it, then given up.
         """
+    def deliver_file(self, frame: Frame, path: str | PathLike[str]) -> None:
+        """As `deliver`, of a blob of `FileMap.of_directory`: a file on the cache's disk, which becomes the cache's.
+
+        Raises:
+            CorruptError: as `deliver`; the file is left where it is.
+            UnavailableError: `io`.
+        """
+    def deliver_directory(self, message: bytes) -> None:
+        """Keep a directory of such a tree, whether or not anybody asked for it, and answer who waits for it.
+
+        Raises:
+            CorruptError: as `deliver`.
+        """
     def silent(self, frames: list[Frame]) -> None:
         """Say that nothing is heard of these: they do not count as on their way, though they may come."""
     def are_demanded(self, frames: list[Frame]) -> bool:
@@ -107,13 +120,24 @@ class Server:
 
         Returns at once. What the tree has not is passed over.
         """
+    def walk(self, command: list[str]) -> None:
+        """Let directories be listed ahead of whoever looks up names, by the program `sapwood.mount.walker`.
+
+        Returns at once. The program is started by `command` when there is something to list. Only where root mounts by
+        the FUSE tier.
+        """
     def start_trace(self) -> None:
-        """From now on, note what is read."""
+        """From now on, note what is read and looked up. Nobody may `walk` such a mount."""
     def traced(self) -> list[tuple[bytes, int, list[tuple[int, int]], list[bytes]]]:
         """Return what was read since `start_trace`, in order of first reading.
 
         Of each chunk the path of its file, its offset there, what of it was asked for (from, to, counted from that
         offset, in order, with something between them; at most 256), and the names of the processes that asked.
+        """
+    def looked_up(self) -> list[bytes]:
+        """Return the files with bytes that were looked up since `start_trace`, read or not, by their first names.
+
+        In no order; at most the first 200,000. While a trace is taken, a directory tells who lists it only names.
         """
     def read_far(self, far: bool) -> None:
         """Let the kernel read a mebibyte ahead, or what it does by itself; nothing changes while a trace is taken."""
@@ -129,7 +153,8 @@ class Server:
     def stats(self) -> dict[str, Any]:
         """Return counts.
 
-        `requests` of the kernel, how many `waited` and are `waiting`; `frames_fetched`, and `bytes_fetched` in packs;
+        `requests` of the kernel, how many `waited` and are `waiting`, and `blocked_s`, the seconds in which any were;
+        `frames_fetched`, and `bytes_fetched` in packs;
         `files_read`, and `bytes_read`, their sizes; files `proved`,
         which the native tier has as files of the local disk; `errors` (answers of EIO), `frames_expected`: asked for
         and not here yet, `frames_failed`: given up, and `last_error` (text or None).

@@ -38,11 +38,21 @@ class Push:
             InvalidInputError: `not-a-directory`.
         """
     @staticmethod
-    def of_archive(tar: int, name: str | PathLike[str], *, stored: int | None, temporary: str | PathLike[str]) -> Push:
+    def of_archive(
+        tar: int,
+        name: str | PathLike[str],
+        *,
+        stored: int | None,
+        temporary: str | PathLike[str],
+        told: bytes | None = None,
+    ) -> Push:
         """Push the tar that the descriptor `tar` gives, called `name`; it is read from where it stands.
 
         It may be compressed by gzip or zstd. `stored` are the bytes it takes where it lies, if that is known. In
         `temporary` is kept what memory should not hold.
+
+        If `told` is the name of an attribute, it is a tar that was made to be pushed, and is not given back: an empty
+        file that has it has the content that it says, `sha256:…/SIZE`. The store has that, and the push knows where.
         """
     def lacking(self, holdings: bytes | None) -> int:
         """Return the bytes of the files that `holdings` does not explain; before `begin`.

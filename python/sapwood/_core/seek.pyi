@@ -32,8 +32,10 @@ class SeekIndex:
     """An index: the file map of an archive, and how its frames are entered."""
 
     @staticmethod
-    def open(found: Found, stored: bytes) -> SeekIndex:
+    def open(found: Found, stored: bytes, *, is_layer: bool = False) -> SeekIndex:
         """Read it from its text as it lies there.
+
+        That of a layer may have hard links to what layers below it have; only `layers.merge` makes a tree of it.
 
         Raises:
             CorruptError: `damaged`, `chunk-corrupt`.
@@ -61,13 +63,15 @@ def build(
     path: str | os.PathLike[str],
     *,
     temporary: str | os.PathLike[str],
+    is_layer: bool = False,
     ends: tuple[int, bytes, bytes] | None = None,
     progress: Callable[[int, int, int, int], object] | None = None,
 ) -> dict[str, Any]:
     """Write the index of the archive in the open file `input`, called `name`, to the open file `output`, called `path`.
 
     `input` may be a pipe, if its size, and its first and last 64 KiB, or all, are told as `ends`. What is
-    known of many entries is kept in the directory `temporary` meanwhile.
+    known of many entries is kept in the directory `temporary` meanwhile. A layer may have hard links to
+    what is not in it.
     Return `tree`, `map`, `entries`, `bytes`, `checkpoints` and `size` as `sapwood.archive.seek.Indexed` has them.
 
     Raises:

@@ -21,8 +21,10 @@ class Footer:
     def toc(self) -> tuple[int, int] | None:
         """Offset and length of the TOC, compressed; None of one that lies elsewhere."""
 
-def open_toc(footer: Footer, compressed: bytes) -> tuple[FileMap, str]:
+def open_toc(footer: Footer, compressed: bytes, *, is_layer: bool = False) -> tuple[FileMap, str]:
     """Return the file map of an archive, all of it, and the TOC's digest, from the TOC as it lies there.
+
+    That of a layer may have hard links to what layers below it have; only `layers.merge` makes a tree of it.
 
     Raises:
         CorruptError: `damaged`: it cannot be read, contradicts itself, or leads outside; an entry is named.

@@ -43,13 +43,15 @@ def write_index(
     path: str | os.PathLike[str],
     *,
     temporary: str | os.PathLike[str],
+    is_layer: bool = False,
     ends: tuple[int, bytes, bytes] | None = None,
     progress: OnProgress | None = None,
 ) -> Indexed:
     """Write the index of the archive that is open as `archive`, called `name`, to the descriptor `output`.
 
     A pipe is as good, if its size, and its first and last 64 KiB, or all, are told as `ends`. What is
-    known of many entries is kept in the directory `temporary` meanwhile.
+    known of many entries is kept in the directory `temporary` meanwhile. A layer of an image may have hard links to
+    what the layers below it have.
 
     Raises:
         CorruptError: `archive-corrupt`: it is no tar, or cannot be unpacked; an entry is named.
@@ -58,7 +60,16 @@ def write_index(
     """
     started = time.monotonic()
     try:
-        built = build(archive, name, output, path, temporary=temporary, ends=ends, progress=counter(progress))
+        built = build(
+            archive,
+            name,
+            output,
+            path,
+            temporary=temporary,
+            is_layer=is_layer,
+            ends=ends,
+            progress=counter(progress),
+        )
     except CorruptError as error:
         raise CorruptError(str(error), kind="archive-corrupt", hint="get the archive again") from error
     return Indexed(**built, seconds=time.monotonic() - started)

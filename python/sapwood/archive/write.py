@@ -95,9 +95,12 @@ def convert(
     choices: Choices,
     *,
     temporary: str | os.PathLike[str],
+    is_layer: bool = False,
     progress: OnProgress | None = None,
 ) -> Written:
     """Write a tar that `open_tar` gave, called `name`, as an archive to the descriptor `output`, called `path`.
+
+    One that `is_layer` of an image may have hard links to what layers below it have, which stay as they are.
 
     Raises:
         CorruptError: `archive-corrupt`: it is no tar, or cannot be unpacked.
@@ -107,7 +110,14 @@ def convert(
     started = time.monotonic()
     try:
         made = core.convert(
-            tar.fileno(), name, output, path, choices=choices, temporary=temporary, progress=counter(progress)
+            tar.fileno(),
+            name,
+            output,
+            path,
+            choices=choices,
+            temporary=temporary,
+            is_layer=is_layer,
+            progress=counter(progress),
         )
     except CorruptError as error:
         raise CorruptError(str(error), kind="archive-corrupt", hint="get the tar again") from error

@@ -14,9 +14,10 @@ from google.protobuf import duration_pb2
 from sapwood.build.derivation import Derivation
 from sapwood.build.inputs import Folder, Node, digest
 from sapwood.digests import TreeDigest, digest_of
+from sapwood.reapi.cas import Name
 from sapwood.reapi.protocol import remote_execution_pb2 as reapi
 
-__all__ = ["ENVIRONMENT", "Action", "make_action"]
+__all__ = ["ENVIRONMENT", "NETWORK", "Action", "complete_mark", "make_action"]
 
 ENVIRONMENT = {
     "HOME": "/homeless",
@@ -83,6 +84,14 @@ def make_action(one: Derivation, inputs: list[tuple[str, Node]], root: Folder) -
         "inputs": {place: node.told for place, node in sorted(inputs, key=lambda each: each[0])},
     }
     return Action(digest_of(TreeDigest, message), message, command, hashed, size, environment, parts)
+
+
+def complete_mark(action: Name) -> bytes:
+    """Return the blob that says, by being in a CAS, that inputs of an action are to be complete before it starts.
+
+    For that is in no key: what a builder makes is the same with and without (docs/decisions/0030-marked-actions.md).
+    """
+    return f"sapwood-complete {action[0]}/{action[1]}\n".encode()
 
 
 def message_digest(message: bytes) -> reapi.Digest:

@@ -7,6 +7,7 @@ same object. Not here: what is wrong between derivations (`graph`), its key (`ac
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import sys
@@ -55,7 +56,8 @@ class Output:
 class Derivation:
     """Made by `derivation`. Pairs are sorted; places and outputs are relative to where the command runs.
 
-    `timeout_s` seconds and `memory` bytes are what the builder may use; None: as much as it likes.
+    `timeout_s` seconds, `memory` bytes and `disk` bytes are what the builder may use; None: as much as it likes, of the
+    disk as much as is usual (`sapwood.build.limits`).
     """
 
     name: str
@@ -69,6 +71,7 @@ class Derivation:
     lazy: bool
     timeout_s: float | None
     memory: int | None
+    disk: int | None
     base: Path = field(compare=False)
     """The directory that sources are relative to; no part of what is built."""
 
@@ -99,6 +102,7 @@ def derivation(
     lazy: bool = True,
     timeout_s: float | None = None,
     memory: int | None = None,
+    disk: int | None = None,
     base: str | os.PathLike[str] | None = None,
 ) -> Derivation:
     """Declare what `command` makes of its inputs; docs/build.md says what it sees.
@@ -108,7 +112,7 @@ def derivation(
     command finds it. `deps` are derivations, each at the place of its name, or place -> derivation, output, or
     `"NAME"`, `"NAME:PATH"` of one declared later. `outputs` are paths that the command makes. `platform` says what a
     worker must have. With `network` the builder may use it. `lazy=False`: all inputs are on disk before it starts.
-    `timeout_s` seconds, `memory` bytes: more ends it.
+    `timeout_s` seconds, `memory` bytes, `disk` bytes written: more ends it.
 
     Raises:
         InvalidInputError: `bad-derivation`: that can never be built.
@@ -130,11 +134,13 @@ def derivation(
         lazy=bool(lazy),
         timeout_s=None if timeout_s is None else float(timeout_s),
         memory=None if memory is None else int(memory),
+        disk=None if disk is None else int(disk),
         base=Path(base) if base is not None else _calling_directory(),
     )
     _check_places(made)
-    if not (made.timeout_s is None or 0 < made.timeout_s < 1e9) or not (made.memory is None or made.memory > 0):
-        raise _bad(name, "a limit that nothing can keep", "timeout_s and memory are more than 0, or left out")
+    sizes = [size for size in (made.memory, made.disk) if size is not None]
+    if not (made.timeout_s is None or 0 < made.timeout_s < 1e9) or any(size <= 0 for size in sizes):
+        raise _bad(name, "a limit that nothing can keep", "timeout_s, memory and disk are more than 0, or left out")
     return made
 
 
@@ -228,8 +234,12 @@ def _check_places(made: Derivation) -> None:
         for made_there in made.outputs:
             if place and (place == made_there or place.startswith(made_there + "/")):
                 raise _bad(made.name, f"output {made_there} would hold the input {place}", "inputs are read-only")
-    for above, below in zip(made.outputs, made.outputs[1:], strict=False):
-        if below.startswith(above + "/"):
+    declared = set(made.outputs)
+    for below in made.outputs:
+        # What lies between the two when sorted may be neither's: a, a-b, a/b.
+        ways = itertools.accumulate(below.split("/")[:-1], lambda way, name: f"{way}/{name}")
+        above = next((way for way in ways if way in declared), None)
+        if above is not None:
             raise _bad(made.name, f"output {below} lies in output {above}", f"name {above} alone")
 
 

@@ -15,7 +15,7 @@ from sapwood.errors import InvalidInputError
 from sapwood.tree.directory import directory_digest
 from sapwood.tree.leaf import Leaf
 from sapwood.tree.source import shown
-from sapwood.tree.tree import Item
+from sapwood.tree.tree import Item, Tree
 
 __all__ = ["EMPTY", "Folder", "Node", "digest", "fold", "node_of", "unfold"]
 
@@ -25,7 +25,8 @@ class Node:
     """A file, a directory or a symlink that lies somewhere as it is.
 
     `kind` is `reg`, `dir` or `symlink`; `digest` and `size` are those of the blob, or of the Directory message.
-    `origin` is who can say where it lies, and `path` which part of it this is; `children` lists a directory.
+    `origin` is who can say where it lies, and `path` which part of it this is; `children` lists a directory, of which
+    `folder` is the tree, if there is one.
     """
 
     kind: str
@@ -36,6 +37,7 @@ class Node:
     origin: object = None
     path: bytes = b""
     children: Callable[[], Mapping[bytes, Node]] | None = None
+    folder: Tree | None = None
 
     @property
     def told(self) -> str:
@@ -43,6 +45,11 @@ class Node:
         if self.kind == "symlink":
             return f"-> {self.target.decode(errors='backslashreplace')}"
         return self.digest + ("+x" if self.executable else "")
+
+    @property
+    def blob(self) -> tuple[str, int]:
+        """The blob that it is, in the words of the Remote Execution API: hex digits and size."""
+        return self.digest.removeprefix("sha256:"), self.size
 
 
 Folder: TypeAlias = "dict[bytes, Folder | Node]"
@@ -68,7 +75,7 @@ def node_of(item: Item, origin: object, path: bytes) -> Node:
             }
 
         digest = item.digest
-        return Node("dir", digest, item.size, origin=origin, path=path, children=children)
+        return Node("dir", digest, item.size, origin=origin, path=path, children=children, folder=item)
     leaf = item.resolved()
     if leaf.kind == "symlink":
         return Node("symlink", target=leaf.target or b"", origin=origin, path=path)

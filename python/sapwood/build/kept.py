@@ -12,13 +12,13 @@ import hashlib
 import os
 import shutil
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sapwood.build.results import Result
 from sapwood.errors import NotFoundError
+from sapwood.progress import OnProgress
 from sapwood.store.archive import ArchiveTree
 from sapwood.store.store import Store
 from sapwood.tree.index import Index
@@ -37,13 +37,15 @@ _KEPT_BYTES = 4 << 30
 _MOUNT_BYTES = 16 << 20
 """Trees of less are pulled: a mount has a process of its own."""
 
-_NOTED_S = 1.0
-
 
 class Kept:
-    """Below `home`, for all builds of this user; `scratch` is for what ends with this build, at `close`."""
+    """Below `home`, for all builds of this user; `scratch` is for what ends with this build, at `close`.
 
-    def __init__(self, home: Path, scratch: Path, stores: list[Store]) -> None:
+    While something is fetched or looked at `progress` is told, and ends that by raising.
+    """
+
+    def __init__(self, home: Path, scratch: Path, stores: list[Store], progress: OnProgress | None = None) -> None:
+        self._progress = progress
         home.mkdir(parents=True, exist_ok=True)
         self._home = home
         self._scratch = scratch
@@ -78,7 +80,7 @@ class Kept:
 
     def tree(self, address: str, *, lazy: bool) -> Path:
         """Return where the tree at a pinned `address` lies, likewise."""
-        from sapwood.store.address import open_address
+        from sapwood.address import open_address
 
         return self._place(address, address, lambda: open_address(address), lazy=lazy)
 
@@ -88,17 +90,24 @@ class Kept:
                 self._places[name, lazy] = self._find(address, folder, *read(), lazy=lazy)
             return self._places[name, lazy]
 
-    def problems(self) -> list[str]:
-        """Return why reads of what is mounted fail now."""
+    def lost(self) -> str:
+        """Return why a read of what is mounted has failed, of whatever builder; empty if none has."""
         from sapwood import places
-        from sapwood.mount.table import mounts
+        from sapwood.mount import table
 
-        if not self._mounts:
-            return []
-        # Twice as long as a server takes to note one.
-        time.sleep(_NOTED_S)
-        ours = {started.place for started in self._mounts}
-        return [mount.problem for mount in mounts(places.cache_dir()) if mount.path in ours and mount.problem]
+        for started in self._mounts:
+            if why := table.lost(places.cache_dir(), started.place):
+                return why
+            if not table.is_mounted(started.place):
+                return "it is not mounted any more"
+        return ""
+
+    def blocked_s(self) -> float:
+        """Return for how long readers of what is mounted, of all builders, waited for what was not here, in seconds."""
+        from sapwood import places
+        from sapwood.mount.table import blocked_s
+
+        return sum(blocked_s(places.cache_dir(), started.place) for started in self._mounts)
 
     def close(self) -> None:
         """End mounts, let go of all, and remove what was used longest ago beyond what may be kept."""
@@ -117,7 +126,7 @@ class Kept:
 
         tree, index = folder / "tree", folder / "index"
         if tree.exists():
-            if Index(tree, index).hash().digest == snapshot.tree:
+            if Index(tree, index).hash(progress=self._progress).digest == snapshot.tree:
                 os.utime(folder)
                 return tree
             shutil.rmtree(tree)
@@ -129,7 +138,7 @@ class Kept:
                 raise NotFoundError(f"{address}: not all of it is there any more", kind="pack-missing")
         if lazy and (size is None or size > _MOUNT_BYTES):
             return self._mount(address)
-        pull(store, snapshot, tree, index=index)
+        pull(store, snapshot, tree, index=index, progress=self._progress)
         (folder / "size").write_text(str(size or 0))
         self._grew = True
         return tree

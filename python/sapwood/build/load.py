@@ -70,7 +70,7 @@ def load(file: Path) -> list[Derivation]:
     except SapwoodError as error:
         error.add_note(_where(error, file))
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a build file that ends itself ends no command
         raise InvalidInputError(
             f"{_where(error, file)}: {type(error).__name__}: {error}", kind="bad-build-file", hint="mend the build file"
         ) from error

@@ -17,6 +17,7 @@ from sapwood.build.action import Action
 from sapwood.build.derivation import Derivation
 from sapwood.build.inputs import Folder, Node, fold, unfold
 from sapwood.build.kept import Kept
+from sapwood.build.limits import DISK
 from sapwood.build.results import Result
 from sapwood.build.sandbox import Ended, Sandbox, run
 from sapwood.build.sources import Disk, StoredTree
@@ -59,6 +60,7 @@ class Local:
             unfold(folder, path)
         laying = _Laying(root, [], [])
         self._lay(folder, b"", laying, lazy=lazy)
+        before_s = self._kept.blocked_s()
         sandbox = Sandbox(
             root,
             laying.binds(),
@@ -66,6 +68,8 @@ class Local:
             network=one.network,
             timeout_s=one.timeout_s,
             memory=one.memory,
+            disk=one.disk or DISK,
+            blocked_s=lambda: self._kept.blocked_s() - before_s,
         )
         return run(one.command, sandbox, said, cancel)
 

@@ -20,9 +20,10 @@ from sapwood.reapi.protocol import remote_execution_pb2 as reapi
 from sapwood.store.ref import is_ref_name
 
 if TYPE_CHECKING:
+    from sapwood.build.signing import Signer, Trusted
     from sapwood.store.store import Store
 
-__all__ = ["Result", "Results", "ref_of"]
+__all__ = ["GoneError", "Result", "Results", "ref_of"]
 
 _SAPWOOD = "type.googleapis.com/sapwood.Snapshot"
 """Type of the metadata that says where the outputs lie: a string, `REF@DIGEST`."""
@@ -56,17 +57,36 @@ class Result:
         return Node("dir", tree, size, origin=self, path=b"")
 
 
+class GoneError(Exception):
+    """Outputs that an action needs are not there any more; `action` is whose they are."""
+
+    def __init__(self, action: str) -> None:
+        super().__init__(action)
+        self.action = action
+
+
 def ref_of(name: str) -> str:
     """Return the ref under which a store keeps what a derivation made."""
     return f"build/{name}"
 
 
 class Results:
-    """Where results are looked for, and in the first of `stores` kept."""
+    """Where results are looked for, and in the first of `stores` kept, signed by `signer`.
 
-    def __init__(self, stores: list[Store]) -> None:
+    With `trusted` nothing else is believed; `distrusted` are the actions that nobody trusted had a result for.
+    """
+
+    def __init__(self, stores: list[Store], signer: Signer | None = None, trusted: Trusted | None = None) -> None:
         self.stores = stores
+        self.distrusted: set[str] = set()
+        self._signer = signer
+        self._trusted = trusted
         self._there: dict[str, bool] = {}
+
+    @property
+    def is_wary(self) -> bool:
+        """Whether only signed results are believed."""
+        return self._trusted is not None
 
     @property
     def store(self) -> Store:
@@ -77,17 +97,31 @@ class Results:
         """Return the result of an action that makes `paths`, of the first store that has one; else None."""
         for store in self.stores:
             found = store.read_action(action.removeprefix("sha256:"))
-            result = found and _decode(found[0], action, store.url)
+            said = found and self._believed(action, found[0])
+            result = said and _decode(said, action, store.url)
             if result and set(result.outputs) == set(paths):
+                self.distrusted.discard(action)
                 return result
         return None
+
+    def _believed(self, action: str, data: bytes) -> bytes | None:
+        """Return what of a result is believed, if anything."""
+        if self._trusted is None:
+            return data
+        body = self._trusted.body(action, data)
+        if body is None:
+            self.distrusted.add(action)
+        return body
 
     def keep(self, result: Result) -> None:
         """Write a result; whoever wrote one at the same time has written as good a one."""
         name = result.action.removeprefix("sha256:")
         found = self.store.read_action(name)
+        data = _encode(result)
+        if self._signer is not None:
+            data = self._signer.sign(result.action, data)
         with contextlib.suppress(ConflictError):
-            self.store.swap_action(name, _encode(result), found[1] if found else None)
+            self.store.swap_action(name, data, found[1] if found else None)
 
     def is_there(self, result: Result) -> bool:
         """Say whether the outputs of a result can still be read: its snapshot, and every pack that it lists."""

@@ -2,7 +2,7 @@
 
 Invariant: when `run` returns no process of the command is left, however it ended; it saw no network unless it may use
 it, no other process, and a user, a host name and an environment that are the same everywhere. docs/build.md, "The
-sandbox". Not here: which inputs are bound (`local`), what is done with what was made (`outputs`).
+sandbox". Not here: which inputs are bound (`local`), limits (`limits`), what is done with what was made (`outputs`).
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-from sapwood.errors import StoppedError, UnavailableError
+from sapwood.build.limits import Watch, Written
+from sapwood.errors import InvalidInputError, StoppedError, UnavailableError
 
 __all__ = ["PLACE", "Ended", "Sandbox", "run"]
 
@@ -50,36 +51,48 @@ class Sandbox:
     network: bool = False
     timeout_s: float | None = None
     memory: int | None = None
+    disk: int | None = None
+    directory: str = ""
+    """Where below the root it runs."""
+    changes: Path | None = None
+    """Where what it writes lies, if that is not the root."""
+    blocked_s: Callable[[], float] = lambda: 0.0
+    """For how long the command has waited for what no limit counts."""
 
 
 @dataclass(frozen=True)
 class Ended:
-    """How a command ended: `code` as a shell would have it; `stopped` says which limit ended it."""
+    """How a command ended: `code` as a shell would have it; `stopped` says which limit ended it, if one did."""
 
     code: int
     seconds: float
     stopped: str | None = None
+    is_late: bool = False
+    """Whether that was its time."""
 
 
 def run(
     command: tuple[str, ...],
     sandbox: Sandbox,
-    said: Callable[[bytes], None],
+    said: Callable[[bytes], object],
     cancel: threading.Event,
+    errors: Callable[[bytes], object] | None = None,
 ) -> Ended:
-    """Run a command to its end; `said` gets what it writes to stdout and stderr.
+    """Run a command to its end; `said` gets what it writes to stdout and stderr, or `errors` the latter.
 
     Raises:
+        InvalidInputError: `bad-action`: no command, or words that no process can be given.
         UnavailableError: `sandbox-missing`: there is no bubblewrap; `sandbox-failed`: it could not begin.
         StoppedError: `stopped`: `cancel` was set.
     """
+    _require_words(command, sandbox.environment)
     program = shutil.which("bwrap")
     if program is None:
         raise UnavailableError(
             "there is no bwrap, in which builders run", kind="sandbox-missing", hint="apt-get install bubblewrap"
         )
     if sandbox.memory is not None:
-        # Of each process at once; of all together `_Watch` finds out soon.
+        # Of each process at once; of all together `Watch` finds out soon.
         command = ("/bin/sh", "-c", 'ulimit -d "$0" && exec "$@"', str(sandbox.memory // 1024), *command)
     reading, writing = os.pipe()
     with tempfile.TemporaryFile() as words, open(reading, "rb", buffering=0) as status:
@@ -93,16 +106,18 @@ def run(
                 [program, "--args", str(words.fileno()), "--", *command],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
+                stderr=subprocess.STDOUT if errors is None else subprocess.PIPE,
                 pass_fds=(words.fileno(), writing),
                 start_new_session=True,
                 env={"PATH": os.defpath},
             )
         finally:
             os.close(writing)
-        watch = _Watch(process, sandbox, began, cancel)
+        until = None if sandbox.timeout_s is None else began + sandbox.timeout_s
+        disk = None if sandbox.disk is None else Written(sandbox.changes or sandbox.root, sandbox.disk)
+        watch = Watch(process.pid, sandbox.timeout_s, until, sandbox.blocked_s, sandbox.memory, disk, cancel)
         try:
-            tail = _listen(process, said, watch)
+            tail = _listen(process, said, errors, watch)
         finally:
             # Its first process ends with it, and with that all that it ever started.
             process.kill()
@@ -117,7 +132,16 @@ def run(
             kind="sandbox-failed",
             hint='may this user make user namespaces? see docs/build.md, "The sandbox"',
         )
-    return Ended(137 if code is None else code, seconds, watch.stopped)
+    return Ended(137 if code is None else code, seconds, watch.stopped, watch.is_late)
+
+
+def _require_words(command: tuple[str, ...], environment: Mapping[str, str]) -> None:
+    # A NUL is where bwrap's next word begins: what came behind it would be an option of the sandbox itself.
+    if not command or not command[0] or any("\0" in word for word in (*command, *environment, *environment.values())):
+        raise InvalidInputError("no command, or a NUL in it or its environment", kind="bad-action")
+    for name in environment:
+        if not name or "=" in name:
+            raise InvalidInputError(f"{name!r} names no variable", kind="bad-action")
 
 
 def _words(sandbox: Sandbox, status: int) -> list[str]:
@@ -136,26 +160,37 @@ def _words(sandbox: Sandbox, status: int) -> list[str]:
     for name, content in (("passwd", _PASSWD), ("group", _GROUP)):
         (etc / name).write_text(content)
         words += ["--ro-bind", str(etc / name), f"/etc/{name}"]
-    words += ["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--bind", str(sandbox.root), PLACE]
+    # Whose builders are run by root, they are the machine's root to files that ask for no more: bwrap overlooks these.
+    words += ["--proc", "/proc", "--ro-bind", "/proc/sys", "/proc/sys"]
+    # What lies in /tmp is memory.
+    words += ["--dev", "/dev", *([] if sandbox.memory is None else ["--size", str(sandbox.memory)]), "--tmpfs", "/tmp"]
+    words += ["--bind", str(sandbox.root), PLACE]
     for here, place in sandbox.binds:
         words += ["--ro-bind", here, f"{PLACE}/{place}"]
-    return [*words, "--remount-ro", "/", "--chdir", PLACE]
+    return [*words, "--remount-ro", "/", "--chdir", f"{PLACE}/{sandbox.directory}" if sandbox.directory else PLACE]
 
 
-def _listen(process: subprocess.Popen[bytes], said: Callable[[bytes], None], watch: _Watch) -> bytes:
+def _listen(
+    process: subprocess.Popen[bytes],
+    said: Callable[[bytes], object],
+    errors: Callable[[bytes], object] | None,
+    watch: Watch,
+) -> bytes:
     """Pass on what is said until nobody can say more; return the end of it."""
     assert process.stdout
     tail = b""
-    with selectors.DefaultSelector() as selector, process.stdout as pipe:
-        selector.register(pipe, selectors.EVENT_READ)
-        while not watch.is_over():
-            if not selector.select(_TICK_S):
-                continue
-            data = os.read(pipe.fileno(), 65536)
-            if not data:
-                break
-            tail = (tail + data)[-400:]
-            said(data)
+    with selectors.DefaultSelector() as selector, process.stdout, process.stderr or contextlib.nullcontext():
+        selector.register(process.stdout, selectors.EVENT_READ, said)
+        if process.stderr:
+            selector.register(process.stderr, selectors.EVENT_READ, errors)
+        while selector.get_map() and not watch.is_over():
+            for key, _ in selector.select(_TICK_S):
+                data = os.read(key.fd, 65536)
+                if not data:
+                    selector.unregister(key.fileobj)
+                    continue
+                tail = (tail + data)[-400:]
+                key.data(data)
     while not watch.is_over() and process.poll() is None:
         # It has closed its stdout and stderr, and goes on.
         try:
@@ -163,51 +198,6 @@ def _listen(process: subprocess.Popen[bytes], said: Callable[[bytes], None], wat
         except subprocess.TimeoutExpired:
             continue
     return tail
-
-
-class _Watch:
-    """Ends a command that uses more than it may, or that nobody wants any more."""
-
-    def __init__(
-        self, process: subprocess.Popen[bytes], sandbox: Sandbox, began: float, cancel: threading.Event
-    ) -> None:
-        self._process = process
-        self._sandbox = sandbox
-        self._end = None if sandbox.timeout_s is None else began + sandbox.timeout_s
-        self._cancel = cancel
-        self.stopped: str | None = None
-
-    def is_over(self) -> bool:
-        """Look, and say whether the command is to be ended."""
-        if self._cancel.is_set():
-            return True
-        if self._end is not None and time.monotonic() > self._end:
-            self.stopped = f"it took more than {self._sandbox.timeout_s:g} s"
-        elif self._sandbox.memory is not None and _memory(self._process.pid) > self._sandbox.memory:
-            self.stopped = f"it took more than {self._sandbox.memory:,} bytes of memory"
-        return self.stopped is not None
-
-
-def _memory(pid: int) -> int:
-    """Return the bytes of memory that a process and all below it have for themselves."""
-    parents: dict[int, list[int]] = {}
-    for entry in os.listdir("/proc"):
-        if entry.isdecimal():
-            try:
-                stat = Path("/proc", entry, "stat").read_bytes()
-            except OSError:
-                continue
-            parents.setdefault(int(stat.rpartition(b")")[2].split()[1]), []).append(int(entry))
-    total, todo = 0, [pid]
-    while todo:
-        one = todo.pop()
-        todo += parents.get(one, ())
-        try:
-            _, resident, shared, *_ = Path("/proc", str(one), "statm").read_bytes().split()
-        except (OSError, ValueError):
-            continue
-        total += (int(resident) - int(shared)) * os.sysconf("SC_PAGESIZE")
-    return total
 
 
 def _told(status: BinaryIO) -> int | None:

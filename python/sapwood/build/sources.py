@@ -10,13 +10,15 @@ import os
 import stat
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from sapwood.address import open_address
 from sapwood.build.derivation import Derivation, Stored
 from sapwood.build.inputs import Node, node_of
 from sapwood.errors import NotFoundError, UnavailableError
-from sapwood.store.address import open_address
+from sapwood.progress import Progress
 from sapwood.tree.index import Index, default_index_path
 from sapwood.tree.tree import Tree
 
@@ -40,9 +42,10 @@ class StoredTree:
 
 
 class Sources:
-    """All sources of one build."""
+    """All sources of one build; `go_on` is called now and then while they are hashed, and ends that by raising."""
 
-    def __init__(self) -> None:
+    def __init__(self, go_on: Callable[[Progress | None], None] = lambda _: None) -> None:
+        self._go_on = go_on
         self._trees: dict[Path, Tree] = {}
         self._nodes: dict[tuple[Path, str | Stored], Node] = {}
         self._stats: dict[tuple[Path, str | Stored], tuple[int, ...] | None] = {}
@@ -88,7 +91,7 @@ class Sources:
                     continue
                 began_s = time.monotonic()
                 if root not in again:
-                    again[root] = _tree(root)
+                    again[root] = self._tree(root)
                 item = again[root].find(path)
                 now = None if item is None else node_of(item, before.origin, path)
                 if now is not None and now.told == before.told:
@@ -107,8 +110,9 @@ class Sources:
     def _look(self, one: Derivation, source: str) -> Node:
         root, path = root_of(one.base, source)
         with self._lock:
+            self._go_on(None)
             if root not in self._trees:
-                self._trees[root] = _tree(root)
+                self._trees[root] = self._tree(root)
             item = self._trees[root].find(path)
             if item is None:
                 raise NotFoundError(
@@ -118,6 +122,11 @@ class Sources:
                     path=os.fsencode(source),
                 )
             return node_of(item, Disk(root), path)
+
+    def _tree(self, root: Path) -> Tree:
+        if not root.is_dir():
+            raise NotFoundError(f"{root}: no such directory", kind="source-missing", path=os.fsencode(root))
+        return Index.read(default_index_path(root), root, progress=self._go_on)
 
 
 def _stored(source: Stored) -> Node:
@@ -129,12 +138,6 @@ def _stored(source: Stored) -> Node:
     if isinstance(snapshot, Snapshot):
         address = f"{address.partition('@sha256:')[0]}@{snapshot.digest}"
     return node_of(tree_of(store, snapshot), StoredTree(address), b"")
-
-
-def _tree(root: Path) -> Tree:
-    if not root.is_dir():
-        raise NotFoundError(f"{root}: no such directory", kind="source-missing", path=os.fsencode(root))
-    return Index.read(default_index_path(root), root)
 
 
 def _file_stat(path: Path) -> tuple[int, ...] | None:

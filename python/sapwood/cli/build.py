@@ -1,33 +1,34 @@
 """`sapwood build`: what a build file declares, made, shown and explained; `sapwood cache`: what was made so far.
 
-A first word that is none of `show`, `graph`, `why`, `outputs` is a build file.
+A first word that is none of `show`, `graph`, `why`, `outputs`, `defaults` is a build file.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sapwood.cli import show
 from sapwood.cli.command import Command, add_json
+from sapwood.cli.executor import add_executor, executor_of
 from sapwood.cli.signals import leave_by_finally
 
 if TYPE_CHECKING:
-    from sapwood.build.builder import Builder, Listener, Made
+    from sapwood.build.builder import Builder, Made
     from sapwood.build.derivation import Derivation
     from sapwood.build.graph import Graph
+    from sapwood.build.signing import Signer
     from sapwood.build.state import State
-    from sapwood.errors import SapwoodError
     from sapwood.store.store import Store
 
-_TAIL_BYTES = 16 << 10
-_ACTIONS = ("show", "graph", "why", "outputs")
+_COLLECTED = 200_000
+_ACTIONS = ("show", "graph", "why", "outputs", "defaults")
 
 
 def _add_target(parser: argparse.ArgumentParser) -> None:
@@ -50,15 +51,41 @@ def _add_stores(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_lazy(parser: argparse.ArgumentParser) -> None:
+    lazy = parser.add_mutually_exclusive_group()
+    lazy.add_argument(
+        "--no-lazy",
+        dest="lazy",
+        action="store_false",
+        default=None,
+        help="have all inputs here before a builder starts",
+    )
+    lazy.add_argument(
+        "--lazy",
+        action="store_true",
+        default=None,
+        help="let a builder start before its inputs are here (the default, unless the store has another)",
+    )
+
+
+def _add_trusted(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--trusted",
+        metavar="FILE",
+        help="believe only results signed by one of the SSH keys in it, one a line (default: $SAPWOOD_TRUSTED, or all)",
+    )
+
+
 def _configure_build(parser: argparse.ArgumentParser) -> None:
     _add_target(parser)
     _add_stores(parser)
+    _add_trusted(parser)
+    parser.add_argument("--sign", metavar="KEYFILE", help="sign what is built by this SSH key, an Ed25519 one")
     parser.add_argument("--jobs", metavar="N", help="run so many builders at a time (default: as many as processors)")
-    parser.add_argument(
-        "--no-lazy", dest="lazy", action="store_false", help="have all inputs here before a builder starts"
-    )
+    _add_lazy(parser)
     parser.add_argument("--keep-failed", action="store_true", help="keep the directory of a builder that failed")
     parser.add_argument("--check", action="store_true", help="build the targets once more, and name what differs")
+    add_executor(parser)
     parser.add_argument("--quiet", action="store_true", help="show what a builder says only if it fails")
     add_json(parser)
 
@@ -75,10 +102,15 @@ def _configure_look(parser: argparse.ArgumentParser) -> None:
         action = actions.add_parser(name, help=text)
         _add_target(action)
         _add_stores(action)
+        _add_trusted(action)
         if name == "graph":
             action.add_argument("--svg", action="store_true", help="as SVG, drawn by Graphviz, not as DOT")
         else:
             add_json(action)
+    defaults = actions.add_parser("defaults", help="say, or set, what builds into a store do by default")
+    defaults.add_argument("--store", metavar="STORE_URL", help="of this store (default: the default store)")
+    _add_lazy(defaults)
+    add_json(defaults)
 
 
 def _home() -> Path:
@@ -120,8 +152,9 @@ def _jobs(arguments: argparse.Namespace) -> int | None:
     return int(arguments.jobs)
 
 
-def _builder() -> type[Builder]:
-    """Return the class, which needs what not everybody has installed."""
+def _builder(arguments: argparse.Namespace, graph: Graph, stores: list[Store], state: State, **options: Any) -> Builder:
+    """Return a builder, which needs what not everybody has installed."""
+    from sapwood import places
     from sapwood.errors import UnavailableError
 
     try:
@@ -130,30 +163,50 @@ def _builder() -> type[Builder]:
         raise UnavailableError(
             f"{error.name} is not installed", kind="grpc-missing", hint="pip install 'sapwood[build]'"
         ) from error
-    return Builder
+    trusted = None
+    if listed := arguments.trusted or places.trusted_keys():
+        from sapwood.build.signing import Trusted
+
+        trusted = Trusted(listed)
+    return Builder(graph, stores, _home(), state, trusted=trusted, **options)
+
+
+def _signer(arguments: argparse.Namespace) -> Signer | None:
+    if arguments.sign is None:
+        return None
+    from sapwood.build.signing import Signer
+
+    return Signer(arguments.sign)
 
 
 def _build(arguments: argparse.Namespace) -> int:
     leave_by_finally()
     began = time.monotonic()
+    # Sources are many small objects that stay: looking through all of them again and again took a third of the time.
+    gc.set_threshold(_COLLECTED)
     from sapwood.build.state import Counts, add_counts
+    from sapwood.cli.telling import telling
 
-    jobs = _jobs(arguments)
+    jobs, executor = _jobs(arguments), executor_of(arguments)
     graph, state = _graph(arguments)
-    builder = _builder()(
-        graph,
-        _stores(arguments),
-        _home(),
-        state,
-        jobs=jobs,
-        lazy=arguments.lazy,
-        keep_failed=arguments.keep_failed,
-        listener=_listener(quiet=arguments.quiet, silent=arguments.json),
-    )
-    built = builder.build()
-    add_counts(_home(), Counts(built.hits, len(built.made) - built.hits, built.saved_s))
-    if arguments.check:
-        builder.check(built)
+    stores, signer = _stores(arguments), _signer(arguments)
+    with telling(graph, quiet=arguments.quiet, silent=arguments.json) as listener:
+        builder = _builder(
+            arguments,
+            graph,
+            stores,
+            state,
+            jobs=jobs,
+            signer=signer,
+            lazy=arguments.lazy,
+            keep_failed=arguments.keep_failed,
+            listener=listener,
+            executor=executor,
+        )
+        built = builder.build()
+        add_counts(_home(), Counts(built.hits, len(built.made) - built.hits, built.saved_s))
+        if arguments.check:
+            builder.check(built)
     took = time.monotonic() - began
     if arguments.json:
         show.document(
@@ -162,22 +215,25 @@ def _build(arguments: argparse.Namespace) -> int:
                 "derivations": len(graph),
                 "hits": built.hits,
                 "built": len(built.made) - built.hits,
+                "untrusted": len(builder.results.distrusted),
                 "savedSeconds": round(built.saved_s, 6),
                 "seconds": round(took, 6),
             }
         )
         return 0
     for one in graph.targets:
-        show.line(built.made[one.name].result.address)
+        show.line(built.made[one.name].stored.address)
     show.talk(
         f"{show.counted(len(graph), 'derivation')}: {len(built.made) - built.hits:,} built, {built.hits:,} known,"
         f" which saved {show.seconds(built.saved_s)}; in {show.seconds(took)}"
     )
+    if distrusted := len(builder.results.distrusted):
+        show.talk(f"{show.counted(distrusted, 'result')} that no trusted key has signed: not used")
     return 0
 
 
 def _target(one: Derivation, made: Made) -> dict[str, Any]:
-    result = made.result
+    result = made.stored
     return {
         "name": one.name,
         "action": result.action,
@@ -200,59 +256,29 @@ def _outputs_of(outputs: Any) -> list[dict[str, Any]]:
     ]
 
 
-def _listener(*, quiet: bool, silent: bool) -> Listener:
-    """Return who tells of a build, but for what builders say if `quiet`, and only of failures if `silent`."""
-    from sapwood.build.builder import Listener
+def _defaults(arguments: argparse.Namespace) -> int:
+    from sapwood import places
+    from sapwood.build.defaults import Defaults, read_defaults, write_defaults
+    from sapwood.store.store import open_store
 
-    class Talking(Listener):
-        """Says on stderr what happens, and line by line what builders say."""
-
-        def __init__(self) -> None:
-            self._lock = threading.Lock()
-            self._rest: dict[str, bytes] = {}
-
-        def begun(self, one: Derivation) -> None:
-            if not silent:
-                with self._lock:
-                    show.talk(f"builds  {one.name}")
-
-        def said(self, one: Derivation, data: bytes) -> None:
-            with self._lock:
-                if quiet or silent:
-                    self._rest[one.name] = (self._rest.get(one.name, b"") + data)[-_TAIL_BYTES:]
-                    return
-                *lines, self._rest[one.name] = (self._rest.get(one.name, b"") + data).split(b"\n")
-                for line in lines:
-                    show.talk(f"{one.name}> {show.quoted(line)}")
-
-        def made(self, one: Derivation, made: Made) -> None:
-            if made.is_hit:
-                return
-            with self._lock:
-                if quiet or silent:
-                    self._rest.pop(one.name, None)
-                else:
-                    self._end(one)
-                if not silent:
-                    show.talk(f"built   {one.name} in {show.seconds(made.result.seconds)}")
-
-        def failed(self, one: Derivation, _: SapwoodError, left: Path | None, /) -> None:
-            with self._lock:
-                self._end(one)
-                show.talk(f"failed  {one.name}" + (f"; its directory: {left}" if left else ""))
-
-        def _end(self, one: Derivation) -> None:
-            for line in self._rest.pop(one.name, b"").splitlines():
-                show.talk(f"{one.name}> {show.quoted(line)}")
-
-    return Talking()
+    store = open_store(arguments.store or places.default_store())
+    if arguments.lazy is not None:
+        write_defaults(store, Defaults(arguments.lazy))
+    lazy = read_defaults(store).lazy
+    if arguments.json:
+        show.document({"store": store.url, "lazy": lazy})
+    else:
+        show.line(f"lazy: {'yes' if lazy else 'no'}")
+    return 0
 
 
 def _look(arguments: argparse.Namespace) -> int:
+    if arguments.action == "defaults":
+        return _defaults(arguments)
     graph, state = _graph(arguments)
     if arguments.action == "graph" and not arguments.store:
         return _draw(graph, set(), arguments)
-    builder = _builder()(graph, _stores(arguments, looking=True), _home(), state)
+    builder = _builder(arguments, graph, _stores(arguments, looking=True), state)
     if arguments.action == "graph":
         return _draw(graph, {one.name for one, _, result in builder.survey() if result}, arguments)
     if arguments.action == "why":
@@ -299,6 +325,7 @@ def _show(builder: Builder, arguments: argparse.Namespace) -> int:
                 "lazy": one.lazy,
                 "timeout": one.timeout_s,
                 "memory": one.memory,
+                "disk": one.disk,
             }
         )
     if arguments.json:
@@ -387,7 +414,9 @@ def _explain(shown: dict[str, Any]) -> None:
         show.line(f"{name}: never built from this file on this machine" + (", but known" if shown["known"] else ""))
     elif key == last:
         show.line(
-            f"{name}: nothing differs from the last build" + (", in which these did:" if shown["differs"] else "")
+            f"{name}: nothing differs from the last build"
+            + ("" if shown["known"] else ", of which there is no result")
+            + (", in which these did:" if shown["differs"] else "")
         )
     else:
         show.line(f"{name}: these differ from the last build:")
@@ -465,8 +494,11 @@ COMMANDS = {
         sapwood build .                            all that BUILD.py declares; stdout is where the outputs are
         sapwood build BUILD.py:app                 one of it, and what that needs
         sapwood build --store s3://bucket/builds . what anybody has built there is not built again
+        sapwood build --sign key --trusted keys .  what others built counts only if a key of that list signed it
+        sapwood build --executor grpcs://builders:443 --token-file ~/.token .  a server's workers build
         sapwood build why BUILD.py:app             which part of its key differs from the last build
         sapwood build graph --svg . >graph.svg     also: build show FILE[:TARGET], build outputs FILE[:TARGET]
+        sapwood build defaults --no-lazy           have inputs complete first, in all builds into the default store
         sapwood pull "$(sapwood build .:app)" out  what was built, in a directory
         """,
     ),

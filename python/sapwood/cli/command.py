@@ -53,12 +53,13 @@ def add_prefetch(parser: argparse.ArgumentParser) -> None:
 
 def add_profile(parser: argparse.ArgumentParser) -> None:
     """Let people say which profile is fetched along, or that none is."""
-    parser.add_argument(
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
         "--profile",
         metavar="FILE",
         help="fetch first what FILE names, from `trace --out` (default: the store's)",
     )
-    parser.add_argument(
+    which.add_argument(
         "--no-profile", dest="follow", action="store_false", help="do not fetch first what was read when it was traced"
     )
 
@@ -175,6 +176,34 @@ def add_toc(parser: argparse._ActionsContainer) -> None:
         metavar="FILE_OR_URL",
         help="the TOC of an archive that has it elsewhere: eStargz with an external one",
     )
+
+
+def add_platform(parser: argparse._ActionsContainer) -> None:
+    """Let people say for which platform an image shall be; `for_platform` understands it."""
+    parser.add_argument(
+        "--platform", metavar="OS/ARCH", help="of an image that is there for several (default: this machine's)"
+    )
+
+
+def for_platform(address: str, arguments: argparse.Namespace) -> str:
+    """Return an address, and if it is an image's and a platform was said, that for it.
+
+    Raises:
+        InvalidInputError: `bad-usage`: it is no image; `bad-address`: that is no platform.
+    """
+    if arguments.platform is None:
+        return address
+    from sapwood.store.naming import names_image
+
+    if not names_image(address):
+        from sapwood.errors import InvalidInputError
+
+        raise InvalidInputError(
+            f"{address} is no image, and --platform says which of an image", kind="bad-usage", hint="leave it out"
+        )
+    from sapwood.image import ImageName
+
+    return str(ImageName.parse(address).of_platform(arguments.platform))
 
 
 def add_json(parser: argparse._ActionsContainer) -> None:

@@ -10,8 +10,9 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from sapwood.cli import show
-from sapwood.cli.command import Command, add_json, add_seek_index, add_toc
+from sapwood.cli.command import Command, add_json, add_platform, add_seek_index, add_toc, for_platform
 from sapwood.cli.hash import add_options, options_of
+from sapwood.cli.progress import opening
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -28,7 +29,7 @@ _KINDS = {
     "fifo": stat.S_IFIFO,
 }
 _LETTERS = {"added": "A", "changed": "M", "removed": "D"}
-_TREE = "an address, an archive, or a directory"
+_TREE = "an address, an archive, an image, or a directory"
 
 
 def _configure_ls(parser: argparse.ArgumentParser) -> None:
@@ -37,6 +38,7 @@ def _configure_ls(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-l", "--long", action="store_true", help="with mode, links, owner, size, time and target")
     parser.add_argument("-R", "--recursive", action="store_true", help="everything below, each with its whole path")
     add_options(parser)
+    add_platform(parser)
     add_seek_index(parser)
     add_toc(parser)
     add_json(parser)
@@ -45,7 +47,10 @@ def _configure_ls(parser: argparse.ArgumentParser) -> None:
 def _ls(arguments: argparse.Namespace) -> int:
     from sapwood.open import open_tree
 
-    tree = open_tree(arguments.tree, options_of(arguments), seek_index=arguments.seek_index, toc=arguments.toc)
+    where = for_platform(arguments.tree, arguments)
+    options = options_of(arguments)
+    with opening() as callback:
+        tree = open_tree(where, options, seek_index=arguments.seek_index, toc=arguments.toc, progress=callback)
     entries = _asked(tree, os.fsencode(arguments.path).strip(b"/"), recursive=arguments.recursive)
     if arguments.json:
         show.document([_record(path, item) for path, item in entries])
@@ -101,6 +106,7 @@ def _record(path: bytes, entry: Item) -> dict[str, object]:
 def _configure_cat(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("tree", metavar="TREE", help=_TREE)
     parser.add_argument("paths", metavar="PATH", nargs="+", help="a file in it")
+    add_platform(parser)
     add_seek_index(parser)
     add_toc(parser)
 
@@ -108,7 +114,9 @@ def _configure_cat(parser: argparse.ArgumentParser) -> None:
 def _cat(arguments: argparse.Namespace) -> int:
     from sapwood.open import open_tree
 
-    tree = open_tree(arguments.tree, seek_index=arguments.seek_index, toc=arguments.toc)
+    where = for_platform(arguments.tree, arguments)
+    with opening() as callback:
+        tree = open_tree(where, seek_index=arguments.seek_index, toc=arguments.toc, progress=callback)
     for path in arguments.paths:
         for piece in tree.read_blob(os.fsencode(path)):
             sys.stdout.buffer.write(piece)
@@ -140,8 +148,9 @@ def _diff(arguments: argparse.Namespace) -> int:
     # They are for the side that is a directory: the other was looked at when it was pushed.
     is_of_one = is_directory(arguments.a) != is_directory(arguments.b)
     for_a, for_b = (options if is_directory(side) or not is_of_one else None for side in (arguments.a, arguments.b))
-    a = open_tree(arguments.a, for_a, **(said if is_of_a else {}))
-    b = open_tree(arguments.b, for_b, **({} if is_of_a else said))
+    with opening() as callback:
+        a = open_tree(arguments.a, for_a, **(said if is_of_a else {}), progress=callback)
+        b = open_tree(arguments.b, for_b, **({} if is_of_a else said), progress=callback)
     if arguments.paths:
         a, b = _only(a, b, [os.fsencode(path).strip(b"/") for path in arguments.paths])
     if arguments.unified:
@@ -199,6 +208,7 @@ COMMANDS = {
         sapwood ls main                       the root of ref `main` of the default store
         sapwood ls -l s3://bucket/trees#venv lib/python3.11
         sapwood ls -lR https://host/bundle.tar.gz
+        sapwood ls oci://docker.io/library/busybox:1.36 bin
         sapwood ls -R --json . | jq -r '.[] | select(.size > 1000000) | .path'
         """,
     ),

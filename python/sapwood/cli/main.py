@@ -22,13 +22,13 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "watch": ("watch", "be told of changes, so that hash and status look only at them"),
     },
     "Trees on their way": {
-        "push": ("push", "store a directory, or the tree of a tar, and let a ref name it"),
+        "push": ("push", "store a directory, or the tree of a tar or an image, and let a ref name it"),
         "pull": ("push", "fetch a whole tree into a directory"),
         "cp": ("copy", "copy trees from store to store"),
     },
     "Trees as archives": {
         "pack": ("pack", "write a tree as an archive that anybody can unpack and enter anywhere"),
-        "convert": ("pack", "make such an archive of a tar"),
+        "convert": ("pack", "make such an archive of a tar, or of each layer of an image"),
         "tar": ("tar", "give back the tar that a tree was pushed as"),
     },
     "Trees in a store": {
@@ -49,11 +49,14 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "trace": ("trace", "run a command likewise, and record what it reads, so that this comes first next time"),
         "coverage": ("coverage", "say what of a tree was ever read when it was traced, and what never"),
         "optimize": ("optimize", "lay out again, together, what of a tree was read when it was traced"),
+        "slim": ("slim", "make of an image one that has only what was read of it when it was traced"),
     },
     "Builds": {
         "build": ("build", "make what a build file declares, unless somebody has made it; show, graph, why, outputs"),
+        "context": ("context", "send a build context as what changed in it, or build from it, here or elsewhere"),
         "cache": ("build", "say what was built so far, and what that saved"),
         "serve": ("serve", "serve a store to builds, by the Remote Execution API"),
+        "worker": ("worker", "run actions for a scheduler, fetching of their inputs what they read"),
     },
     "Upkeep of a store": {
         "forget": ("forget", "cut the histories of refs to what rules keep"),
@@ -80,6 +83,7 @@ Hash file trees incrementally, ship only what is missing, use them anywhere befo
 _FOOT = """\
 An ADDRESS is STORE_URL#REF, STORE_URL#REF@sha256:… (pinned to one snapshot), or REF in the default store. A STORE_URL
 is a directory, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, az://CONTAINER/PREFIX, or, to read, https://…
+What only reads takes an archive, too, by path or URL, or an image: oci://HOST/REPOSITORY:TAG, oci:DIR:TAG.
 
 Environment:
   SAPWOOD_STORE  the default store (else ~/.local/share/sapwood/store)
@@ -94,7 +98,8 @@ Exit codes:
   4    somebody else was first            8    written by a newer sapwood
   5    stored bytes are damaged           70   a bug of sapwood
   130  stopped by Ctrl-C                  141  the reader of stdout went away
-`run` and `trace` pass on the code of their command (128 + N if signal N ended it; 127: not found, 126: cannot be run).
+`run`, `trace` and `context build` pass on the code of their command (128 + N if signal N ended it; 127: not found,
+126: cannot be run).
 """
 
 

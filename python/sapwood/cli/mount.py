@@ -6,6 +6,7 @@ import argparse
 import os
 import shlex
 import signal
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from sapwood.cli.command import (
     add_deadline,
     add_json,
     add_offline,
+    add_platform,
     add_prefetch,
     add_profile,
     add_seek_index,
@@ -24,8 +26,10 @@ from sapwood.cli.command import (
     add_writable,
     cache_size,
     deadline_s,
+    for_platform,
     tier,
 )
+from sapwood.cli.progress import opening
 from sapwood.cli.signals import leave_by_finally, stay
 
 # How often a mount is looked at that is waited for.
@@ -33,6 +37,7 @@ _TICK_S = 0.5
 
 if TYPE_CHECKING:
     from sapwood.mount import Mount
+    from sapwood.mount.begun import Begun
     from sapwood.mount.changes import Changes
     from sapwood.mount.process import Started
 
@@ -40,8 +45,12 @@ if TYPE_CHECKING:
 def absolute(address: str) -> str:
     """Return an address that means the same from every working directory and under every default store."""
     from sapwood.store import Address
-    from sapwood.store.naming import may_name_archive
+    from sapwood.store.naming import may_name_archive, names_image
 
+    if names_image(address):
+        from sapwood.image import ImageName
+
+        return str(ImageName.parse(address))
     if may_name_archive(address):
         return address if "://" in address else os.path.abspath(address)
     parsed = Address.parse(address)
@@ -64,6 +73,7 @@ def _configure_mount(parser: argparse.ArgumentParser) -> None:
     add_profile(parser)
     add_tier(parser)
     add_cache_size(parser)
+    add_platform(parser)
     add_seek_index(parser)
     add_toc(parser)
     add_deadline(parser)
@@ -72,16 +82,26 @@ def _configure_mount(parser: argparse.ArgumentParser) -> None:
 
 
 def _mount(arguments: argparse.Namespace) -> int:
+    from sapwood.mount.begun import begin
+
+    _check_wait(arguments)
+    # First of all: it starts up while we find out what it is to serve. What takes changes needs more beforehand.
+    with nullcontext() if arguments.writable else begin(tied=arguments.foreground) as begun:
+        return _mount_by(begun, arguments)
+
+
+def _mount_by(begun: Begun | None, arguments: argparse.Namespace) -> int:
     from sapwood import places
     from sapwood.mount import process
     from sapwood.mount.changes import changes_at
     from sapwood.mount.table import place_of
-    from sapwood.store.naming import without_query
+    from sapwood.store.naming import names_image, without_query
 
-    _check_wait(arguments)
-    address, place = absolute(arguments.address), place_of(arguments.dir)
+    address, place = absolute(for_platform(arguments.address, arguments)), place_of(arguments.dir)
     kept = changes_at(place) if arguments.writable else None
     leave_by_finally()
+    if names_image(address) and not arguments.offline:
+        show_layers(address)
     # Once the mount is ready it stays, and nothing may make the code of this command say otherwise.
     started = process.start(
         address,
@@ -100,6 +120,7 @@ def _mount(arguments: argparse.Namespace) -> int:
         tied=arguments.foreground,
         talking=arguments.foreground,
         ready=(lambda: None) if arguments.foreground else stay,
+        begun=begun,
     )
     address = without_query(address)
     if kept and not kept.is_empty:
@@ -116,6 +137,15 @@ def _mount(arguments: argparse.Namespace) -> int:
         show.talk(f"mounted {address}; end it with: sapwood umount {show.quoted(bytes(place))}")
         show.line(bytes(place))
     return code
+
+
+def show_layers(address: str) -> None:
+    """Where somebody sees how far that is, read layers of an image that must be read whole before it is mounted."""
+    with opening() as callback:
+        if callback:
+            from sapwood.image import ImageName, index_layers
+
+            index_layers(ImageName.parse(address), progress=callback)
 
 
 def _wait(place: Path, log: Path) -> int:

@@ -1,10 +1,10 @@
-"""`sapwood pack` and `sapwood convert`: archives out of directories, stores and tars."""
+"""`sapwood pack` and `sapwood convert`: archives out of directories, stores and tars. Images: `converting`."""
 
 from __future__ import annotations
 
 from sapwood.cli import show
 from sapwood.cli.binary import require_one_stdout
-from sapwood.cli.command import Command, add_json, add_seek_index, add_toc
+from sapwood.cli.command import Command, add_json, add_seek_index, add_toc, for_platform
 from sapwood.cli.hash import add_options, add_skip_unreadable, options_of
 from sapwood.cli.progress import progress
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import argparse
 
     from sapwood.pack import Choices, Written
+    from sapwood.profile import Profile
 
 # By --zstd: names that promise something else than what is written.
 _NAMED_OTHERWISE = {False: (".zst", ".tzst"), True: (".gz", ".tgz")}
@@ -40,7 +41,7 @@ def _add_choices(parser: argparse.ArgumentParser) -> None:
         "--prioritize",
         metavar="FILE",
         help="put the files first that FILE lists, one path a line (- is stdin), or a profile of `trace --out` names;"
-        " of an address, @read is what its store's profile names",
+        " of an address, @read is what the profile names that its store, or of an image anybody, has of it",
     )
     parser.add_argument(
         "--compatible-times", action="store_true", help="of gzip: whole seconds in the TOC, as other writers have them"
@@ -77,13 +78,15 @@ def _first_of(path: str, tree: str | None) -> list[bytes]:
 
 def _read_of(tree: str | None) -> list[bytes]:
     """Return the files that the profile of a tree names, as its store has it."""
-    from sapwood.errors import InvalidInputError, NotFoundError
+    from sapwood.errors import InvalidInputError
     from sapwood.pack import address_of
     from sapwood.profile import find_profile
     from sapwood.store import Address
-    from sapwood.store.naming import may_name_archive
+    from sapwood.store.naming import may_name_archive, names_image
 
     address = None if tree is None else address_of(tree)
+    if address is not None and names_image(address):
+        return _read_of_image(address)
     if address is None or may_name_archive(address):
         raise InvalidInputError(
             "@read is the profile that a store has of a tree, and this comes from no store",
@@ -92,12 +95,25 @@ def _read_of(tree: str | None) -> list[bytes]:
         )
     parsed = Address.parse(address)
     store, _, snapshot = parsed.open()
-    profile = find_profile(store, parsed.ref, snapshot.tree)
+    return _paths_of(find_profile(store, parsed.ref, snapshot.tree), str(parsed))
+
+
+def _read_of_image(address: str) -> list[bytes]:
+    from sapwood.image import ImageName, open_image
+    from sapwood.image.profiles import known_profile
+
+    image, tree = open_image(ImageName.parse(address), brings_pages=True)
+    return _paths_of(known_profile(image, tree.tree), address)
+
+
+def _paths_of(profile: Profile | None, address: str) -> list[bytes]:
+    from sapwood.errors import NotFoundError
+
     if profile is None:
         raise NotFoundError(
-            f"{parsed}: nobody has recorded what is read of it",
+            f"{address}: nobody has recorded what is read of it",
             kind="profile-missing",
-            hint=f"sapwood trace {parsed} -- CMD",
+            hint=f"sapwood trace {address} -- CMD",
         )
     return profile.paths()
 
@@ -149,16 +165,25 @@ def _pack(arguments: argparse.Namespace) -> int:
 
 
 def _configure_convert(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("tar", metavar="TAR", help="a tar, plain or by gzip, zstd, xz or bzip2; - for stdin")
-    parser.add_argument("out", metavar="OUT", help=_OUT)
+    parser.add_argument(
+        "tar",
+        metavar="TAR",
+        help="a tar, plain or by gzip, zstd, xz or bzip2; - for stdin; or an image: oci://…, oci:DIR, STORE#REF",
+    )
+    parser.add_argument("out", metavar="OUT", help=f"{_OUT}; of an image oci://HOST/REPOSITORY:TAG or oci:DIR:TAG")
     _add_choices(parser)
+    parser.add_argument("--platform", metavar="OS/ARCH", help="of an index of images that one alone (default: all)")
     add_json(parser)
 
 
 def _convert(arguments: argparse.Namespace) -> int:
+    from sapwood.cli.converting import are_images, convert_image
     from sapwood.pack import convert
 
+    if are_images(arguments.tar, arguments.out):
+        return convert_image(arguments, _choices_of(arguments, for_platform(arguments.tar, arguments)))
     choices = _choices_of(arguments)
+    for_platform(arguments.tar, arguments)
     require_one_stdout(arguments, arguments.out, "archive")
     with progress("converting") as callback:
         written = convert(arguments.tar, arguments.out, choices, progress=callback)
@@ -218,6 +243,9 @@ COMMANDS = {
         curl https://… | sapwood convert - new.tar.gz       of any compression
         sapwood convert --prioritize list in.tar out.tar.gz what list names comes first
         sapwood convert estargz.tar.gz both.tar.gz          members stay as they are; with --level they are made anew
+        sapwood convert oci://docker.io/python:3.12 oci://host/python:3.12  each layer of an image, all platforms
+        sapwood convert --zstd --platform linux/arm64 oci:DIR oci://host/x  one, as podman and buildah pull it lazily
+        sapwood convert s3://bucket/i#py oci://host/python:3.12  an image that was pushed, as it was: signatures hold
         """,
     ),
 }

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 _SIMPLE = {"store", "store_true", "store_false", "append"}
 _WORDS = {"action", "dest", "help", "metavar"}
+# argparse.REMAINDER: all that is behind the arguments before, whatever it looks like.
+_REST = "..."
 
 
 class Namespace:
@@ -28,6 +30,7 @@ class PlainParser:
     def __init__(self) -> None:
         self._plain = True
         self._places: list[str] = []
+        self._rest: list[str] = []  # names of what takes the rest: at most one
         self._options: dict[str, tuple[str, str]] = {}  # option -> (action, name of the value)
         self._defaults: dict[str, Any] = {}
         self._groups: list[_Group] = []
@@ -35,7 +38,9 @@ class PlainParser:
     def add_argument(self, *names: str, **words: Any) -> None:
         """Declare an argument."""
         action = words.get("action", "store")
-        if not words.keys() <= _WORDS or action not in _SIMPLE:
+        if words.get("nargs") == _REST and not self._rest:
+            self._rest.append(names[0])
+        elif not words.keys() <= _WORDS or action not in _SIMPLE:
             self._plain = False
         elif not names[0].startswith("-"):
             self._places.append(names[0])
@@ -62,6 +67,8 @@ class PlainParser:
         for word in words:
             if not word.startswith("-") or word == "-":
                 places.append(word)
+                if self._rest and len(places) == len(self._places):
+                    values[self._rest[0]] = [*words]
                 continue
             name, joined, text = word.partition("=")
             given.add(name)

@@ -39,6 +39,11 @@ class progress:
             self._bar.close()
 
 
+def opening() -> progress:
+    """Give a callback for opening an address: layers of images may have to be read whole for that, once."""
+    return progress("reading layers")
+
+
 class _Bar:
     def __init__(self, doing: str, of: str | None) -> None:
         self._doing = doing

@@ -5,15 +5,17 @@ from __future__ import annotations
 import argparse
 
 from sapwood.cli import show
-from sapwood.cli.command import Command, add_json, add_seek_index, add_toc
+from sapwood.cli.command import Command, add_json, add_platform, add_seek_index, add_toc, for_platform
 from sapwood.cli.hash import add_index, add_options, add_skip_unreadable, options_of
-from sapwood.cli.progress import progress
+from sapwood.cli.progress import opening, progress
 from sapwood.cli.signals import leave_by_finally
 
 
 def _configure_push(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "dir", metavar="TREE", help="the directory; or a tar, plain or by gzip, zstd, xz or bzip2; - for stdin"
+        "dir",
+        metavar="TREE",
+        help="the directory; or a tar, plain or by gzip, zstd, xz or bzip2; - for stdin; or an image: oci://…, oci:DIR",
     )
     parser.add_argument("address", metavar="ADDRESS", help="STORE_URL#REF; a store is made where there is nothing yet")
     parser.add_argument(
@@ -25,6 +27,7 @@ def _configure_push(parser: argparse.ArgumentParser) -> None:
     add_index(parser)
     add_skip_unreadable(parser)
     add_options(parser)
+    add_platform(parser)
     add_json(parser)
 
 
@@ -41,8 +44,21 @@ def _push(arguments: argparse.Namespace) -> int:
         )
 
     from sapwood.push import is_tar, push, push_archive, require_directory
+    from sapwood.store.naming import names_image
 
-    if is_tar(arguments.dir):
+    tree = for_platform(arguments.dir, arguments)
+    if names_image(tree):
+        from sapwood.image import ImageName
+        from sapwood.oci.storing import find_image, push_image
+
+        _require_no_options(arguments)
+        name = ImageName.parse(tree)
+        image = find_image(name)
+        # Once it is known that there is an image.
+        store = open_store(address.store_url, create=True, ref=address.ref)
+        with progress("pushing") as callback:
+            pushed = push_image(store, image, address.ref, level=level, progress=callback)
+    elif is_tar(arguments.dir):
         from sapwood.tarsource import open_source
 
         _require_no_options(arguments)
@@ -104,7 +120,7 @@ def _level(given: str | None) -> int | None:
     from sapwood.errors import InvalidInputError
     from sapwood.push import check_level
 
-    if given is not None and not given.isdecimal():
+    if given is not None and not (given.isascii() and given.isdecimal()):
         raise InvalidInputError(f"--level {given}: no number", kind="bad-argument")
     return check_level(None if given is None else int(given))
 
@@ -112,11 +128,13 @@ def _level(given: str | None) -> int | None:
 def _require_no_options(arguments: argparse.Namespace) -> None:
     """Refuse options that say how to look at a directory."""
     from sapwood.errors import InvalidInputError
+    from sapwood.store.naming import names_image
 
     given = arguments.index, arguments.skip_unreadable, arguments.exclude, arguments.gitignore
     if any(given) or arguments.one_file_system or not arguments.trust_ctime:
+        what = "an image" if names_image(arguments.dir) else "a tar"
         raise InvalidInputError(
-            f"{arguments.dir} is a tar: these options say how to look at a directory", kind="bad-usage"
+            f"{arguments.dir} is {what}: these options say how to look at a directory", kind="bad-usage"
         )
 
 
@@ -125,6 +143,7 @@ def _configure_pull(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("dir", metavar="DIR", help="where to; what is right there is left alone")
     parser.add_argument("--delete", action="store_true", help="remove from DIR what the tree has not")
     add_index(parser)
+    add_platform(parser)
     add_seek_index(parser)
     add_toc(parser)
     add_json(parser)
@@ -132,9 +151,11 @@ def _configure_pull(parser: argparse.ArgumentParser) -> None:
 
 def _pull(arguments: argparse.Namespace) -> int:
     leave_by_finally()
-    from sapwood.store.address import open_address
+    from sapwood.address import open_address
 
-    store, snapshot = open_address(arguments.address, seek_index=arguments.seek_index, toc=arguments.toc)
+    address = for_platform(arguments.address, arguments)
+    with opening() as callback:
+        store, snapshot = open_address(address, seek_index=arguments.seek_index, toc=arguments.toc, progress=callback)
 
     from sapwood.pull import pull
 
@@ -184,6 +205,7 @@ COMMANDS = {
         pinned=$(sapwood push venv /srv/trees#venv)  stdout is the pinned address
         sapwood push --level 19 venv s3://bucket/trees#venv  slower, once, and smaller, whenever it is read
         sapwood push layer.tar.gz s3://bucket/i#layer  a tar's tree, and how to give the same tar back
+        sapwood push oci://docker.io/python:3.12 s3://bucket/i#py  an image's tree, and how to give the same image back
         curl https://… | sapwood push - trees#linux  a tar from stdin
         """,
     ),
@@ -194,6 +216,7 @@ COMMANDS = {
         sapwood pull s3://bucket/trees#venv venv     store -> directory, with modes, times, links, xattrs
         sapwood pull main copy                       again: only what differs is fetched and written
         sapwood pull https://host/bundle.tar.gz dir  archive -> directory
+        sapwood pull oci://ghcr.io/some/image:1.2 root  image -> its root file system
         sapwood pull --delete main copy              and what the tree has not is removed
         """,
     ),

@@ -5,12 +5,9 @@ Promise: signals reach the command; when it has ended, however it ended, nothing
 
 from __future__ import annotations
 
-import argparse
 import os
 import signal
-import tempfile
-from collections.abc import Iterable
-from pathlib import Path
+from contextlib import nullcontext
 
 from sapwood.cli import show
 from sapwood.cli.command import (
@@ -18,6 +15,7 @@ from sapwood.cli.command import (
     add_cache_size,
     add_deadline,
     add_offline,
+    add_platform,
     add_prefetch,
     add_profile,
     add_seek_index,
@@ -26,9 +24,19 @@ from sapwood.cli.command import (
     add_writable,
     cache_size,
     deadline_s,
+    for_platform,
     tier,
 )
 from sapwood.cli.signals import leave_by_finally
+from sapwood.mount.begun import begin
+
+TYPE_CHECKING = False  # as typing has it, without the 5 ms that importing typing takes
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable, Iterable
+    from typing import Any
+
+    from sapwood.mount.begun import Begun
 
 _PASSED_ON = {
     signal.SIGHUP,
@@ -47,6 +55,7 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     add_running(parser)
     add_tier(parser)
     add_writable(parser, "at the end they are thrown away")
+    parser.add_argument("--keep", metavar="DIR", help="of an image: keep what is changed in DIR, for the next time")
 
 
 def add_running(parser: argparse.ArgumentParser) -> None:
@@ -55,21 +64,41 @@ def add_running(parser: argparse.ArgumentParser) -> None:
     add_prefetch(parser)
     add_profile(parser)
     add_cache_size(parser)
+    add_platform(parser)
     add_seek_index(parser)
     add_toc(parser)
     add_deadline(parser)
+    parser.add_argument("--stats", metavar="FILE", help="write what was fetched and read to FILE, as JSON, at the end")
+    parser.add_argument("--net", action="store_true", help="of an image: with this machine's network, not with none")
     parser.add_argument(
-        "--stats", type=Path, metavar="FILE", help="write what was fetched and read to FILE, as JSON, at the end"
+        "--bind",
+        metavar="HERE:THERE[:ro]",
+        action="append",
+        help="of an image: HERE is seen there at THERE",
     )
     parser.add_argument(
         "command",
         metavar="-- CMD",
-        nargs=argparse.REMAINDER,
+        nargs="...",  # argparse.REMAINDER
         help="the command; in its arguments {} is the mount point, as is $SAPWOOD_ROOT in its environment",
     )
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    from sapwood.store.naming import names_image
+
+    if names_image(arguments.address):
+        from sapwood.cli.image import run_image
+        from sapwood.errors import InvalidInputError
+
+        if arguments.writable or tier(arguments) not in ("auto", "fuse"):
+            raise InvalidInputError(
+                "an image takes changes as it is, by the fuse tier",
+                kind="bad-usage",
+                hint="leave out --writable and --tier",
+            )
+        return run_image(arguments, keep=arguments.keep, offline=arguments.offline)
+    require_no_image_words(arguments, keep=arguments.keep)
     return run_mounted(
         command_of(arguments, "run"),
         arguments,
@@ -77,6 +106,20 @@ def _run(arguments: argparse.Namespace) -> int:
         offline=arguments.offline,
         writable=arguments.writable,
     )
+
+
+def require_no_image_words(arguments: argparse.Namespace, keep: str | None = None) -> None:
+    """Refuse of a tree what is for images.
+
+    Raises:
+        InvalidInputError: `bad-usage`.
+    """
+    from sapwood.errors import InvalidInputError
+
+    if keep is not None or arguments.net or arguments.bind:
+        raise InvalidInputError(
+            f"{arguments.address} is no image: --keep, --net and --bind are for these", kind="bad-usage"
+        )
 
 
 def command_of(arguments: argparse.Namespace, name: str) -> list[str]:
@@ -110,55 +153,84 @@ def run_mounted(
     `by`: the tier. `to_stderr`: so goes what it says on stdout. `offline`: the store is asked nothing.
     A `writable` mount takes changes for so long. Errors as `process.start`.
     """
+    # First of all: it starts up while we find out what it is to serve. What takes changes needs more beforehand.
+    with nullcontext() if writable else begin(tied=True) as begun:
+        return _run_mounted(
+            command,
+            arguments,
+            begun,
+            to_stderr=to_stderr,
+            tier=by,
+            trace=trace,
+            offline=offline,
+            writable=writable,
+            discard=writable,
+        )
+
+
+def _run_mounted(
+    command: list[str], arguments: argparse.Namespace, begun: Begun | None, *, to_stderr: bool, **options: Any
+) -> int:
+    import tempfile
+    from pathlib import Path
+
     from sapwood import places
     from sapwood.cli.mount import absolute, absolute_path, tell_of_age
     from sapwood.mount import process
 
-    address = absolute(arguments.address)
+    leave_by_finally()
+    address = absolute(for_platform(arguments.address, arguments))
     with tempfile.TemporaryDirectory(prefix="sapwood-run-") as scratch:
         place = Path(scratch) / "tree"
         place.mkdir()
-        leave_by_finally()
         started = process.start(
             address,
             place,
             cache_dir=places.cache_dir(),
             tied=True,
+            begun=begun,
             prefetch=arguments.prefetch,
             follow=arguments.follow,
             profile=absolute_path(arguments.profile),
-            trace=trace,
-            tier=by,
             cache_size=cache_size(arguments),
             seek_index=absolute_path(arguments.seek_index),
             toc=absolute_path(arguments.toc),
             deadline_s=deadline_s(arguments),
-            stats=_absolute(arguments.stats),
-            offline=offline,
-            writable=writable,
-            discard=writable,
+            stats=None if arguments.stats is None else os.path.abspath(arguments.stats),
+            **options,
         )
         try:
             tell_of_age(place)
             # From here to the end signals wait: for the command, or for the mount to be gone.
-            before = signal.pthread_sigmask(signal.SIG_BLOCK, _PASSED_ON | {signal.SIGCHLD})
-            return _life(command, place, before, to_stderr=to_stderr)
+            before = hold_signals()
+            argv = [word.replace("{}", str(place)) for word in command]
+            return life_of(argv, {**os.environ, "SAPWOOD_ROOT": str(place)}, before, to_stderr=to_stderr)
         finally:
             started.end()
 
 
-def _absolute(path: Path | None) -> str | None:
-    return None if path is None else os.fsdecode(path.absolute())
+def hold_signals() -> Iterable[int]:
+    """Let signals wait, and return which did before."""
+    return signal.pthread_sigmask(signal.SIG_BLOCK, _PASSED_ON | {signal.SIGCHLD})
 
 
-def _life(command: list[str], place: Path, mask: Iterable[int], *, to_stderr: bool) -> int:
-    """Run the command to its end, passing signals on, and return its code as a shell would."""
-    argv = [word.replace("{}", str(place)) for word in command]
+def life_of(
+    argv: list[str],
+    environment: dict[str, str],
+    mask: Iterable[int],
+    *,
+    to_stderr: bool = False,
+    within: Callable[[int], int] = lambda pid: pid,
+) -> int:
+    """Run a command to its end, passing signals on, and return its code as a shell would.
+
+    `within` says which process below the one that was started is the command.
+    """
     try:
         pid = os.posix_spawnp(
             argv[0],
             argv,
-            {**os.environ, "SAPWOOD_ROOT": str(place)},
+            environment,
             file_actions=[(os.POSIX_SPAWN_DUP2, 2, 1)] if to_stderr else [],
             setsigmask=mask,
             setsigdef={signal.SIGPIPE, signal.SIGXFSZ},  # which Python ignores
@@ -175,7 +247,7 @@ def _life(command: list[str], place: Path, mask: Iterable[int], *, to_stderr: bo
                 code = os.waitstatus_to_exitcode(status)
                 return 128 - code if code < 0 else code
         elif came.si_code != _FROM_TERMINAL:
-            os.kill(pid, came.si_signo)
+            os.kill(within(pid), came.si_signo)
 
 
 COMMANDS = {
@@ -186,6 +258,8 @@ COMMANDS = {
         sapwood run s3://bucket/trees#venv -- {}/bin/python -c 'import numpy'
         sapwood run --offline s3://bucket/trees#venv -- {}/bin/python
         sapwood run main -- sh -c 'cd "$SAPWOOD_ROOT" && make -n'
+        sapwood run oci://docker.io/library/python:3.11 -- python3 -V   in the image, not on a mount of it
+        sapwood run --net --bind .:/src --keep state oci:layout:dev -- make -C /src
         sapwood run --writable main -- sh -c 'make -C {} && sapwood push {} built'
         """,
     ),

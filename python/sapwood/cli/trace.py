@@ -1,7 +1,7 @@
-"""`sapwood trace`: a command runs on a mounted tree, and what it reads is recorded as a profile.
+"""`sapwood trace`: a command runs on a mounted tree, or in an image, and what it reads is recorded as a profile.
 
 Promise: as of `run`; and the profile is kept, added to what other runs read, or the reason is said. A command that
-fails has read something, too.
+fails has read something, too; one that could not be started is no run.
 """
 
 from __future__ import annotations
@@ -12,35 +12,66 @@ import tempfile
 from pathlib import Path
 
 from sapwood.cli import show
-from sapwood.cli.command import Command, add_json
-from sapwood.cli.run import add_running, command_of, run_mounted
+from sapwood.cli.command import Command, add_json, for_platform
+from sapwood.cli.run import add_running, command_of, require_no_image_words, run_mounted
 
 TYPE_CHECKING = False  # as typing has it, without the 5 ms that importing typing takes
 if TYPE_CHECKING:
     from sapwood.profile import Profile
 
+# What a shell says of a command that it cannot start.
+_NOT_STARTED = (126, 127)
+
 
 def _configure(parser: argparse.ArgumentParser) -> None:
     add_running(parser)
-    parser.add_argument(
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument(
         "--out",
         type=Path,
         metavar="FILE",
-        help="keep the profile in FILE, added to what it has, and not in the store: for archives and what is read-only",
+        help="keep the profile in FILE, added to what it has, and not in the store, or, of an image, on this machine",
+    )
+    where.add_argument(
+        "--push",
+        action="store_true",
+        help="of an image: keep the profile beside it, in its registry or layout, where every machine finds it",
     )
     add_json(parser)
 
 
 def _trace(arguments: argparse.Namespace) -> int:
-    command = command_of(arguments, "trace")
-    _require_place(arguments)
+    from sapwood.store.naming import names_image
+
+    is_image = names_image(arguments.address)
+    command = [] if is_image else command_of(arguments, "trace")
+    if not is_image:
+        require_no_image_words(arguments)
+        if arguments.push:
+            from sapwood.errors import InvalidInputError
+
+            raise InvalidInputError(
+                f"{arguments.address} is no image, and a store keeps its profiles", kind="bad-usage", hint="no --push"
+            )
+    if is_image:
+        from sapwood.image import ImageName, read_config
+
+        # What runs is what the profile is kept of, wherever the tag is moved to meanwhile.
+        pinned, _ = read_config(ImageName.parse(for_platform(arguments.address, arguments)))
+        arguments = argparse.Namespace(**vars(arguments) | {"address": str(pinned), "platform": None})
+    _require_place(arguments, is_image=is_image)
     with tempfile.TemporaryDirectory(prefix="sapwood-trace-") as scratch:
         traced = Path(scratch) / "profile"
-        code = run_mounted(command, arguments, trace=os.fsdecode(traced), to_stderr=arguments.json)
+        if is_image:
+            from sapwood.cli.image import run_image
+
+            code = run_image(arguments, trace=os.fsdecode(traced), to_stderr=arguments.json)
+        else:
+            code = run_mounted(command, arguments, trace=os.fsdecode(traced), to_stderr=arguments.json)
         return _keep(arguments, traced, code)
 
 
-def _require_place(arguments: argparse.Namespace) -> None:
+def _require_place(arguments: argparse.Namespace, *, is_image: bool) -> None:
     """Refuse to run anything whose profile could not be kept."""
     from sapwood.errors import InvalidInputError
     from sapwood.profile import read_profile
@@ -52,6 +83,13 @@ def _require_place(arguments: argparse.Namespace) -> None:
         if arguments.out.exists():
             read_profile(arguments.out)
         return
+    if is_image:
+        if arguments.push:
+            from sapwood.image import ImageName
+            from sapwood.image.profiles import require_place
+
+            require_place(ImageName.parse(arguments.address))
+        return  # else it is kept on this machine
     if may_name_archive(arguments.address):
         raise InvalidInputError(
             f"{without_query(arguments.address)}: an archive keeps no profile",
@@ -76,7 +114,9 @@ def _keep(arguments: argparse.Namespace, traced: Path, code: int) -> int:
 
     try:
         run = read_profile(traced)
-        whole = _keep_in_file(arguments.out, run) if arguments.out else _keep_in_store(arguments.address, run)
+        if code in _NOT_STARTED and (not run.parts or _is_of_sandbox(arguments.address, run)):
+            return code
+        whole = _keep_in_file(arguments.out, run) if arguments.out else _keep_with_tree(arguments, run)
     except SapwoodError as error:
         from sapwood.cli.failure import report
 
@@ -94,18 +134,44 @@ def _keep_in_file(out: Path, run: Profile) -> Profile:
     return whole
 
 
-def _keep_in_store(address: str, run: Profile) -> Profile:
+def _keep_with_tree(arguments: argparse.Namespace, run: Profile) -> Profile:
+    from sapwood.image.profiles import keep_traced
     from sapwood.profile import keep_profile
     from sapwood.store import Address, open_store
+    from sapwood.store.naming import names_image
 
-    parsed = Address.parse(address)
+    if arguments.push:
+        return _push(arguments, run)
+    if names_image(arguments.address):
+        return keep_traced(run)
+    parsed = Address.parse(arguments.address)
     return keep_profile(open_store(parsed.store_url), parsed.ref, run)
+
+
+def _push(arguments: argparse.Namespace, run: Profile) -> Profile:
+    from sapwood.image import ImageName, open_image
+    from sapwood.image.profiles import push_profile
+
+    image, _ = open_image(ImageName.parse(arguments.address), brings_pages=True)
+    return push_profile(image, run)
+
+
+def _is_of_sandbox(address: str, run: Profile) -> bool:
+    """Say whether nobody read of an image but we and the sandbox, before its program would have run."""
+    from sapwood.store.naming import names_image
+
+    return names_image(address) and _programs_of(run) <= {b"bwrap", Path("/proc/self/comm").read_bytes().strip()}
+
+
+def _programs_of(run: Profile) -> set[bytes]:
+    """Return the names of who read."""
+    return {reader for part in run.parts for reader in part.readers}
 
 
 def _tell(arguments: argparse.Namespace, run: Profile, whole: Profile, code: int) -> None:
     from sapwood.store.naming import without_query
 
-    programs = sorted({reader for part in run.parts for reader in part.readers})
+    programs = sorted(_programs_of(run))
     count = sum(part.bytes for part in run.parts)
     if arguments.json:
         show.document(
@@ -134,6 +200,8 @@ COMMANDS = {
         _trace,
         """
         sapwood trace s3://bucket/trees#venv -- {}/bin/python -c 'import numpy'
+        sapwood trace oci://docker.io/library/python:3.11 -- python3 -c 'import json'   in the image
+        sapwood trace --push oci://registry.example/app:1   and every machine that mounts it fetches along that
         sapwood trace --out app.profile https://host/app.tar.gz -- {}/bin/app --help
         """,
     ),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from sapwood.cli import show
 from sapwood.cli.command import Command, add_json, add_seek_index, add_toc
 from sapwood.cli.place import store_url
-from sapwood.cli.progress import progress
+from sapwood.cli.progress import opening, progress
 from sapwood.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def _configure(parser: argparse.ArgumentParser) -> None:
 
 
 def _verify(arguments: argparse.Namespace) -> int:
-    from sapwood.store.address import open_address
+    from sapwood.address import open_address
     from sapwood.store.archive import Archive, ArchiveTree
     from sapwood.store.naming import may_name_archive
 
@@ -80,7 +80,8 @@ def _verify(arguments: argparse.Namespace) -> int:
     if not is_told and not may_name_archive(arguments.store or ""):
         return _verify_store(arguments)
     try:
-        archive, tree = open_address(arguments.store or "", **said)
+        with opening() as callback:
+            archive, tree = open_address(arguments.store or "", **said, progress=callback)
     except InvalidInputError as error:
         # A URL may be a store's.
         if is_told or error.kind != "bad-address":

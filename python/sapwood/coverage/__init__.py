@@ -5,7 +5,7 @@ a reading, so what a drop list names may still be missed. A hard link is read wh
 Elsewhere: recording (`profile`), which package a file is of (`packages`), the picture (`treemap`).
 """
 
-from sapwood.coverage.measure import Area, Coverage, Seen, measure
+from sapwood.coverage.measure import Area, Coverage, Layer, Seen, files_of, layers_with, measure, packages_with
 from sapwood.coverage.treemap import treemap
 
-__all__ = ["Area", "Coverage", "Seen", "measure", "treemap"]
+__all__ = ["Area", "Coverage", "Layer", "Seen", "files_of", "layers_with", "measure", "packages_with", "treemap"]

@@ -12,7 +12,6 @@ import hashlib
 import json
 import os
 import shlex
-import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +40,9 @@ __all__ = [
     "release",
     "untold_changes",
 ]
+
+_USERS = Path("/proc/self/uid_map")
+_ALL_USERS = ["0", "0", "4294967295"]
 
 # A server whose mount was taken away, and that nobody uses, ends in less; and if not, it ends what is kept by itself.
 _PATIENCE_S = 2.0
@@ -107,8 +109,16 @@ def begin(place: Path, address: str, heritage: dict[str, Any]) -> Path:
     Raises:
         ConflictError: `changes-of-another`: there are changes of another tree at this place.
         CorruptError: `changes-unreadable`: there are changes, and nothing tells of which tree.
+        UnavailableError: `mount-failed`: we are root of a namespace of users only.
         UnavailableError, DeniedError: the disk.
     """
+    # An overlay there notes what was renamed or replaced in other attributes, or not at all: nothing could store it.
+    if os.geteuid() == 0 and _USERS.read_text().split() != _ALL_USERS:
+        raise UnavailableError(
+            f"{place}: only the machine's root can make a mount that takes changes, not that of a namespace of users",
+            kind="mount-failed",
+            hint="mount it without --writable, and overlay it there",
+        )
     found, directory = changes_at(place), directory_of(place)
     # Of a mount that is there nothing is touched: another one cannot be made.
     if is_mounted(place):
@@ -244,6 +254,8 @@ def discard(place: Path) -> None:
 
 
 def _remove(directory: Path) -> None:
+    import shutil
+
     try:
         shutil.rmtree(directory)
     except FileNotFoundError:

@@ -80,9 +80,10 @@ class _Request:
 
 
 class Fetching:
-    """The fetchers of one mount."""
+    """The fetchers of one mount; `lost` hears why reads end in EIO, before they do where that is certain."""
 
-    def __init__(self, origin: Origin, server: Server, deadline_s: float) -> None:
+    def __init__(self, origin: Origin, server: Server, deadline_s: float, lost: Callable[[str], object]) -> None:
+        self._lost = lost
         self._origin = origin
         self._server = server
         self._deadline_s = deadline_s
@@ -94,11 +95,13 @@ class Fetching:
         # With the least urgent class that their fetchers take.
         self._under_way = dict[_Request, str]()
         self._reconnected = 0.0
+        self._ended: Callable[[], None] = lambda: None
         self.problem = ""
         """What is wrong with the store now, one line; empty when it has brought something since."""
 
-    def start(self) -> None:
-        """Fetch until the mount is gone."""
+    def start(self, ended: Callable[[], None]) -> None:
+        """Fetch until the mount is gone; then call `ended`, at once and maybe more than once."""
+        self._ended = ended
         for lowest in _FETCHERS:
             _begin(self._fetch, lowest)
         _begin(self._watch)
@@ -110,6 +113,7 @@ class Fetching:
         why += f": {self.problem}" if self.problem else ""
         if number := self._server.expire(self._deadline_s, is_away, why):
             self.problem = self.problem or why
+            self._lost(why)
             say(f"{self._origin.url}: {why}; reads that failed for it: {number}")
 
     def _fetch(self, lowest: str) -> None:
@@ -126,6 +130,7 @@ class Fetching:
                     del self._under_way[request]
             if request.is_replaced:
                 return
+        self._ended()
 
     def _bring(self, request: _Request) -> None:
         while request.left:
@@ -184,6 +189,8 @@ class Fetching:
                 # The core wants it once more if somebody waits for it, and then gives it up.
                 self._damaged.add(frame)
                 self.problem = str(error)
+                if self._server.stats()["errors"]:
+                    self._lost(self.problem)
                 self._say(frame, error)
             request.left.discard(frame)
 
@@ -191,6 +198,8 @@ class Fetching:
         if request.own():
             # What may pass goes on for who has come to it lately.
             patience_s = self._deadline_s if _may_pass(error) and not self._server.closed else 0.0
+            if self._server.are_demanded(list(request.left)):
+                self._lost(str(error))
             for frame in request.left:
                 self._server.fail(frame, str(error), patience_s)
 
@@ -234,7 +243,8 @@ class Fetching:
 
     def _say(self, frame: Frame, error: BaseException) -> None:
         origin = self._origin
-        where = origin.url if isinstance(origin, Archive) else f"{origin.url}: {pack_key(PackName(frame.pack))}"
+        pack = PackName(frame.pack)
+        where = origin.where(pack) if isinstance(origin, Archive) else f"{origin.url}: {pack_key(pack)}"
         say(f"{where} at {frame.offset}: {error}")
 
 

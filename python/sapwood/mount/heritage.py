@@ -2,7 +2,8 @@
 
 Invariant: a successor serves the file map that its predecessor did, so an inode stays what it was. Of a store it has
 that from this machine, and asks the store only for what is missing in the cache: it can be away meanwhile. Of an
-archive it has it from the archive, which must be there and unchanged. Who mounts while the store is away, or is told
+archive it has it from the archive, which must be there and unchanged; of an image by its digest, from this machine as
+far as that was kept. Who mounts while the store is away, or is told
 not to ask it, has all from this machine, too (`remembered`).
 """
 
@@ -11,20 +12,24 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sapwood._core.filemap import FileMap
+from sapwood.address import open_address
 from sapwood.errors import ConflictError, InvalidInputError, NotFoundError, SapwoodError, UnavailableError
 from sapwood.fetch import load_map
 from sapwood.mount import table
 from sapwood.mount.origin import Origin, later, within
 from sapwood.mount.remembered import Known, Remembered
 from sapwood.store import kept
-from sapwood.store.address import Address, open_address
+from sapwood.store.address import Address
 from sapwood.store.archive import Archive, ArchiveTree
-from sapwood.store.naming import is_remote, may_name_archive, without_query
+from sapwood.store.naming import is_remote, may_name_archive, names_image, without_query
 from sapwood.store.snapshot import Snapshot
 from sapwood.store.store import Store
+
+if TYPE_CHECKING:  # of a store nothing of images is imported
+    from sapwood.image.image import OnFound
 
 __all__ = ["Opened", "opened"]
 
@@ -56,10 +61,12 @@ def opened(
     heritage: dict[str, Any] | None,
     offline: bool,
     meanwhile: OnOpened,
+    on_found: OnFound,
 ) -> Opened:
     """Open what is to be mounted; with `offline`, without any request.
 
     `meanwhile` is called with what was opened, before the file map is loaded; not of a store that is opened later.
+    `on_found` is called with an image, before its layers are opened.
 
     Raises:
         ConflictError: `archive-changed`: not the archive any more that `heritage` tells of.
@@ -76,6 +83,9 @@ def opened(
         return _of_store(pinned, place, cache_dir, meanwhile, offline=offline)._replace(heritage=heritage)
     if not (may_name_archive(address) or seek_index or toc):
         return _of_store(Address.parse(address), place, cache_dir, meanwhile, offline=offline)
+    if names_image(address) and not (seek_index or toc):
+        name = (heritage or {}).get("pinned") or address
+        return _of_image(name, cache_dir, heritage, meanwhile, on_found, offline=offline)
     for where, what in ((address, "an archive"), (seek_index, "a seek index"), (toc, "a TOC")):
         if offline and where and is_remote(where):
             raise InvalidInputError(
@@ -84,6 +94,7 @@ def opened(
                 hint="bring it here first, or push the tree to a store and mount that",
             )
     archive, tree = open_address(address, seek_index=seek_index, toc=toc, cache_dir=cache_dir)
+    assert isinstance(tree, ArchiveTree)
     assert isinstance(archive, Archive)  # of another address seek index and TOC are refused
     meanwhile(archive, tree)
     if heritage and heritage["map"] != tree.map:
@@ -94,6 +105,25 @@ def opened(
             address=archive.url,
         )
     return Opened(archive, archive.file_map, {"map": tree.map})
+
+
+def _of_image(
+    address: str,
+    cache_dir: Path,
+    heritage: dict[str, Any] | None,
+    meanwhile: OnOpened,
+    on_found: OnFound,
+    *,
+    offline: bool,
+) -> Opened:
+    from sapwood.image import ImageName, open_image
+    from sapwood.image.remembered import meant
+
+    now = meant(ImageName.parse(address), cache_dir=cache_dir, offline=offline)
+    image, tree = open_image(now.name, cache_dir=cache_dir, brings_pages=True, place=now.place, on_found=on_found)
+    meanwhile(image, tree)
+    left = {"map": tree.map, "pinned": image.pinned, "asked": now.asked}
+    return Opened(image, image.file_map, heritage or left, "" if heritage else now.away)
 
 
 def _of_store(address: Address, place: Path, cache_dir: Path, meanwhile: OnOpened, *, offline: bool) -> Opened:

@@ -5,8 +5,10 @@ the mount has ended, when it was asked to end it, or with the reason in the log 
 holds the device, and readers get ENOTCONN. A mount that failed is never taken away here: its place would look empty.
 
 A program by its path, not part of the package: it imports nothing of ours, which keeps it small, and lets the package
-be replaced under it. What a server leaves for the next is handed on unread. The server speaks to it over a socket:
-once the device and what the next is told on its stdin, or that it serves without a device to hold, or what is wrong.
+be replaced under it. It starts the first server before it is told what that is to serve, and ends it when it is told
+nothing. Until then that one's stdout is our stderr, and its stderr is kept, for the log that it will be told. What a
+server is told on its stdin, and leaves for the next, is handed on unread. The server speaks to it over a socket: once
+the device and what the next is told, or that it serves without a device to hold, or what is wrong.
 Not here: serving (`server`), starting (`process`). How they work together: docs/mount.md, "When the server dies".
 """
 
@@ -41,10 +43,11 @@ _MEMORY = {"MALLOC_ARENA_MAX": "2", "MALLOC_MMAP_THRESHOLD_": "131072", "MALLOC_
 
 
 class _Holder:
-    def __init__(self, messages: int, lifeline: int | None, call: bytes) -> None:
+    def __init__(self, messages: int, lifeline: int | None) -> None:
         self._messages: int | None = messages
         self._lifeline = lifeline
-        self._call = call
+        self._call = b""
+        self._said: int | None = None
         self._device: int | None = None
         self._socket, self._theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._socket.setblocking(False)
@@ -60,14 +63,17 @@ class _Holder:
     def hold(self) -> int:
         """Return 0 when the mount has ended, `GAVE_UP`, or minus the signal that killed the first server."""
         deaths = 0
+        start = self._first
         while True:
             begun = time.monotonic()
             try:
-                code = self._life(self._spawn("serve"))
+                code = self._life(start())
             except OSError as error:
                 # The interpreter may be on its way to be replaced.
                 _say(f"{sys.executable}: {error.strerror}")
                 code = 127
+            start = self._next
+            self._repeat()
             self._hear()
             if code == 0:
                 return 0
@@ -92,10 +98,34 @@ class _Holder:
             if self._has_ended():
                 return 0
 
-    def _spawn(self, what: str) -> int:
+    def _first(self) -> int:
+        """Start a server, and pass on what we are told as soon as we are, while it starts up."""
+        told, telling = os.pipe()
+        # That it cannot even start is for the log, as all that it says.
+        self._said = os.memfd_create("said")
+        server = self._spawn("serve", told, (os.POSIX_SPAWN_DUP2, 2, 1), (os.POSIX_SPAWN_DUP2, self._said, 2))
+        log, _, call = sys.stdin.buffer.read().partition(b"\0")
+        if log:
+            _speak_to(log)
+        with contextlib.suppress(BrokenPipeError), open(telling, "wb") as pipe:
+            pipe.write(call)
+        return server
+
+    def _next(self, what: str = "serve") -> int:
         told = os.memfd_create("call")
         os.write(told, self._call)
         os.lseek(told, 0, os.SEEK_SET)
+        return self._spawn(what, told)
+
+    def _repeat(self) -> None:
+        """Say what the first server, which has ended, said when it did not know where to."""
+        if self._said is not None:
+            with contextlib.suppress(OSError):  # the log may lie on a full disk
+                os.write(2, os.pread(self._said, _MOST_BYTES, 0))
+            os.close(self._said)
+            self._said = None
+
+    def _spawn(self, what: str, told: int, *streams: tuple[int, int, int]) -> int:
         device = -1 if self._device is None else self._device
         lifeline = () if self._lifeline is None else (self._lifeline,)
         for inherited in (self._theirs.fileno(), *(() if device < 0 else (device,)), *lifeline):
@@ -107,7 +137,7 @@ class _Holder:
                 # Not what lies about where we are: that may be a tree that is not ours.
                 [sys.executable, "-P", "-m", "sapwood.mount", what, *numbers],
                 {**_MEMORY, **os.environ},
-                file_actions=[(os.POSIX_SPAWN_DUP2, told, 0)],
+                file_actions=[(os.POSIX_SPAWN_DUP2, told, 0), *streams],
             )
         finally:
             os.close(told)
@@ -169,7 +199,7 @@ class _Holder:
     def _unmount(self) -> int:
         if self._has_ended():  # and what is there by now is another mount
             return 0
-        os.waitpid(self._spawn("unmount"), 0)
+        os.waitpid(self._next("unmount"), 0)
         return 0
 
 
@@ -178,13 +208,20 @@ def _say(what: str) -> None:
         os.write(2, f"sapwood: {what}\n".encode())
 
 
+def _speak_to(log: bytes) -> None:
+    with contextlib.suppress(OSError):
+        descriptor = os.open(log, os.O_WRONLY | os.O_APPEND)
+        os.dup2(descriptor, 1)
+        os.dup2(descriptor, 2)
+        os.close(descriptor)
+
+
 def main() -> int:
-    """Hold one mount; arguments and stdin are what `process.start` gave."""
+    """Hold one mount; arguments are what `begun.begin` gave, stdin the path of the log and what is to be served."""
     messages, *lifeline = map(int, sys.argv[1:])
-    call = sys.stdin.buffer.read()
     for inherited in (messages, *lifeline):
         os.set_inheritable(inherited, False)
-    code = _Holder(messages, lifeline[0] if lifeline else None, call).hold()
+    code = _Holder(messages, lifeline[0] if lifeline else None).hold()
     if code < 0:
         # As the server did, for whoever waits for us.
         if -code not in (signal.SIGKILL, signal.SIGSTOP):

@@ -7,6 +7,7 @@ that takes nothing ends nothing. Not here: reading notes (`table`).
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,8 @@ class Note:
         self._address = without_query(address)
         self._holder = holder
         self._is_written = False
+        # Fetchers write, too.
+        self._writing = threading.Lock()
         self._said: dict[str, object] = {
             "snapshot": left.get("snapshot"),
             "map": left["map"],
@@ -48,6 +51,8 @@ class Note:
             "bytes": file_map.bytes,
             "problem": "",
             "lacking": None,
+            "blocked_s": 0,
+            "lost": "",
         }
 
     def write(self, **news: object) -> None:
@@ -56,10 +61,11 @@ class Note:
         Raises:
             UnavailableError, DeniedError: the disk.
         """
-        self._is_written = False
-        self._said.update(news)
-        table.record(self.cache_dir, self.place, self._address, self._holder, self._said)
-        self._is_written = True
+        with self._writing:
+            self._is_written = False
+            self._said.update(news)
+            table.record(self.cache_dir, self.place, self._address, self._holder, self._said)
+            self._is_written = True
 
     def hint(self, **news: object) -> None:
         """Write it unless it says so already, if the disk takes it."""

@@ -49,9 +49,15 @@ class Asked:
 
 
 class Pace:
-    """The rate of a link and its round trip, from requests that ended; safe to use from several threads."""
+    """The rate of a link and its round trip, from requests that ended; safe to use from several threads.
 
-    def __init__(self) -> None:
+    `gain` is how many round trips' worth may be in flight; `span_s` how long the spans are of which the best tells the
+    rate: longer where answers come in bursts.
+    """
+
+    def __init__(self, *, gain: float = _GAIN, span_s: float = _SPAN_S) -> None:
+        self._gain = gain
+        self._span_s = span_s
         self._guard = threading.Lock()
         self._rates: deque[float] = deque(maxlen=_SPANS)
         self._rtt_s: float | None = None
@@ -77,7 +83,7 @@ class Pace:
         rtt_s = self._rtt_s
         if rtt_s is None or not self._rates:
             return _ALONE if self._is_known else BEGIN_BYTES
-        return min(_MOST_BYTES, round(_GAIN * self.rate * rtt_s) + 2 * _LEAST_BATCH)
+        return min(_MOST_BYTES, round(self._gain * self.rate * rtt_s) + 2 * _LEAST_BATCH)
 
     @property
     def batch(self) -> int:
@@ -116,7 +122,7 @@ class Pace:
             self._bytes += count
             self._spent_s += now - self._since
             self._since = now
-            if self._spent_s >= _SPAN_S:
+            if self._spent_s >= self._span_s:
                 self._rates.append(self._bytes / self._spent_s)
                 self._bytes, self._spent_s = 0, 0.0
             if count:

@@ -5,7 +5,7 @@ then nothing is left running or mounted. The server is told what to serve by its
 everybody can read a command line. It is held: the holder starts it, passes on what it says first, and starts the next
 one when it dies. The pipe from the holder brings one message, then its end. An end without one is a death.
 Why a process: a page fault on a mapped file keeps the GIL, so a reader that serves its own mount waits for itself.
-Not here: holding (`holder`), serving (`sapwood.mount.serve`), ending a mount (`sapwood.mount.unmount`).
+Not here: what the process does (`__main__`), starting it (`begun`), holding (`holder`), ending a mount (`table`).
 """
 
 from __future__ import annotations
@@ -13,24 +13,19 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import pickle
 import signal
-import socket
 import subprocess
-import sys
-import threading
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from sapwood.errors import InternalError, InvalidInputError, SapwoodError, UnavailableError
-from sapwood.mount.holder import ALONE, GAVE_UP, READY
-from sapwood.mount.saying import say
+from sapwood.errors import InvalidInputError, UnavailableError
+from sapwood.mount.begun import Begun, begin
+from sapwood.mount.holder import ALONE, READY
 from sapwood.mount.table import alone_at, log_path, noted, place_of, unmount
 
-__all__ = ["Started", "main", "start"]
+__all__ = ["Started", "start"]
 
 # A server that was asked to end and does not is killed: it has nothing to lose.
 _PATIENCE_S = 10.0
@@ -99,6 +94,7 @@ def start(
     tied: bool = False,
     talking: bool = False,
     ready: Callable[[], None] = lambda: None,
+    begun: Begun | None = None,
     **options: Any,
 ) -> Started:
     """Serve `address` at `place` from a process of its own, and return when it can be used.
@@ -107,7 +103,8 @@ def start(
     `writable` mount is thrown away at its end. The server outlives this process, unless
     it is `tied` to it: then it unmounts and ends when this process does, however that happens. `ready` is called when
     the mount can be used: the last moment at which an exception takes it away again. What the server has to say goes
-    to its log, or if `talking` to our stderr.
+    to its log, or if `talking` to our stderr. Who knows early that there will be a mount has `begun` its processes, as
+    `tied` as it is to be; not of one that is `writable`.
 
     Raises:
         InvalidInputError: `bad-mount-point`: a mount is there, or is being made; nothing was touched.
@@ -118,7 +115,7 @@ def start(
     """
     place = place_of(place)
     with alone_at(cache_dir, place):
-        return _start(address, place, cache_dir, ready, options, tied=tied, talking=talking)
+        return _start(address, place, cache_dir, ready, options, begun=begun, tied=tied, talking=talking)
 
 
 def _start(
@@ -128,52 +125,43 @@ def _start(
     ready: Callable[[], None],
     options: dict[str, Any],
     *,
+    begun: Begun | None,
     tied: bool,
     talking: bool,
 ) -> Started:
     log = log_path(cache_dir, place)
-    call = json.dumps({"address": address, "place": os.fsdecode(place), "cache_dir": os.fsdecode(cache_dir), **options})
-    # Holder and servers have it as long as one of them lives.
-    claimed = _claim(place) if options.get("writable") else None
-    reading, writing = os.pipe()
-    theirs, lifeline = os.pipe() if tied else (None, None)
-    passed = (writing,) if theirs is None else (writing, theirs)
-    inherited = passed if claimed is None else (*passed, claimed)
-    with open(reading, "rb") as messages, nullcontext() if talking else open(log, "wb") as output:
+    shown = None if talking else os.fsdecode(log)
+    where = {"place": os.fsdecode(place), "cache_dir": os.fsdecode(cache_dir), "log": shown}
+    call = json.dumps({"address": address, **where, **options})
+    if not talking:
+        log.write_bytes(b"")
+    with begun or _begin(place, options, tied=tied) as begun:
+        started = Started(place, cache_dir, log, begun.process, begun.lifeline)
         try:
-            process = subprocess.Popen(
-                # Without what a site adds, for it is to be small.
-                [sys.executable, "-I", "-S", Path(__file__).with_name("holder.py"), *map(str, passed)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL if talking else output,
-                stderr=output,
-                pass_fds=inherited,
-                # A Ctrl-C in the terminal, or its end, is no business of the server's.
-                start_new_session=True,
-            )
-        finally:
-            for descriptor in inherited:
-                os.close(descriptor)
-        started = Started(place, cache_dir, log, process, lifeline)
-        try:
-            _tell(process, call)
-            message = _heed(_hear(messages, started))
+            begun.tell(shown, call)
+            message = _heed(_hear(begun.messages, started))
             ready()
         except BaseException:
             # It failed, or we were stopped while waiting: then the server takes its mount along.
-            started.end()
+            if not begun.is_idle:
+                started.end()
             raise
     if message == ALONE:
-        process.wait()
+        started.process.wait()
         return replace(started, is_served=False)
     return started
 
 
-def _tell(process: subprocess.Popen[bytes], call: str) -> None:
-    """Say what is to be served, to a server that may be dead: that it is will be heard."""
-    assert process.stdin
-    with contextlib.suppress(BrokenPipeError), process.stdin as pipe:
-        pipe.write(call.encode())
+def _begin(place: Path, options: dict[str, Any], *, tied: bool) -> Begun:
+    if not options.get("writable"):
+        return begin(tied=tied)
+    from sapwood.mount import changes
+
+    claimed = changes.claim(place)
+    try:
+        return begin(tied=tied, inherited=[claimed])
+    finally:
+        os.close(claimed)
 
 
 def _hear(messages: BinaryIO, started: Started) -> bytes:
@@ -191,101 +179,10 @@ def _hear(messages: BinaryIO, started: Started) -> bytes:
 
 def _heed(message: bytes) -> bytes:
     if message not in (READY, ALONE):
+        import pickle
+
         raise pickle.loads(message)  # from our own child, through our own pipe
     return message
-
-
-def main(arguments: list[str]) -> int:
-    """Serve one mount until it ends, or take it away; `arguments` and stdin are what the holder gave."""
-    what, *numbers = arguments
-    connection, device, *lifeline = map(int, numbers)
-    call = json.load(sys.stdin)
-    if what == "unmount":
-        unmount(call["place"], lazy=True, cache_dir=Path(call["cache_dir"]))
-        _end_changes(call)
-        return 0
-    for inherited in (connection, *(() if device < 0 else (device,)), *lifeline):
-        os.set_inheritable(inherited, False)
-    if lifeline:
-        threading.Thread(target=_end_with, args=lifeline, daemon=True).start()
-    with socket.socket(fileno=connection) as holder:
-        return _serve(call, holder, None if device < 0 else device, tied=bool(lifeline))
-
-
-def _serve(call: dict[str, Any], holder: socket.socket, device: int | None, *, tied: bool) -> int:
-    from sapwood.mount.server import serve
-
-    told = device is not None
-
-    def leave(device: int | None, heritage: dict[str, Any]) -> None:
-        """Hand the mount over, before the kernel has asked anything of it: from here on nothing of it is lost.
-
-        Without a device there is nothing to hand over, and it is only said that the mount can be used.
-        """
-        nonlocal told
-        told = True
-        if device is None:
-            holder.send(READY)
-            return
-        socket.send_fds(holder, [json.dumps({**call, "heritage": heritage}).encode()], [device])
-
-    try:
-        serve(
-            call["address"],
-            Path(call["place"]),
-            cache_dir=Path(call["cache_dir"]),
-            leave=leave,
-            # A mount that ends with a command needs somebody who ends it.
-            alone=None if tied else lambda: holder.send(ALONE),
-            device=device,
-            is_claimed=True,
-            **{name: value for name, value in call.items() if name not in ("address", "place", "cache_dir", "discard")},
-        )
-    except Exception as error:
-        if not told:
-            _end_changes(call)
-        if device is not None and isinstance(error, SapwoodError) and error.kind in ("missing", "disk-full"):
-            # A page of the native tier, while the store is away, or room: the next one may find it.
-            say(str(error))
-            return 1
-        if device is not None and isinstance(error, SapwoodError):
-            # The next one would meet the same.
-            say(f"no server can take over: {error}")
-            return GAVE_UP
-        if told:
-            raise
-        holder.send(pickle.dumps(error if isinstance(error, SapwoodError) else _foreign(error)))
-        return 1
-    _end_changes(call)
-    if call.get("tier") == "libfuse":
-        # Who still uses a mount that was taken away lazily asks on, and threads of libfuse enter Python with that:
-        # it must not be half gone. All that is to be written is.
-        os._exit(0)
-    return 0
-
-
-def _claim(place: Path) -> int:
-    from sapwood.mount import changes
-
-    return changes.claim(place)
-
-
-def _end_changes(call: dict[str, Any]) -> None:
-    """Remove what is kept of changes of a mount that has ended, if they are not to be kept, or there are none."""
-    if call.get("writable"):
-        from sapwood.mount import changes
-
-        changes.end_claimed(Path(call["place"]), discarding=bool(call.get("discard")))
-
-
-def _end_with(lifeline: int) -> None:
-    """End this process as a polite kill would, once nobody holds the other end of `lifeline`."""
-    os.read(lifeline, 1)
-    os.kill(os.getpid(), signal.SIGTERM)
-
-
-def _foreign(error: Exception) -> SapwoodError:
-    return InternalError(f"the mount's server: {type(error).__name__}: {error}", kind="internal")
 
 
 def _ending(code: int) -> str:

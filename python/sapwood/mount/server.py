@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -125,6 +126,7 @@ def serve(
         heritage=heritage,
         offline=offline,
         meanwhile=lambda store, tree: following.ask(store, tree.tree) if following else None,
+        on_found=lambda image: following.ask_beside(image) if following and not offline else None,
     )
     if device is None:
         # A successor must not look: the mount is there, and waits for it.
@@ -132,18 +134,21 @@ def serve(
     # Before there is a mount to leave behind.
     wish = Wish()
     if away:
-        left["away"] = f"{away}: mounted is snapshot {left['snapshot'][:19]}" + _as_of(left["asked"])
+        shown = f"snapshot {left['snapshot'][:19]}" if "snapshot" in left else f"image {left['pinned']}"
+        left["away"] = f"{away}: mounted is {shown}" + _as_of(left["asked"])
         say(left["away"])
     # Who could start another server, were there a device to give it.
     holder = os.getppid() if leave is not None and library is None else None
     note = Note(address, place, cache_dir, holder=holder, left=left, file_map=file_map, writable=writable)
     if device is not None:
         # Before anybody is answered: who waits for the mount to be served again finds by whom.
-        note.hint()
+        note.hint(lost=table.lost(cache_dir, place))
     pin = table.pin_path(cache_dir, place)
     if native and not writable and alone and device is None and mount_whole(file_map, cache_dir, place, pin):
         return _leave_alone(note, wish, alone)
     may_pass = not (native or writable or library is not None or trace is not None)
+    # To have the mount and make it busy for nobody takes root.
+    may_walk = may_pass and os.geteuid() == 0
     with _claimed(place, is_claimed=is_claimed or not writable):
         server = Server(
             file_map,
@@ -160,7 +165,9 @@ def serve(
         )
         if trace is not None:
             server.start_trace()
-        fetching = Fetching(origin, server, deadline_s)
+        if may_walk:
+            server.walk([sys.executable, "-I", "-S", os.fspath(Path(__file__).with_name("walker.py"))])
+        fetching = Fetching(origin, server, deadline_s, lambda why: note.hint(lost=why))
         serving = Serving(server, fetching, note, wish, taking_over=device is not None, layered=native or writable)
         try:
             if device is None:
@@ -234,7 +241,7 @@ def _write_what_it_saw(server: Server, tree: TreeDigest, stats: str | None, trac
     if stats is not None:
         Path(stats).write_text(json.dumps(server.stats()), encoding="utf-8")
     if trace is not None:
-        run = Profile.of_run(tree, date(int(time.time())), server.traced())
+        run = Profile.of_run(tree, date(int(time.time())), server.traced(), server.looked_up())
         Path(trace).write_bytes(run.encode())
 
 

@@ -8,6 +8,7 @@ mounted, and how (`server`).
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import signal
 import threading
@@ -28,13 +29,13 @@ class Wish:
     """Whether a signal has asked this process to end. That is only noted: a second one disturbs no cleaning up."""
 
     def __init__(self) -> None:
-        self._asked = threading.Event()
+        self._woken = threading.Event()
         self._signals: list[int] = []
         for signo in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(signo, self._hear)
 
     def __bool__(self) -> bool:
-        return self._asked.is_set()
+        return bool(self._signals)
 
     @property
     def signal(self) -> int | None:
@@ -42,12 +43,17 @@ class Wish:
         return self._signals[0] if self._signals else None
 
     def wait(self, seconds: float) -> bool:
-        """Wait so long at most; say whether it has been asked."""
-        return self._asked.wait(seconds)
+        """Wait so long at most, or until it is asked or woken; say whether it has been asked."""
+        self._woken.wait(seconds)
+        return bool(self)
+
+    def wake(self) -> None:
+        """Let nobody wait any more: there is nothing left to be asked to end."""
+        self._woken.set()
 
     def _hear(self, signo: int, _: object) -> None:
         self._signals.append(signo)
-        self._asked.set()
+        self._woken.set()
 
 
 class Serving:
@@ -68,7 +74,7 @@ class Serving:
 
     def establish(self) -> None:
         """Make what has layers, fetching; errors as `Server.establish`."""
-        self._fetching.start()
+        self._fetching.start(self._wish.wake)
         self._server.establish()
         self._is_made = True
 
@@ -81,7 +87,8 @@ class Serving:
                 self._fetching.expire()
             if not self._server.closed:
                 problem, lacking, whole = self._fetching.problem, completing.lacking, completing.fetches
-                self._note.hint(problem=problem, lacking=lacking, whole=whole)
+                blocked_s = math.ceil(self._server.stats()["blocked_s"])
+                self._note.hint(problem=problem, lacking=lacking, whole=whole, blocked_s=blocked_s)
             with heard():
                 if self._server.tidy(cache_size):
                     bound = self._server.bound if cache_size is None else cache_size

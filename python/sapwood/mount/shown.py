@@ -14,11 +14,12 @@ from pathlib import Path
 from sapwood import places
 from sapwood._core import mount as core
 from sapwood._core.filemap import FileMap
+from sapwood.address import open_address
 from sapwood.errors import SapwoodError
 from sapwood.fetch import bring_pages
 from sapwood.mount import table
 from sapwood.store import kept
-from sapwood.store.address import Address, open_address
+from sapwood.store.address import Address
 from sapwood.store.archive import Archive
 
 __all__ = ["Shown", "shown"]

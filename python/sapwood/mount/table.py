@@ -28,9 +28,11 @@ from sapwood.store import kept
 __all__ = [
     "Mount",
     "alone_at",
+    "blocked_s",
     "forget",
     "is_mounted",
     "log_path",
+    "lost",
     "map_path",
     "mounts",
     "noted",
@@ -290,6 +292,17 @@ def noted(cache_dir: Path, place: Path) -> tuple[int, int]:
     """Return holder and server of the mount at `place`, as noted; 0 of one that it has not, or is not known."""
     said = _mount(place, _read(_note(cache_dir, place)))
     return (0 if said.pid == said.server else said.pid), said.server
+
+
+def blocked_s(cache_dir: Path, place: Path) -> float:
+    """Return the seconds, rounded up, that readers of a mount have waited for what was not here, as noted."""
+    said = _read(_note(cache_dir, place)).get("blocked_s")
+    return float(said) if isinstance(said, int) else 0.0
+
+
+def lost(cache_dir: Path, place: Path) -> str:
+    """Return why a read of a mount has ended in EIO, as noted; empty if none has."""
+    return str(_read(_note(cache_dir, place)).get("lost") or "")
 
 
 def forget(cache_dir: Path, place: Path, server: int | None = None) -> None:

@@ -26,6 +26,7 @@ _NEEDS = {
     f"{_CAS}SpliceBlob": "upload",
     "/google.bytestream.ByteStream/Write": "upload",
     "/google.bytestream.ByteStream/QueryWriteStatus": "upload",
+    "/sapwood.v1.Deliveries/Deliver": "upload",
     "/build.bazel.remote.execution.v2.ActionCache/UpdateActionResult": "write",
 }
 _LINE = re.compile(r"(\S+)\s+(\S+)\s+(\S+)\s*\Z")

@@ -7,16 +7,18 @@ is kept as it was sent, whichever version of the API its sender speaks.
 from __future__ import annotations
 
 import threading
+from functools import partial
 from typing import Any
 
 import grpc
 
-from sapwood.errors import NotFoundError
+from sapwood.errors import CorruptError, InvalidInputError, NotFoundError
+from sapwood.reapi.blobs import Name, walk
 from sapwood.reapi.protocol import remote_execution_pb2 as reapi
 from sapwood.reapi.protocol import semver_pb2
 from sapwood.reapi.protocol.remote_execution_pb2_grpc import ActionCacheServicer, CapabilitiesServicer
 from sapwood.serve.answers import answering, name_of, require_instance
-from sapwood.serve.blobs import Blobs, Name
+from sapwood.serve.blobs import EMPTY, Blobs
 from sapwood.serve.cas import parsed
 from sapwood.serve.limits import BATCH_BYTES
 
@@ -47,7 +49,12 @@ class Actions(ActionCacheServicer):
                 raise _no_result(action, "there is none")
             raw = self._blobs.read(blob)
         result: reapi.ActionResult = parsed(reapi.ActionResult(), raw, (action, len(raw)))
-        if gone := self._blobs.missing(self._needs(result)):
+        try:
+            gone = self._blobs.missing(self._needs(result))
+        except (InvalidInputError, CorruptError) as error:
+            # It is made anew, as one of which something is gone.
+            raise _no_result(action, str(error)) from error
+        if gone:
             raise _no_result(action, f"blob {gone[0][0][:12]}/{gone[0][1]} of it is gone")
         return result
 
@@ -78,16 +85,31 @@ class Actions(ActionCacheServicer):
             if digest.hash:
                 needs.append(name_of(digest))
         for output in result.output_directories:
-            if not output.tree_digest.hash:
-                continue
-            blob = name_of(output.tree_digest)
-            try:
-                tree: reapi.Tree = parsed(reapi.Tree(), self._blobs.read(blob), blob)
-            except NotFoundError:
-                return [blob]
-            for directory in (tree.root, *tree.children):
-                needs += [name_of(file.digest) for file in directory.files]
+            if output.tree_digest.hash:
+                blob = name_of(output.tree_digest)
+                try:
+                    tree: reapi.Tree = parsed(reapi.Tree(), self._blobs.read(blob), blob)
+                except NotFoundError:
+                    return [blob]
+                for directory in (tree.root, *tree.children):
+                    needs += [name_of(file.digest) for file in directory.files]
+            if output.root_directory_digest.hash:
+                lacking: list[Name] = []
+                read = partial(self._directory, lacking)
+                needs += [file for _, at in walk(name_of(output.root_directory_digest), read) for file in at.files]
+                if lacking:
+                    return lacking
         return needs
+
+    def _directory(self, lacking: list[Name], name: Name) -> bytes:
+        """Return a Directory, or note that it is gone; then what is in it does not matter."""
+        if name == EMPTY:
+            return b""
+        try:
+            return self._blobs.read(name)
+        except NotFoundError:
+            lacking.append(name)
+            return b""
 
 
 class Capabilities(CapabilitiesServicer):

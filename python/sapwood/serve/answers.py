@@ -24,10 +24,20 @@ from sapwood.errors import (
     SapwoodError,
     UnavailableError,
 )
+from sapwood.reapi.blobs import Name
 from sapwood.reapi.protocol import remote_execution_pb2 as reapi
-from sapwood.serve.blobs import Name
 
-__all__ = ["Resource", "answering", "name_of", "parse_resource", "require_instance", "status_of", "streaming"]
+__all__ = [
+    "Resource",
+    "answering",
+    "bad_digest",
+    "name_of",
+    "parse_resource",
+    "require_instance",
+    "require_named",
+    "status_of",
+    "streaming",
+]
 
 _LOG = logging.getLogger("sapwood.serve")
 _Code = grpc.StatusCode
@@ -37,6 +47,8 @@ _KINDS = {
     "batch-too-large": _Code.INVALID_ARGUMENT,
     "out-of-range": _Code.OUT_OF_RANGE,
     "too-many-calls": _Code.RESOURCE_EXHAUSTED,
+    "too-many-announced": _Code.RESOURCE_EXHAUSTED,
+    "too-many-readers": _Code.RESOURCE_EXHAUSTED,
     "not-packed": _Code.UNAVAILABLE,
 }
 _CLASSES: tuple[tuple[type[SapwoodError], grpc.StatusCode], ...] = (
@@ -112,13 +124,14 @@ def name_of(digest: reapi.Digest) -> Name:
     """
     name, size = digest.hash, digest.size_bytes
     if not _HEX.match(name) or not 0 <= size < _LARGEST:
-        raise _bad_digest(name, str(size))
+        raise bad_digest(name, size)
     return name, size
 
 
-def _bad_digest(name: str, size: str) -> InvalidInputError:
+def bad_digest(name: str, size: int | str) -> InvalidInputError:
+    """Return what to raise when a client names a blob by what is no digest."""
     return InvalidInputError(
-        f"{name[:80]}/{size[:20]}: no digest",
+        f"{name[:80]}/{str(size)[:20]}: no digest",
         kind="bad-digest",
         hint="64 lower-case hex digits of SHA-256, and the size",
     )
@@ -131,13 +144,18 @@ def require_instance(served: str, request: Any) -> None:
         NotFoundError: `instance-missing`.
         InvalidInputError: `bad-digest-function`.
     """
-    _require(served, request.instance_name)
+    require_named(served, request.instance_name)
     if request.digest_function not in _SHA256:
         known = reapi.DigestFunction.Value.Name(request.digest_function) if request.digest_function < 11 else "?"
         raise InvalidInputError(f"digests are SHA256 here, not {known}", kind="bad-digest-function")
 
 
-def _require(served: str, named: str) -> None:
+def require_named(served: str, named: str) -> None:
+    """Raise unless the instance that is named is what is served.
+
+    Raises:
+        NotFoundError: `instance-missing`.
+    """
     if named != served:
         raise NotFoundError(
             f"there is no instance {named[:80]!r} here, only {served!r}",
@@ -172,7 +190,7 @@ def parse_resource(served: str, text: str, *, is_upload: bool) -> Resource:
     )
     if at is None or (parts[at] == "uploads") != is_upload:
         raise bad
-    _require(served, "/".join(parts[:at]))
+    require_named(served, "/".join(parts[:at]))
     upload = parts[at + 1] if is_upload and at + 1 < len(parts) else None
     rest = parts[at + 2 :] if is_upload else parts[at:]
     is_zstd = rest[:1] == ["compressed-blobs"]
@@ -183,5 +201,5 @@ def parse_resource(served: str, text: str, *, is_upload: bool) -> Resource:
         raise bad
     name, size = names[:2]
     if not _HEX.match(name) or not re.fullmatch(r"[0-9]{1,15}", size, re.ASCII):
-        raise _bad_digest(name, size)
+        raise bad_digest(name, size)
     return Resource((name, int(size)), is_zstd, upload)

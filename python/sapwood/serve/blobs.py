@@ -1,8 +1,8 @@
 """Blobs by their digests: staged, or packed in the store; read back proved.
 
 Invariant: what is said to be here can be read, and what is read was proved since it last left a disk that this process
-had not written. A blob is present or unknown; there is room for a third state, *announced* (docs/serve.md).
-Not here: how blobs get into the store (`packing`), what clients speak (`cas`, `bytestream`).
+had not written. Not here: blobs that were announced and have not come (`announced`), how blobs get into the store
+(`packing`), what clients speak (`cas`, `bytestream`).
 """
 
 from __future__ import annotations
@@ -16,16 +16,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 
 from sapwood._core.filemap import Frame
-from sapwood._core.serve import read_chunks
+from sapwood._core.serve import Batch, Finding, read_chunks
 from sapwood.errors import CorruptError, FormatError, NotFoundError
 from sapwood.fetch import from_elsewhere, in_pack, read_frames
+from sapwood.reapi.blobs import Name
 from sapwood.serve.packing import Packed
 from sapwood.serve.staging import Place, Staging
 
-__all__ = ["EMPTY", "Blobs", "Name"]
-
-Name = tuple[str, int]
-"""The 64 hex digits of a digest, and the size."""
+__all__ = ["EMPTY", "Blobs"]
 
 EMPTY: Name = (hashlib.sha256().hexdigest(), 0)
 
@@ -51,6 +49,14 @@ class Blobs:
         """Return those that are unknown."""
         unstaged = self.staging.missing(blobs)
         return self.packed.missing([blob for blob in unstaged if blob != EMPTY]) if unstaged else []
+
+    def answer(self, finding: Finding) -> bytes:
+        """Return the answer to a `FindMissingBlobsRequest`."""
+        return finding.answer(self.staging.staged, self.packed.held)
+
+    def records(self, batch: Batch) -> bytes:
+        """Return records of what a batch brings that is unknown; it was proved."""
+        return batch.records(self.staging.staged, self.packed.held)
 
     def has(self, blob: Name) -> bool:
         """Say whether a blob is present."""

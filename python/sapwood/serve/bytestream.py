@@ -17,10 +17,13 @@ import grpc
 
 from sapwood._core.serve import Expand, compress
 from sapwood.errors import ConflictError, CorruptError, InvalidInputError, NotFoundError, SapwoodError
+from sapwood.reapi.blobs import Name
 from sapwood.reapi.protocol import bytestream_pb2 as bytestream
 from sapwood.serve.answers import Resource, answering, parse_resource, streaming
-from sapwood.serve.blobs import EMPTY, Blobs, Name
+from sapwood.serve.arrivals import Arrivals, client_of
+from sapwood.serve.blobs import EMPTY, Blobs
 from sapwood.serve.limits import Limits
+from sapwood.serve.session import Session
 from sapwood.serve.staging import Upload, mismatch
 
 __all__ = ["ByteStream", "add_to"]
@@ -62,10 +65,11 @@ class _Write:
 class ByteStream:
     """The service, of the instance `instance`."""
 
-    def __init__(self, instance: str, blobs: Blobs, limits: Limits) -> None:
+    def __init__(self, instance: str, blobs: Blobs, limits: Limits, arrivals: Arrivals) -> None:
         self._instance = instance
         self._blobs = blobs
         self._limits = limits
+        self._arrivals = arrivals
         self._lock = threading.Lock()
         self._writes: OrderedDict[tuple[str, Name, bool], _Write] = OrderedDict()
 
@@ -80,7 +84,7 @@ class ByteStream:
             raise InvalidInputError("a read limit for a compressed blob", kind="bad-limit", hint="0 means to the end")
         if not 0 <= offset <= size:
             raise InvalidInputError(f"offset {offset} of a blob of {size} bytes", kind="out-of-range")
-        with self._limits.call(_client(context)):
+        with self._arrivals.stream(resource.blob, self._limits, context):
             for piece in self._blobs.stream(resource.blob, offset, limit or None):
                 yield compress(piece) if resource.is_zstd else piece
 
@@ -92,9 +96,14 @@ class ByteStream:
         resource = parse_resource(self._instance, first.resource_name, is_upload=True)
         if self._is_here(resource.blob):
             return bytestream.WriteResponse(committed_size=-1 if resource.is_zstd else resource.blob[1])
-        with self._limits.call(_client(context)):
+        session = self._arrivals.session(context)
+        with self._limits.call(client_of(context)):
             self._limits.admit(self._blobs.staging)
-            return self._write(resource, first, requests)
+            try:
+                return self._write(resource, first, _heard(session, requests))
+            except SapwoodError as error:
+                self._arrivals.cut_off(session, error)
+                raise
 
     def _write(self, resource: Resource, first: bytestream.WriteRequest, requests: Iterator[Any]) -> Any:
         key = (resource.upload or "", resource.blob, resource.is_zstd)
@@ -186,9 +195,11 @@ class ByteStream:
             self._writes.pop(key, None)
 
 
-def _client(context: grpc.ServicerContext) -> str:
-    """Return who calls: by address, for a machine is what can be told apart without names."""
-    return str(context.peer()).rpartition(":")[0]
+def _heard(session: Session | None, requests: Iterator[Any]) -> Iterator[Any]:
+    for request in requests:
+        if session is not None:
+            session.heard_s = time.monotonic()
+        yield request
 
 
 def _message(piece: bytes) -> bytes:

@@ -6,84 +6,74 @@ refused, and nothing of it stays. Not here: blobs of any size (`bytestream`).
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from typing import Any
 
 import grpc
 from google.rpc import code_pb2, status_pb2
 
-from sapwood._core.serve import Expand, compress
+from sapwood._core.serve import Batch, Finding, compress
 from sapwood.errors import InvalidInputError, NotFoundError, SapwoodError, UnavailableError
+from sapwood.reapi.blobs import Name
 from sapwood.reapi.protocol import remote_execution_pb2 as reapi
-from sapwood.reapi.protocol.remote_execution_pb2_grpc import ContentAddressableStorageServicer
-from sapwood.serve.answers import answering, name_of, require_instance, status_of, streaming
-from sapwood.serve.blobs import EMPTY, Blobs, Name
+from sapwood.serve.answers import answering, bad_digest, name_of, require_instance, status_of, streaming
+from sapwood.serve.arrivals import Arrivals
+from sapwood.serve.blobs import EMPTY, Blobs
 from sapwood.serve.limits import BATCH_BYTES, Limits
 from sapwood.serve.staging import mismatch
 
-__all__ = ["Cas"]
+__all__ = ["Cas", "add_to"]
 
 _ZSTD = reapi.Compressor.ZSTD
-_IDENTITY = reapi.Compressor.IDENTITY
 _LARGE_TREE = 1000
 _CDC = reapi.ChunkingFunction.FAST_CDC_2020
 
 
-class Cas(ContentAddressableStorageServicer):
+class Cas:
     """The service, of the instance `instance`."""
 
-    def __init__(self, instance: str, blobs: Blobs, limits: Limits) -> None:
+    def __init__(self, instance: str, blobs: Blobs, limits: Limits, arrivals: Arrivals) -> None:
         self._instance = instance
         self._blobs = blobs
         self._limits = limits
+        self._arrivals = arrivals
 
     @answering
-    def FindMissingBlobs(self, request: reapi.FindMissingBlobsRequest, context: grpc.ServicerContext) -> Any:  # noqa: ARG002
+    def FindMissingBlobs(self, request: Finding, context: grpc.ServicerContext) -> bytes:  # noqa: ARG002
         require_instance(self._instance, request)
-        blobs = [(digest.hash, digest.size_bytes) for digest in request.blob_digests]
-        missing = set(self._blobs.missing(blobs))
-        if not missing:
-            return reapi.FindMissingBlobsResponse()
-        # What is here has a digest that is one; the rest is looked at only now, for this is asked more than all else.
-        lacking = [digest for digest, blob in zip(request.blob_digests, blobs, strict=True) if blob in missing]
-        for digest in lacking:
-            name_of(digest)
-        return reapi.FindMissingBlobsResponse(missing_blob_digests=lacking)
+        if bad := request.bad():
+            raise bad_digest(*bad)
+        return self._blobs.answer(request)
 
     @answering
-    def BatchUpdateBlobs(self, request: reapi.BatchUpdateBlobsRequest, context: grpc.ServicerContext) -> Any:  # noqa: ARG002
+    def BatchUpdateBlobs(self, request: Batch, context: grpc.ServicerContext) -> bytes:
         require_instance(self._instance, request)
-        _require_size(sum(one.digest.size_bytes for one in request.requests))
-        answer = reapi.BatchUpdateBlobsResponse()
-        good = dict[Name, bytes]()
-        for one in request.requests:
-            reply = answer.responses.add(digest=one.digest)
-            try:
-                blob = name_of(one.digest)
-                data = _plain(blob, one.data, one.compressor)
-                if len(data) != blob[1]:
-                    raise mismatch(*blob, f"{len(data)} bytes came")
-                if (found := hashlib.sha256(data).hexdigest()) != blob[0]:
-                    raise mismatch(*blob, f"what came hashes to {found[:12]}")
-                good[blob] = data
-            except SapwoodError as error:
-                reply.status.CopyFrom(_status(error))
-        if new := self._blobs.missing(good):
+        session = self._arrivals.session(context)
+        _require_size(request.size)
+        statuses = dict[int, bytes]()
+        for row, told, kind, found in request.prove():
+            error = _wrong(told, kind, found)
+            self._arrivals.cut_off(session, error)
+            statuses[row] = _status(error).SerializeToString()
+        if records := self._blobs.records(request):
             self._limits.admit(self._blobs.staging)
-            self._blobs.staging.add([(blob[0], good[blob]) for blob in new])
-        return answer
+            self._blobs.staging.add_batch(request, records)
+        return request.answer(statuses)
 
     @answering
-    def BatchReadBlobs(self, request: reapi.BatchReadBlobsRequest, context: grpc.ServicerContext) -> Any:  # noqa: ARG002
+    def BatchReadBlobs(self, request: reapi.BatchReadBlobsRequest, context: grpc.ServicerContext) -> Any:
         require_instance(self._instance, request)
         _require_size(sum(max(0, digest.size_bytes) for digest in request.digests))
         answer = reapi.BatchReadBlobsResponse()
         is_zstd = _ZSTD in request.acceptable_compressors
+        lost = self._arrivals.wait([(digest.hash, digest.size_bytes) for digest in request.digests], context) or {}
         for digest in request.digests:
             reply = answer.responses.add(digest=digest)
             try:
-                data = self._blobs.read(name_of(digest))
+                blob = name_of(digest)
+                if blob in lost:
+                    raise lost[blob]
+                data = self._blobs.read(blob)
             except SapwoodError as error:
                 reply.status.CopyFrom(_status(error))
                 continue
@@ -94,7 +84,7 @@ class Cas(ContentAddressableStorageServicer):
         return answer
 
     @streaming
-    def GetTree(self, request: reapi.GetTreeRequest, context: grpc.ServicerContext) -> Iterator[Any]:  # noqa: ARG002
+    def GetTree(self, request: reapi.GetTreeRequest, context: grpc.ServicerContext) -> Iterator[Any]:
         require_instance(self._instance, request)
         page = min(request.page_size, _LARGE_TREE) if request.page_size > 0 else _LARGE_TREE
         try:
@@ -102,7 +92,7 @@ class Cas(ContentAddressableStorageServicer):
         except ValueError:
             raise InvalidInputError(f"{request.page_token[:40]!r}: no page token", kind="bad-page-token") from None
         answer, size, given = reapi.GetTreeResponse(), 0, 0
-        for number, (raw, directory) in enumerate(self._directories(name_of(request.root_digest))):
+        for number, (raw, directory) in enumerate(self._directories(name_of(request.root_digest), context)):
             if number < skip:
                 continue
             if answer.directories and (len(answer.directories) >= page or size + len(raw) > BATCH_BYTES):
@@ -114,11 +104,12 @@ class Cas(ContentAddressableStorageServicer):
             given += 1
         yield answer
 
-    def _directories(self, root: Name) -> Iterator[tuple[bytes, reapi.Directory]]:
+    def _directories(self, root: Name, context: grpc.ServicerContext) -> Iterator[tuple[bytes, reapi.Directory]]:
         """Yield every directory once, level by level; what is missing below the root is left out."""
         level, seen = [root], {root}
         while level:
             below = list[Name]()
+            self._arrivals.require(level, context)
             for blob in level:
                 try:
                     raw = self._blobs.read(blob) if blob != EMPTY else b""
@@ -203,20 +194,12 @@ def _require_size(size: int) -> None:
         )
 
 
-def _plain(blob: Name, data: bytes, compressor: int) -> bytes:
-    if compressor == _IDENTITY:
-        return data
-    if compressor != _ZSTD:
-        raise InvalidInputError(
-            f"blob {blob[0][:12]}: compressor {compressor} is none of this server's", kind="bad-compressor"
-        )
-    expand = Expand()
-    expand.feed(data)
-    # One byte more tells that there is more.
-    plain = expand.take(blob[1] + 1) if blob[1] <= BATCH_BYTES else b""
-    if not expand.is_whole():
-        raise mismatch(*blob, "what came is no whole zstd stream of that size")
-    return plain
+def _wrong(told: tuple[str, int], kind: str, found: str) -> InvalidInputError:
+    if kind == "bad-digest":
+        return bad_digest(*told)
+    if kind == "bad-compressor":
+        return InvalidInputError(f"blob {told[0][:12]}: compressor {found} is none of this server's", kind=kind)
+    return mismatch(*told, found)
 
 
 def _digest(blob: Name) -> reapi.Digest:
@@ -226,3 +209,22 @@ def _digest(blob: Name) -> reapi.Digest:
 def _status(error: SapwoodError) -> status_pb2.Status:
     code, text = status_of(error)
     return status_pb2.Status(code=code_pb2.Code.Value(code.name), message=text)
+
+
+def add_to(service: Cas, server: grpc.Server) -> None:
+    """Let a server speak it. What is called most, and what has the most bytes, protobuf has no part in."""
+    unary = grpc.unary_unary_rpc_method_handler
+    handlers: dict[str, Any] = {
+        "FindMissingBlobs": unary(service.FindMissingBlobs, Finding),
+        "BatchUpdateBlobs": unary(service.BatchUpdateBlobs, Batch),
+        "BatchReadBlobs": unary(service.BatchReadBlobs, reapi.BatchReadBlobsRequest.FromString, _encoded),
+        "GetTree": grpc.unary_stream_rpc_method_handler(service.GetTree, reapi.GetTreeRequest.FromString, _encoded),
+        "SplitBlob": unary(service.SplitBlob, reapi.SplitBlobRequest.FromString, _encoded),
+        "SpliceBlob": unary(service.SpliceBlob, reapi.SpliceBlobRequest.FromString, _encoded),
+    }
+    name = "build.bazel.remote.execution.v2.ContentAddressableStorage"
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, handlers),))
+
+
+def _encoded(message: Any) -> bytes:
+    return bytes(message.SerializeToString())

@@ -32,7 +32,7 @@ class Limits:
     unpacked: int = 4 << 30
     pack_now: Callable[[], None] = lambda: None
     _calls: Counter[str] = field(default_factory=Counter)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _ended: threading.Condition = field(default_factory=threading.Condition)
 
     def admit(self, staging: Staging) -> None:
         """Return when there is room for more to be staged.
@@ -51,13 +51,15 @@ class Limits:
             )
 
     @contextmanager
-    def call(self, client: str) -> Iterator[None]:
-        """Count a stream of a client while it lasts.
+    def call(self, client: str, *, is_patient: bool = False) -> Iterator[None]:
+        """Count a stream of a client while it lasts; a patient one waits until it may begin.
 
         Raises:
             UnavailableError: `too-many-calls`.
         """
-        with self._lock:
+        with self._ended:
+            while is_patient and self._calls[client] >= self.calls:
+                self._ended.wait()
             if self._calls[client] >= self.calls:
                 raise UnavailableError(
                     f"{client} has {self.calls} streams open, as many as it may", kind="too-many-calls",
@@ -67,7 +69,8 @@ class Limits:
         try:
             yield
         finally:
-            with self._lock:
+            with self._ended:
                 self._calls[client] -= 1
                 if not self._calls[client]:
                     del self._calls[client]
+                self._ended.notify_all()

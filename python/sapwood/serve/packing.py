@@ -8,7 +8,6 @@ Bytes: docs/format.md, "Blobs of a server". Not here: when to pack (`server`), h
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import shutil
 import tempfile
@@ -17,11 +16,11 @@ from pathlib import Path
 
 from sapwood._core.filemap import FileMap
 from sapwood._core.push import holdings_of
-from sapwood._core.serve import Held
+from sapwood._core.serve import Held, lay_out
 from sapwood.errors import NotFoundError
 from sapwood.fetch import load_map
 from sapwood.push import push_upon
-from sapwood.serve.log import ACTION
+from sapwood.serve.log import disk_error
 from sapwood.serve.staging import Batch
 from sapwood.store.ref import Ref
 from sapwood.store.store import Store
@@ -126,11 +125,15 @@ class Packed:
         """Put what was staged into the store, and let a ref name it.
 
         Raises:
+            UnavailableError: `disk-full`, `io`: it cannot be laid out as files.
             SapwoodError: as `push`; the batch is still to be packed.
         """
         for part in (Batch(logs=batch.logs), Batch(larges=batch.larges)):
             if part:
-                self._pack(part)
+                try:
+                    self._pack(part)
+                except OSError as error:
+                    raise disk_error(error, error.filename) from error
 
     def _pack(self, batch: Batch) -> None:
         generation = self._current()
@@ -171,13 +174,8 @@ class Packed:
         actions = dict[str, tuple[str, int]]()
         blobs, results = (os.path.join(root, top, move) for top in ("blobs", "actions"))
         for log in batch.logs:
-            for kind, key, _, data in log.records():
-                name = key.hex()
-                if kind == ACTION:
-                    actions[name] = hashlib.sha256(data).hexdigest(), len(data)
-                    _write(results, name, data)
-                elif data and not self.has(name, len(data)):
-                    _write(blobs, name, data)
+            for action, result, size in lay_out(log.path, self.held, blobs, results):
+                actions[action] = result, size
         for large in batch.larges:
             if not self.has(large.name, large.size):
                 os.makedirs(blobs, exist_ok=True)
@@ -198,17 +196,6 @@ def _layout_folder(batch: Batch) -> str:
             if os.access(_MEMORY, os.W_OK) and room.f_bavail * room.f_frsize > 8 * size:
                 return _MEMORY
     return os.fspath((batch.logs[0].path if batch.logs else batch.larges[0].path).parent.parent / "parts")
-
-
-def _write(folder: str, name: str, data: bytes) -> None:
-    path = os.path.join(folder, name)
-    try:
-        file = open(path, "wb")  # noqa: SIM115 - closed below
-    except FileNotFoundError:
-        os.makedirs(folder)
-        file = open(path, "wb")  # noqa: SIM115
-    with file:
-        file.write(data)
 
 
 def _entries(root: str) -> int:

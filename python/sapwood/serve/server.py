@@ -11,7 +11,6 @@ import os
 import ssl
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -19,12 +18,18 @@ from typing import Any, Self
 import grpc
 
 from sapwood.errors import DeniedError, InvalidInputError, NotFoundError, SapwoodError, UnavailableError
+from sapwood.reapi.protocol import deliveries_pb2_grpc
 from sapwood.reapi.protocol import remote_execution_pb2_grpc as services
 from sapwood.serve.access import Access
 from sapwood.serve.actions import Actions, Capabilities
+from sapwood.serve.announced import Announced
+from sapwood.serve.arrivals import Arrivals
 from sapwood.serve.blobs import Blobs
 from sapwood.serve.bytestream import ByteStream, add_to
+from sapwood.serve.calls import Calls
 from sapwood.serve.cas import Cas
+from sapwood.serve.cas import add_to as add_cas
+from sapwood.serve.deliveries import Deliveries
 from sapwood.serve.limits import MESSAGE_BYTES, Limits
 from sapwood.serve.packing import Packed
 from sapwood.serve.staging import Staging
@@ -46,10 +51,10 @@ _TICK_S = 1.0
 _LOOK_S = 60.0
 _AGAIN_S = 5.0
 # More than one client's streams can hold: a client that sends nothing for hours keeps nobody else out.
-_THREADS = 64
+_AT_WORK = 64
 _CALLS = 32
-# Who does not answer for so long is gone.
-_ALIVE_MS = 60_000
+# Who is silent for so long is asked whether it is there, and is gone when it does not answer for as long again.
+_ALIVE_MS = 20_000
 _DRAIN_S = 30.0
 
 
@@ -98,27 +103,38 @@ class Server:
         self._packed.load()
         found = self._staging.recover(self._packed.has)
         self._blobs = Blobs(self._staging, self._packed)
+        self._announced = Announced(self._blobs)
+        self._staging.on_arrival = self._announced.arrived
+        calls = Calls(_AT_WORK)
+        arrivals = Arrivals(self._announced, calls)
         self._actions = Actions(options.instance, self._blobs, found)
         limits = self._limits = Limits(calls=options.calls, pack_now=self.pack)
         self._grpc = grpc.server(
-            ThreadPoolExecutor(_THREADS, thread_name_prefix="sapwood-call"),
+            calls,  # type: ignore[arg-type] # of whatever kind
             interceptors=[] if access.is_open else [access],
             options=[
                 ("grpc.max_receive_message_length", MESSAGE_BYTES + (64 << 10)),
                 ("grpc.max_send_message_length", MESSAGE_BYTES + (64 << 10)),
                 ("grpc.so_reuseport", 0),
                 ("grpc.keepalive_time_ms", _ALIVE_MS),
-                ("grpc.keepalive_timeout_ms", _ALIVE_MS // 2),
+                ("grpc.keepalive_timeout_ms", _ALIVE_MS),
+                ("grpc.http2.ping_timeout_ms", _ALIVE_MS),
+                # Else one a minute, while nothing is sent.
+                ("grpc.http2.max_pings_without_data", 0),
                 # Clients may ask likewise.
                 ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
                 ("grpc.keepalive_permit_without_calls", 1),
             ],
         )
-        add: Any = services  # which tells no types
-        add.add_ContentAddressableStorageServicer_to_server(Cas(options.instance, self._blobs, limits), self._grpc)
+        add: Any = services  # which, as the other, tells no types
+        cas = Cas(options.instance, self._blobs, limits, arrivals)
+        add_cas(cas, self._grpc)
         add.add_ActionCacheServicer_to_server(self._actions, self._grpc)
         add.add_CapabilitiesServicer_to_server(Capabilities(options.instance, access.may_update), self._grpc)
-        add_to(ByteStream(options.instance, self._blobs, limits), self._grpc)
+        add_to(ByteStream(options.instance, self._blobs, limits, arrivals), self._grpc)
+        add = deliveries_pb2_grpc
+        deliveries = Deliveries(options.instance, self._blobs, self._announced, calls)
+        add.add_DeliveriesServicer_to_server(deliveries, self._grpc)
         self.port = _listen(self._grpc, options.listen, credentials)
 
     def __enter__(self) -> Self:
@@ -128,7 +144,9 @@ class Server:
 
     def __exit__(self, *_: object) -> None:
         """Let calls end, pack what is staged, and give up the staging area."""
-        self._grpc.stop(_DRAIN_S).wait()
+        drained = self._grpc.stop(_DRAIN_S)
+        self._announced.close()
+        drained.wait()
         self._ended.set()
         self._thread.join()
         try:
@@ -165,6 +183,7 @@ class Server:
         """
         with self._packing:
             self._packed.load()
+        self._announced.look()
 
     def _pack_always(self) -> None:
         """Pack when there is enough and nobody stores more just then, when there is much, or after a while."""

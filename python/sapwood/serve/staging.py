@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import itertools
 import logging
 import os
 import shutil
@@ -19,9 +20,12 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
+from sapwood._core.serve import Batch as SentBatch
+from sapwood._core.serve import Staged, read_log, record
 from sapwood.errors import ConflictError, InvalidInputError
-from sapwood.serve.log import ACTION, BLOB, HEAD, Descriptor, Log, disk_error, record
+from sapwood.serve.log import ACTION, BLOB, HEAD, Descriptor, Log, disk_error
 
 __all__ = ["LARGE", "Batch", "Large", "Staging", "Upload"]
 
@@ -38,10 +42,11 @@ _STRIDE = 8 << 20
 class Large:
     """A large blob in a file of its own."""
 
-    __slots__ = ("name", "path", "size")
+    __slots__ = ("name", "number", "path", "size")
 
-    def __init__(self, path: Path, size: int) -> None:
+    def __init__(self, path: Path, size: int, number: int) -> None:
         self.path = path
+        self.number = number
         self.name = path.name
         self.size = size
 
@@ -53,6 +58,8 @@ class Large:
         """
         return Descriptor(os.open(self.path, os.O_RDONLY | os.O_CLOEXEC))
 
+
+_File = TypeVar("_File", Log, Large)
 
 Place = tuple[Log | Large, int, int]
 """Where a blob lies: the file, where in it, bytes."""
@@ -88,12 +95,17 @@ class Staging:
         self._keep = keep
         self.hashers = ThreadPoolExecutor(4, thread_name_prefix="sapwood-hash")
         self._lock = threading.Lock()
-        self._places: dict[str, Place] = {}
+        self.staged = Staged()
+        # By numbers, as `staged` has them.
+        self._files: dict[int, Log | Large] = {}
+        self._numbers = itertools.count(1)
         self._kept: deque[Log | Large] = deque()
         self._kept_bytes = 0
         self._settled = threading.Condition(self._lock)
         self.unpacked = 0
         """Bytes that no pack holds."""
+        self.on_arrival: Callable[[list[tuple[str, int]]], None] = lambda _: None
+        """Told of each blob, by (hex digits, size), when it is here."""
         self._batch = Batch()
         try:
             for name in ("logs", "large", "parts"):
@@ -104,7 +116,7 @@ class Staging:
                     shutil.rmtree(part)
                 else:
                     part.unlink()
-            self._number = max((int(path.stem) for path in (folder / "logs").glob("*.log")), default=0)
+            self._log_number = max((int(path.stem) for path in (folder / "logs").glob("*.log")), default=0)
             self._open: Log = self._next_log()
         except OSError as error:
             raise disk_error(error, folder) from error
@@ -132,24 +144,26 @@ class Staging:
         for path in sorted((self.folder / "logs").glob("*.log")):
             if path == self._open.path:
                 continue
-            log = Log(path)
+            log = self._numbered(Log(path, next(self._numbers)))
             lacking, end = False, 0
-            for kind, key, begin, data in log.records():
-                name, end = key.hex(), begin + len(data)
+            found = list[tuple[str, int, int]]()
+            for kind, name, begin, size in read_log(path):
+                end = begin + size
                 if kind == ACTION:
-                    actions.append((name, data))
+                    actions.append((name, os.pread(log.file.fd, size, begin)))
                     lacking = True
-                elif not packed(name, len(data)):
-                    self._places[name] = log, begin, len(data)
-                    log.names.append(name)
+                elif not packed(name, size):
+                    found.append((name, begin, size))
                     lacking = True
             if lost := log.end - end:
                 _LOG.error("%s: its last %d bytes are no sound record, and were cut off", path, lost)
             log.cut(end)
             if lacking:
+                self.staged.put(log.number, found)
                 self._batch.logs.append(log)
                 self.unpacked += log.end
             else:
+                del self._files[log.number]
                 path.unlink()
         for path in sorted((self.folder / "large").iterdir()):
             size = path.stat().st_size
@@ -162,21 +176,21 @@ class Staging:
                 _LOG.error("%s is damaged, and was removed: no pack holds this blob", path)
                 path.unlink()
                 continue
-            large = Large(path, size)
+            large = self._numbered(self.large(path, size))
             self._batch.larges.append(large)
-            self._places[path.name] = large, 0, size
+            self.staged.put(large.number, [(path.name, 0, size)])
             self.unpacked += size
         return actions
 
     def find(self, name: str, size: int) -> Place | None:
         """Return where the blob of these hex digits lies, if it is here."""
-        place = self._places.get(name)
-        return place if place is not None and place[2] == size else None
+        found = self.staged.find(name, size)
+        file = self._files.get(found[0]) if found else None
+        return (file, found[1], size) if found and file else None
 
     def missing(self, blobs: Iterable[tuple[str, int]]) -> list[tuple[str, int]]:
         """Return those of (hex digits, size) that are not here."""
-        get, nowhere = self._places.get, (None, 0, None)
-        return [blob for blob in blobs if get(blob[0], nowhere)[2] != blob[1]]
+        return self.staged.missing(list(blobs))
 
     def add(self, blobs: Iterable[tuple[str, bytes]], actions: Sequence[tuple[str, bytes]] = ()) -> None:
         """Stage blobs, whose digests were proved, and results of actions; durable when it returns.
@@ -192,16 +206,33 @@ class Staging:
         for name, data in actions:
             pieces.append(record(ACTION, bytes.fromhex(name), data))
             length += HEAD + len(data)
+        log, begin = self._append(b"".join(pieces))
+        # Only now: what is found here a client may be told of.
+        self.staged.put(log.number, [(name, begin + at, size) for name, at, size in places])
+        self.on_arrival([(name, size) for name, _, size in places])
+
+    def add_batch(self, batch: SentBatch, records: bytes) -> None:
+        """Stage the blobs of a batch, which were proved and made `records`; as `add`."""
+        log, begin = self._append(records)
+        self.staged.put_batch(log.number, begin, batch)
+        self.on_arrival(batch.new_blobs())
+
+    def _append(self, records: bytes) -> tuple[Log, int]:
+        """Return in which log records lie, and where; they are durable."""
         with self._lock:
             log = self._open
-            begin = log.append(b"".join(pieces))
-            self.unpacked += length
-        log.sync(begin + length)
-        # Only now: what is found here a client may be told of.
-        with self._lock:
-            for name, at, size in places:
-                self._places[name] = log, begin + at, size
-            log.names += [name for name, _, _ in places]
+            begin = log.append(records)
+            self.unpacked += len(records)
+        log.sync(begin + len(records))
+        return log, begin
+
+    def large(self, path: Path, size: int) -> Large:
+        """Return what stands for a large blob; it is not taken in by that."""
+        return Large(path, size, next(self._numbers))
+
+    def _numbered(self, file: _File) -> _File:
+        self._files[file.number] = file
+        return file
 
     def upload(self, name: str, size: int) -> Upload:
         """Begin to stage a blob that arrives in pieces."""
@@ -210,10 +241,11 @@ class Staging:
     def take_in(self, large: Large) -> None:
         """Count a large blob, whose file is durable, as here."""
         with self._lock:
-            if large.name not in self._places:
+            if self.staged.find(large.name, large.size) is None:
                 self.unpacked += large.size
-                self._batch.larges.append(large)
-                self._places[large.name] = large, 0, large.size
+                self._batch.larges.append(self._numbered(large))
+                self.staged.put(large.number, [(large.name, 0, large.size)])
+        self.on_arrival([(large.name, large.size)])
 
     def rotate(self) -> Batch:
         """Return all that is to be packed, and let what comes from now on be for the next batch."""
@@ -262,17 +294,16 @@ class Staging:
         self.hashers.shutdown(wait=False)
 
     def _drop(self, file: Log | Large) -> None:
-        names = file.names if isinstance(file, Log) else [file.name]
         self._kept_bytes -= file.end if isinstance(file, Log) else file.size
-        for name in names:
-            if (place := self._places.get(name)) and place[0] is file:
-                del self._places[name]
+        self.staged.drop_file(file.number)
+        del self._files[file.number]
         with contextlib.suppress(OSError):
             file.path.unlink()
 
     def _next_log(self) -> Log:
-        self._number += 1
-        log = Log(self.folder / "logs" / f"{self._number:06d}.log")
+        self._log_number += 1
+        path = self.folder / "logs" / f"{self._log_number:06d}.log"
+        log = self._numbered(Log(path, next(self._numbers)))
         sync_folder(self.folder / "logs")
         return log
 
@@ -353,7 +384,7 @@ class Upload:
         except OSError as error:
             raise disk_error(error, self._path) from error
         self._close()
-        self._staging.take_in(Large(final, self.size))
+        self._staging.take_in(self._staging.large(final, self.size))
 
     def _digest(self, data: bytes) -> None:
         """Hash the next bytes: of much, while it is being written and the next is on its way."""

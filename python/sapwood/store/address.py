@@ -2,8 +2,8 @@
 
 `STORE_URL#REF`, pinned `STORE_URL#REF@sha256:...`, or a bare `REF` of the default store. What has a `/` or `.` at its
 beginning, or a `://`, is a place and needs its `#`. A bare word that is the name of a store in the working directory,
-too, is refused, not guessed. What names an archive (`naming`) is no ref: those who can read a tree from one call
-`open_address`. Not here yet: OCI images, refused with a remedy.
+too, is refused, not guessed. What names an archive or an image (`naming`) is no ref: those who can read a tree from one
+call `sapwood.address.open_address`.
 """
 
 from __future__ import annotations
@@ -14,18 +14,14 @@ from pathlib import Path
 
 from sapwood import places
 from sapwood.digests import SnapshotDigest, parse_digest
-from sapwood.errors import DeniedError, InvalidInputError, NotFoundError
-from sapwood.store.archive import Archive, ArchiveTree, open_archive
+from sapwood.errors import InvalidInputError
 from sapwood.store.keys import IDENTITY
-from sapwood.store.naming import may_name_archive, names_archive, without_query
+from sapwood.store.naming import names_archive, names_image, without_query
 from sapwood.store.ref import Ref, check_ref_name
 from sapwood.store.snapshot import Snapshot
 from sapwood.store.store import Store, open_store
 
-__all__ = ["Address", "names_store", "open_address"]
-
-# What of a URL says that a store may be there, whose address lacks its ref: a server may send a page, or a list.
-_NO_ARCHIVE = ("object-missing", "no-archive", "no-ranges")
+__all__ = ["Address", "names_store"]
 
 
 @dataclass(frozen=True)
@@ -46,18 +42,11 @@ class Address:
         Raises:
             InvalidInputError: `bad-address`, `bad-ref-name`, `bad-digest`, `not-supported` (archives, OCI images).
         """
-        if text.startswith("oci://"):
-            raise InvalidInputError(
-                f"{text}: OCI images are not yet supported here",
-                kind="not-supported",
-                hint="push the image's root file system: sapwood push DIR STORE_URL#REF",
-                address=text,
-            )
         store_url, hash_sign, name = text.rpartition("#")
-        if not hash_sign and names_archive(text):
-            shown = without_query(text)
+        if names_image(text) or (not hash_sign and names_archive(text)):
+            shown, is_image = without_query(text), names_image(text)
             raise InvalidInputError(
-                f"{shown}: an archive, where a ref of a store is meant",
+                f"{shown}: an {'image' if is_image else 'archive'}, where a ref of a store is meant",
                 kind="not-supported",
                 hint=f"store its tree under a ref: sapwood push {shown} STORE_URL#REF",
                 address=shown,
@@ -91,51 +80,11 @@ class Address:
             NotFoundError: `ref-missing`, `snapshot-missing`.
             CorruptError, FormatError, InvalidInputError: as `open_store`, `Store.read_ref`, `Store.read_snapshot`.
         """
-        store = open_store(self.store_url, cache_dir=cache_dir)
         if self.pin:
+            store = open_store(self.store_url, cache_dir=cache_dir)
             return store, None, store.read_snapshot(self.pin)
-        ref = store.read_ref(self.ref)
+        store, ref = Store.open_at(self.store_url, self.ref, cache_dir=cache_dir)
         return store, ref, store.read_snapshot(ref.snapshot)
-
-
-def open_address(
-    text: str, *, seek_index: str | None = None, toc: str | None = None, cache_dir: Path | None = None
-) -> tuple[Store | Archive, Snapshot | ArchiveTree]:
-    """Return where the tree that an address names is read from, and what is known of it: a snapshot, or an archive.
-
-    An archive is read by `seek_index`, a path or URL, if that is given; `toc` is where it has its TOC, if elsewhere.
-
-    Raises:
-        SapwoodError: as `Address.parse`, `Address.open` and `open_archive`; `bad-usage`: a seek index or a TOC
-            of no archive; `bad-address`: a URL that has no ref and is no archive's.
-    """
-    if may_name_archive(text):
-        try:
-            return open_archive(text, index=seek_index, toc=toc, cache_dir=cache_dir)
-        except (NotFoundError, InvalidInputError, DeniedError) as error:
-            if names_archive(text) or not (isinstance(error, DeniedError) or error.kind in _NO_ARCHIVE):
-                raise
-            shown = without_query(text)
-            raise InvalidInputError(
-                f"{shown}: names no ref of a store, and no archive was found there: {error}",
-                kind="bad-address",
-                hint=f"of a store, name a ref in it: {shown}#main",
-                address=shown,
-            ) from error
-    if seek_index is not None:
-        raise InvalidInputError(
-            f"{text} is no archive, and {seek_index} is the seek index of one",
-            kind="bad-usage",
-            hint="leave --seek-index out",
-        )
-    if toc is not None:
-        raise InvalidInputError(
-            f"{text} is no archive, and {without_query(toc)} is the TOC of one",
-            kind="bad-usage",
-            hint="leave --toc out",
-        )
-    store, _, snapshot = Address.parse(text).open(cache_dir=cache_dir)
-    return store, snapshot
 
 
 def names_store(text: str) -> bool:

@@ -44,10 +44,14 @@ _SIGNATURE = re.compile(
 
 @dataclass(frozen=True)
 class ArchiveTree:
-    """What a snapshot says of a tree, as far as an archive says it; `map` is its TOC's digest."""
+    """What a snapshot says of a tree, as far as an archive says it; `map` is its TOC's digest.
+
+    `pinned` is the address of an image that will mean it when its tag means another; else None.
+    """
 
     tree: TreeDigest
     map: MapDigest
+    pinned: str | None = None
 
 
 class Archive:
@@ -62,6 +66,10 @@ class Archive:
     def url(self) -> str:
         """Where it is, as messages show it."""
         return self._ranges.url
+
+    def where(self, _: PackName) -> str:
+        """Return what messages show of where a pack lies."""
+        return self.url
 
     def requests(self) -> dict[str, int]:
         """Return how many requests were made so far, by verb."""

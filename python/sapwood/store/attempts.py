@@ -2,8 +2,8 @@
 
 Promise: nothing hangs. An attempt to read is given `QUIET_S` and the time its bytes take at `SLOWEST` bytes a second;
 an attempt to write ends after `write_limit_s`, and takes no effect later. Attempts are begun for a minute at most;
-between them is a pause that doubles, with jitter, longer where the server said that it is busy. What that makes of the
-longest request is in docs/store.md. Refused credentials are read anew, once.
+between them is a pause that doubles, with jitter, longer where the server said that it is busy, or how long. What that
+makes of the longest request is in docs/store.md. Refused credentials are read anew, once.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def persist(attempt: Callable[[], _Result], renew: Callable[[], bool], *, begin_
             if error.retry_after_s > 1:
                 pause = max(pause, FIRST_PAUSE_OF_THE_BUSY_S)
             # Jitter, so that those who were refused together do not come back together.
-            wait = random.uniform(pause / 2, pause)
+            wait = max(random.uniform(pause / 2, pause), getattr(error, "wait_s", 0.0))
             if tried >= ATTEMPTS or time.monotonic() + wait > begun + min(begin_s, BEGIN_S):
                 raise
             if hear := _hear.get(None):

@@ -14,7 +14,7 @@ from sapwood.errors import ConflictError, CorruptError, FormatError
 from sapwood.store.requests import Requests
 from sapwood.store.tocs import KeptTexts
 
-__all__ = ["ENDING", "Led", "Ranges", "read_index"]
+__all__ = ["ENDING", "Led", "Ranges", "open_index", "read_index"]
 
 _FIRST = 64 * 1024
 
@@ -82,6 +82,17 @@ def read_index(archive: Ranges, beside: Ranges, kept: KeptTexts | None) -> SeekI
     return index
 
 
+def open_index(beside: Ranges) -> SeekIndex:
+    """Read the index of a layer, of which nothing need be asked, for both are known by a digest.
+
+    Raises:
+        CorruptError: `damaged`, `chunk-corrupt`.
+        FormatError: `format-newer`.
+    """
+    found = Found.read(beside.tail, beside.size)
+    return SeekIndex.open(found, _text(beside, found), is_layer=True)
+
+
 def _text(beside: Ranges, found: Found) -> bytes:
     """Read the text of an index, as it lies there, as far as its tail has not brought it."""
     offset, length = found.text
@@ -114,9 +125,12 @@ class Led:
         self._index = index
         self.url, self.place = archive.url, archive.place
         self.size = archive.size
-        self.tail = archive.tail
         self.version = archive.version
         self.requests = archive.requests
+
+    @property
+    def tail(self) -> bytes:
+        return self._archive.tail
 
     def read(self, ranges: list[tuple[int, int]]) -> list[bytes]:
         leads = [self._index.lead(offset) for offset, _ in ranges]

@@ -11,6 +11,7 @@ from sapwood.digests import MapDigest, PackName, SnapshotDigest, TreeDigest, hex
 
 __all__ = [
     "ACTIONS",
+    "BUILDS",
     "CONDEMNED",
     "FRAGMENTS",
     "IDENTITY",
@@ -47,6 +48,7 @@ __all__ = [
 ]
 
 IDENTITY = "sapwood.json"
+BUILDS = "builds.json"
 ACTIONS = "actions"
 CONDEMNED = "gc"
 FRAGMENTS = "index"

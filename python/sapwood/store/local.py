@@ -26,7 +26,7 @@ from sapwood.store import faults
 from sapwood.store.base import LARGEST_OBJECT, Listed, Version
 from sapwood.store.requests import Requests
 
-__all__ = ["LocalObjects"]
+__all__ = ["LocalObjects", "version_of"]
 
 _TEMPORARY = "tmp"
 _LOCK = "refs.lock"
@@ -111,7 +111,7 @@ class LocalObjects:
 
     def read_versioned(self, key: str) -> tuple[bytes, Version]:
         data = self.get(key)
-        return data, _version(data)
+        return data, version_of(data)
 
     def put(self, key: str, data: bytes | memoryview) -> None:
         self.requests.count("put")
@@ -134,14 +134,14 @@ class LocalObjects:
             self._root_folder(self._root)
             with self._locked(key):
                 try:
-                    current = _version(final.read_bytes())
+                    current = version_of(final.read_bytes())
                 except FileNotFoundError:
                     current = None
                 if current != expect:
                     raise faults.changed(self.url, key)
                 self._root_folder(final.parent)
                 self._place(final, data)
-        return _version(data)
+        return version_of(data)
 
     def limit_writes(self, grace_s: float) -> None:
         """Nothing to do: a disk has no requests that are given up and take effect all the same."""
@@ -289,7 +289,7 @@ def _created(path: Path) -> tuple[int, bool]:
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444), True
 
 
-def _version(data: bytes) -> Version:
+def version_of(data: bytes) -> Version:
     return Version(hashlib.sha256(data).hexdigest())
 
 

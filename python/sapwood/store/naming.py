@@ -1,4 +1,4 @@
-"""Which words name an archive.
+"""Which words name an archive, or an image.
 
 Invariant: a path of a file names an archive whatever the file is called; a bare word, which may be a ref, only if the
 file begins as archives do; a URL without an ending may be that of a store whose ref was left out, until it is read. Not
@@ -17,18 +17,27 @@ __all__ = [
     "local_path",
     "may_name_archive",
     "names_archive",
+    "names_image",
     "split",
     "without_query",
 ]
 
+_IMAGES = ("oci://", "oci+http://", "oci+https://", "oci:", "oci-archive:", "docker-archive:")
 _ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.zst", ".tzst")
 FIRST = 512
 """By so many of its first bytes is told what a file is."""
 
 
+def names_image(text: str) -> bool:
+    """Say whether `text` is the address of an image, in a registry or on this machine."""
+    return text.startswith(_IMAGES)
+
+
 def names_archive(text: str) -> bool:
-    """Say whether `text`, where it may be an address, can be nothing but an archive."""
-    if "#" in text or text.startswith("oci://"):
+    """Say whether `text`, where it may be an address, can be nothing but an archive, or an image."""
+    if names_image(text):
+        return True
+    if "#" in text:
         return False
     if split(text)[0].endswith(_ENDINGS):
         return True
@@ -36,10 +45,10 @@ def names_archive(text: str) -> bool:
 
 
 def may_name_archive(text: str) -> bool:
-    """Say whether `text`, where it may be an address, is one of an archive, or a URL that may be."""
+    """Say whether `text`, where it may be an address, is one of an archive or an image, or a URL that may be."""
     if names_archive(text):
         return True
-    if "#" in text or text.startswith(("oci://", "file://")):
+    if "#" in text or text.startswith("file://"):
         return False
     if is_remote(text):
         # Something in a bucket, or of a host; a store may be there, too.

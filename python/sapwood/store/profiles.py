@@ -7,7 +7,6 @@ Not here: keys of the environment, of containers and of machines, which obstore 
 from __future__ import annotations
 
 import json
-import subprocess
 from dataclasses import dataclass, field
 
 from sapwood import places
@@ -84,6 +83,7 @@ def _keys(url: str, name: str, said: dict[str, str]) -> Keys | None:
 def _ask(url: str, name: str, command: str) -> Keys:
     """Run a `credential_process`."""
     import shlex
+    import subprocess
 
     try:
         done = subprocess.run(

@@ -75,6 +75,15 @@ class Record:
             raise self.damaged(f'"{name}" is not a list of strings')
         return value
 
+    def lists(self, name: str) -> dict[str, list[str]]:
+        """Return an object whose values are lists of strings."""
+        value = self._fields.get(name)
+        if not isinstance(value, dict) or not all(
+            isinstance(each, list) and all(isinstance(text, str) for text in each) for each in value.values()
+        ):
+            raise self.damaged(f'"{name}" is no object of lists of strings')
+        return value
+
     def flag(self, name: str) -> bool:
         """Return a truth."""
         value = self._fields.get(name)

@@ -59,7 +59,7 @@ from sapwood.store.redirects import Redirects
 from sapwood.store.ref import Ref, Removed, check_ref_name, is_ref_name
 from sapwood.store.seen import Seen, ref_hash
 from sapwood.store.snapshot import Snapshot, user
-from sapwood.store.waiting import each
+from sapwood.store.waiting import each, meanwhile
 
 __all__ = ["Store", "open_store"]
 
@@ -124,12 +124,34 @@ class Store:
             FormatError: `format-newer`.
             UnavailableError, DeniedError: the place does not answer, or refuses to.
         """
-        objects, writer, collector = open_objects(url)
+        return cls.over(*open_objects(url), create=create, grace_s=grace_s, cache_dir=cache_dir, ref=ref)
+
+    @classmethod
+    def over(
+        cls,
+        objects: ReadObjects,
+        writer: WriteObjects | None,
+        collector: CollectObjects | None,
+        *,
+        create: bool = False,
+        grace_s: int | None = None,
+        cache_dir: Path | None = None,
+        ref: str | None = None,
+    ) -> Self:
+        """Open the store of a place that is open already; else as `open`."""
         if ref and (seen := Seen.read(cache_dir or places.cache_dir(), objects.url, ref)):
             store = cls(objects, writer, collector, seen.identity, cache_dir)
             store._supposed = True
             return store
         return cls(objects, writer, collector, _identity(objects, collector, grace_s, create=create), cache_dir)
+
+    @classmethod
+    def open_at(cls, url: str, ref: str, *, cache_dir: Path | None = None) -> tuple[Self, Ref]:
+        """Open the store at `url` and read a ref of it, asked for at once; errors as `open` and `read_ref`."""
+        objects, writer, collector = open_objects(url)
+        asked = meanwhile(lambda: _ref_state(objects, ref))
+        store = cls(objects, writer, collector, _identity(objects, collector, None, create=False), cache_dir)
+        return store, _named_one(objects.url, ref, asked())
 
     def confirm(self) -> None:
         """Read what was only supposed of the store; where there is none any more, make one. Errors as `open`."""
@@ -183,23 +205,11 @@ class Store:
             FormatError: `format-newer`.
             InvalidInputError: `bad-ref-name`.
         """
-        found = self.ref_state(name)
-        if not isinstance(found, Ref):
-            raise NotFoundError(
-                f"{self.url} has no ref {name}", kind="ref-missing", hint=f"sapwood refs {self.url}", ref=name
-            )
-        return found
+        return _named_one(self.url, name, self.ref_state(name))
 
     def ref_state(self, name: str) -> Ref | Removed | None:
         """Return what a move of a ref begins from; None when there never was one of that name; errors as `read_ref`."""
-        key = ref_key(check_ref_name(name))
-        try:
-            data, version = self._objects.read_versioned(key)
-        except NotFoundError as error:
-            if error.kind != "object-missing":  # the whole bucket, say
-                raise
-            return None
-        return Ref.decode(name, data, version, url=self.url)
+        return _ref_state(self._objects, name)
 
     def refs(self) -> list[Ref]:
         """Return all refs that name something, sorted by name.
@@ -422,11 +432,8 @@ class Store:
 
     # Profiles: what was read of trees
 
-    def read_profile(self, key: str) -> tuple[bytes, Version] | None:
-        """Return a profile, unproved, and the version that `swap_profile` expects; None when there is none."""
-        return self._read_versioned(key)
-
-    def _read_versioned(self, key: str) -> tuple[bytes, Version] | None:
+    def read_object(self, key: str) -> tuple[bytes, Version] | None:
+        """Return a profile, say, unproved, and the version that `swap_object` expects; None when there is none."""
         try:
             return self._objects.read_versioned(key)
         except NotFoundError as error:
@@ -434,8 +441,8 @@ class Store:
                 raise
             return None
 
-    def swap_profile(self, key: str, data: bytes, expect: Version | None) -> None:
-        """Replace the version `expect` of a profile, or create it if None; nobody ever writes the same bytes twice.
+    def swap_object(self, key: str, data: bytes, expect: Version | None) -> None:
+        """Replace the version `expect` of such an object, or create it if None.
 
         Raises:
             ConflictError: `object-changed`; nothing was written.
@@ -446,7 +453,7 @@ class Store:
 
     def read_action(self, hexadecimal: str) -> tuple[bytes, Version] | None:
         """Return the result of an action, unproved, and the version that `swap_action` expects; None: there is none."""
-        return self._read_versioned(action_key(hexadecimal))
+        return self.read_object(action_key(hexadecimal))
 
     def swap_action(self, hexadecimal: str, data: bytes, expect: Version | None) -> None:
         """Replace the version `expect` of the result of an action, or create it if None, after all that it names.
@@ -566,6 +573,23 @@ def _identity(objects: ReadObjects, collector: CollectObjects | None, grace_s: i
             hint=f"name a store; an empty place becomes one by: sapwood init {objects.url}",
             store=objects.url,
         ) from missing
+
+
+def _ref_state(objects: ReadObjects, name: str) -> Ref | Removed | None:
+    key = ref_key(check_ref_name(name))
+    try:
+        data, version = objects.read_versioned(key)
+    except NotFoundError as error:
+        if error.kind != "object-missing":  # the whole bucket, say
+            raise
+        return None
+    return Ref.decode(name, data, version, url=objects.url)
+
+
+def _named_one(url: str, name: str, found: Ref | Removed | None) -> Ref:
+    if not isinstance(found, Ref):
+        raise NotFoundError(f"{url} has no ref {name}", kind="ref-missing", hint=f"sapwood refs {url}", ref=name)
+    return found
 
 
 def _writable(url: str, writer: _Writer | None) -> _Writer:

@@ -59,7 +59,7 @@ class KeptTexts:
             return
         with contextlib.suppress(SapwoodError, OSError):
             kept.write(self.folder / name, data)
-            self._make_room(name)
+            self.make_room(name)
 
     def forget(self, digest: str) -> None:
         """Keep it no longer."""
@@ -70,7 +70,7 @@ class KeptTexts:
         with contextlib.suppress(OSError):
             (self.folder / name).unlink()
 
-    def _make_room(self, newest: str) -> None:
+    def make_room(self, newest: str) -> None:
         """Remove the files that were used longest ago, until the others have no more than `MOST` bytes."""
         files = []
         with os.scandir(self.folder) as entries:

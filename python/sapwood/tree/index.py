@@ -176,7 +176,14 @@ class Index:
         return Status(added=added, changed=changed, removed=removed, unreadable=unreadable, fresh=fresh)
 
     @classmethod
-    def read(cls, path: str | os.PathLike[str], root: str | os.PathLike[str], options: Options | None = None) -> Tree:
+    def read(
+        cls,
+        path: str | os.PathLike[str],
+        root: str | os.PathLike[str],
+        options: Options | None = None,
+        *,
+        progress: OnProgress | None = None,
+    ) -> Tree:
         """Return the directory `root` as a lazy tree over the index at `path`.
 
         A directory is looked at when it is expanded: what is out of date in it is hashed and the index brought up to
@@ -188,7 +195,8 @@ class Index:
         from sapwood.tree.tree import Tree
 
         _make_folder(path)
-        return Tree.from_source(LiveDirectory(root, Live(root, path, options or Options())))
+        counted = _counter(progress)
+        return Tree.from_source(LiveDirectory(root, Live(root, path, options or Options(), counted), counted))
 
     def update_from(self, tree: Tree) -> None:
         """Make the index that of `tree`, whose plain form lies in the directory.

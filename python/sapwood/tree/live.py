@@ -8,7 +8,7 @@ Not here: the look itself (the core), hashing a directory whole (`index`).
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from sapwood._core.filemap import Entry
 from sapwood._core.index import Live
@@ -23,9 +23,12 @@ __all__ = ["LiveDirectory"]
 class LiveDirectory:
     """The source of such a tree."""
 
-    def __init__(self, root: str | os.PathLike[str], live: Live) -> None:
+    def __init__(
+        self, root: str | os.PathLike[str], live: Live, progress: Callable[[int, int, int, int], None] | None = None
+    ) -> None:
         self._root = os.fsencode(root)
         self._live = live
+        self._progress = progress
         self._listed: dict[bytes, dict[bytes, Entry]] = {}
         self._digest: TreeDigest | None = None
 
@@ -40,7 +43,7 @@ class LiveDirectory:
             UnavailableError: `file-changing`: a directory is not what it was when it was looked at.
         """
         if self._digest is None:
-            found = self._live.digest(None)
+            found = self._live.digest(self._progress)
             if found is None:
                 raise InternalError("a tree that was hashed has no digest", kind="internal")
             for path, listed in self._listed.items():
@@ -77,7 +80,7 @@ class LiveDirectory:
     def _folder(self, path: bytes) -> dict[bytes, Entry]:
         entries = self._listed.get(path)
         if entries is None:
-            found = self._live.list(path) if self._digest is None else self._live.recorded(path)
+            found = self._live.list(path, self._progress) if self._digest is None else self._live.recorded(path)
             if found is None:
                 raise NotFoundError(f"{shown(path)} is gone", kind="path-missing", path=path)
             entries = self._listed[path] = {entry.name: entry for entry in found}

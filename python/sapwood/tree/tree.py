@@ -16,7 +16,7 @@ other bytes. Not here: what makes trees of trees (`derive`), comparing (`diff`),
 from __future__ import annotations
 
 import builtins
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar
 
@@ -133,6 +133,13 @@ class Tree:
                 return None if rest else item
             tree = item
         return tree
+
+    def entries(self) -> Sequence[Entry] | None:
+        """Return what the source lists in this directory, sorted by name; None of one that no source has."""
+        if self._held is not None or self._origin is None:
+            return None
+        source, path = self._origin
+        return source.list(path)
 
     def find_file(self, path: bytes) -> Leaf | None:
         """Return the regular file at `path` (of a hard link its first name), or None."""

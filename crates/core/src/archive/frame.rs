@@ -144,6 +144,8 @@ pub enum Form {
     Archive,
     /// Each is a lead, which says where in a stream it begins, and the bytes of an archive that has a seek index.
     Led,
+    /// Each is a blob as it is, of a pack of its own.
+    Blob,
 }
 
 impl Form {
@@ -161,6 +163,12 @@ impl Form {
             }
             Form::Archive => begin_into(compressed, plain, out),
             Form::Led => lead::open_into(compressed, plain, out),
+            Form::Blob if compressed.len() == plain as usize => {
+                out.clear();
+                out.extend_from_slice(compressed);
+                Ok(())
+            }
+            Form::Blob => Err(Error::damaged("blob", format!("it has {} bytes, not {plain}", compressed.len()))),
         }
     }
 

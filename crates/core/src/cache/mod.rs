@@ -11,6 +11,7 @@ mod object;
 mod partial;
 mod pieces;
 mod pins;
+mod prints;
 mod proved;
 mod used;
 
@@ -29,6 +30,7 @@ use crate::filemap::Content;
 use lru::Lru;
 use object::{Got, Look, Object, Stamp};
 use partial::Partial;
+use prints::Prints;
 use used::Used;
 
 /// Open files: together well below the usual limit of 1,024 a process.
@@ -38,8 +40,6 @@ const OPEN_PARTIALS: u64 = 128;
 const RECENT: u64 = 8 << 20;
 /// What is kept in memory when the disk takes nothing more.
 const MEMORY: u64 = 64 << 20;
-/// So many proved objects are remembered; past it all are forgotten and proved again when opened.
-const PROVED: usize = 1 << 18;
 /// An object that is touched again and again is fetched instead of proved for ever.
 const LOOKS: usize = 8;
 /// A temporary file this old belongs to nobody.
@@ -58,8 +58,7 @@ pub struct Cache {
     root: PathBuf,
     objects: Mutex<Lru<Arc<Object>>>,
     partials: Mutex<Lru<Arc<Partial>>>,
-    /// What the objects that this process proved looked like then.
-    proved: Mutex<HashMap<[u8; 32], Stamp>>,
+    proved: Mutex<Prints>,
     /// What is read behind our back, and by how many.
     held: Mutex<HashMap<[u8; 32], u32>>,
     /// Chunks of partials that came or were proved last: who reads on needs no second proof.
@@ -164,6 +163,22 @@ impl Cache {
         Ok(())
     }
 
+    /// Keep a blob that is a file on the cache's disk: the file becomes the cache's.
+    ///
+    /// # Errors
+    /// `Mismatch` when these are not its bytes; `Io`.
+    pub fn insert_file(&self, digest: &Digest, path: &Path) -> Result<()> {
+        let failed = |doing| Error::io(doing, path);
+        let file = fs::File::open(path).map_err(failed("read"))?;
+        let look = Look::of(&file.metadata().map_err(failed("read"))?);
+        let got = object::hash(&file).map_err(failed("read"))?;
+        if got != *digest {
+            return Err(Error::Mismatch { what: format!("blob {}", digest.short()), expected: *digest, got });
+        }
+        self.grown.fetch_add(digest.size, Relaxed);
+        self.publish(path, digest, Some(look)).map_err(failed("keep"))
+    }
+
     /// Keep a chunk of a blob; its last one makes the blob complete.
     ///
     /// # Errors
@@ -237,14 +252,12 @@ impl Cache {
 
     /// Read an object from end to end in one go, as small files mostly are; its file is not kept open.
     fn read_whole(&self, digest: &Digest, buffer: &mut [u8]) -> bool {
-        let proved = lock(&self.proved).get(&digest.sha256).copied();
-        match object::read_whole(&self.path(digest), digest, proved, buffer) {
+        let is_proved = |stamp| self.is_proved(digest, stamp);
+        match object::read_whole(&self.path(digest), digest, is_proved, buffer) {
             Ok(None) => false,
             Ok(Some(stamp)) => {
                 lock(&self.used).note(&digest.sha256);
-                if proved != Some(stamp) {
-                    self.note_proved(digest.sha256, stamp);
-                }
+                self.note_proved(digest, stamp);
                 true
             }
             Err(_) => {
@@ -260,8 +273,8 @@ impl Cache {
             return Some(object.clone());
         }
         let path = self.path(&content.digest);
-        let proved = lock(&self.proved).get(&key).copied();
-        let (object, stamp) = match Object::open(&path, content, proved) {
+        let is_proved = |stamp| self.is_proved(&content.digest, stamp);
+        let (object, stamp) = match Object::open(&path, content, is_proved) {
             Ok(found) => found?,
             Err(_) => {
                 self.discard(&content.digest);
@@ -269,7 +282,7 @@ impl Cache {
             }
         };
         if object.is_proved() {
-            self.note_proved(key, stamp);
+            self.note_proved(&content.digest, stamp);
         }
         lock(&self.used).note(&key);
         let object = Arc::new(object);
@@ -300,12 +313,12 @@ impl Cache {
         let _ = fs::remove_file(self.path(digest));
     }
 
-    fn note_proved(&self, key: [u8; 32], stamp: Stamp) {
-        let mut proved = lock(&self.proved);
-        if proved.len() >= PROVED {
-            proved.clear();
-        }
-        proved.insert(key, stamp);
+    fn is_proved(&self, digest: &Digest, stamp: Stamp) -> bool {
+        lock(&self.proved).has(&digest.sha256, stamp)
+    }
+
+    fn note_proved(&self, digest: &Digest, stamp: Stamp) {
+        lock(&self.proved).note(&digest.sha256, stamp);
     }
 
     fn publish_bytes(&self, digest: &Digest, bytes: &[u8]) -> io::Result<()> {
@@ -332,7 +345,7 @@ impl Cache {
         // After the rename, which changes the ctime.
         let stamp = Stamp::of(&fs::symlink_metadata(&to)?);
         if look.is_none_or(|look| look == stamp.look()) {
-            self.note_proved(digest.sha256, stamp);
+            self.note_proved(digest, stamp);
         }
         Ok(())
     }

@@ -84,7 +84,7 @@ impl Cache {
         // The new name has changed the ctime.
         let stamp = fs::symlink_metadata(&name).map(|meta| Stamp::of(&meta));
         if let Some(stamp) = stamp.ok().filter(|stamp| stamp.look() == look) {
-            self.note_proved(digest.sha256, stamp);
+            self.note_proved(digest, stamp);
             return Ok(true);
         }
         // Somebody wrote to it since it was proved.
@@ -100,8 +100,7 @@ impl Cache {
             return Some(file);
         }
         let (_, stamp) = object::find(&self.path(&content.digest), &content.digest).ok()??;
-        let proved = lock(&self.proved).get(&content.digest.sha256).copied();
-        let here = proved == Some(stamp) && self.prove(content, directory).unwrap_or(false);
+        let here = self.is_proved(&content.digest, stamp) && self.prove(content, directory).unwrap_or(false);
         here.then(|| object::find(&name, &content.digest).ok()?).flatten().map(|(file, _)| file)
     }
 
@@ -124,8 +123,7 @@ impl Cache {
     /// How a file looked before it was found to be what it should be; `None` when it is not there.
     fn proved_look(&self, path: &Path, digest: &Digest) -> io::Result<Option<Look>> {
         let Some((file, stamp)) = object::find(path, digest)? else { return Ok(None) };
-        let proved = lock(&self.proved).get(&digest.sha256).copied();
-        if proved != Some(stamp) && object::hash(&file)? != *digest {
+        if !self.is_proved(digest, stamp) && object::hash(&file)? != *digest {
             return Err(io::ErrorKind::InvalidData.into());
         }
         Ok(Some(stamp.look()))

@@ -15,19 +15,21 @@ use crate::stargz::{self, Bounds, Compression, Copies, Holes, Options, Origin, W
 use crate::tar::{Header, Kind, Placed, Reader, Room, Tree, TreeBuilder, is_read_alike};
 
 /// Read the tar in `input`, which can be read twice, and write the archive to `out`. `what` names the input in messages,
-/// `front` the files that are to be first.
+/// `front` the files that are to be first. One that `is_layer` of an image may have hard links to what the layers below it have,
+/// which stay as they are.
 ///
 /// # Errors
 /// `Damaged` when the input is no tar, or cannot be unpacked, or changes; `Invalid`, `Io`, `Stopped`.
 pub fn convert(
     what: &str,
     input: &File,
+    is_layer: bool,
     front: &[Vec<u8>],
     options: &Options,
     out: &mut Out,
     job: &Job,
 ) -> Result<Made> {
-    let made = convert_unwatched(what, input, front, options, out, job);
+    let made = convert_unwatched(what, input, is_layer, front, options, out, job);
     // A reader that was stopped says that it cannot read.
     job.step(0)?;
     made
@@ -36,6 +38,7 @@ pub fn convert(
 fn convert_unwatched(
     what: &str,
     input: &File,
+    is_layer: bool,
     front: &[Vec<u8>],
     options: &Options,
     out: &mut Out,
@@ -48,13 +51,14 @@ fn convert_unwatched(
     let copying = options.copy && is_zstd == Some(matches!(options.compression, Compression::Zstd(_)));
     let bounds = RefCell::new(Bounds::default());
     let said = footer.map_or_else(|| Ok(Holes::default()), |footer| Holes::of(input, &footer, job))?;
-    let Surveyed { tree, left_out, holes } = survey(what, input, options, copying.then_some(&bounds), &said, job)?;
+    let Surveyed { tree, left_out, holes } =
+        survey(what, input, is_layer, options, copying.then_some(&bounds), &said, job)?;
     drop(said);
     let copies = copying.then(|| Copies::new(input, is_zstd == Some(true), bounds.into_inner()));
     job.files_total.store(tree.entries.len() as u64, Relaxed);
     let names = tree.entries.iter().map(|placed| &placed.name[..]);
     let front = Front::of(front, names, |number| tree.entries[number].first.map(|first| first as usize));
-    let (plan, mut links) = Plan::of(tree);
+    let (plan, mut links) = Plan::of(tree, is_layer);
     let written = stargz::write(options, copies.as_ref(), job, &mut |bytes| out.give(bytes, job), |writer| {
         let mut part = |writer: &mut Writer<'_>, is_front| {
             let entries = Entries::open(what, input, None, job)?;
@@ -91,14 +95,18 @@ fn weight(header: &Header, options: &Options) -> usize {
 fn survey(
     what: &str,
     input: &File,
+    is_layer: bool,
     options: &Options,
     bounds: Option<&RefCell<Bounds>>,
     said: &Holes,
     job: &Job,
 ) -> Result<Surveyed> {
     match input::open_plain(input, job).map_err(Error::io("read", what))? {
-        Some(plain) => survey_entries(what, input, options, Entries::of(what, Reader::jumping(what, plain), job), said),
-        None => survey_entries(what, input, options, Entries::open(what, input, bounds, job)?, said),
+        Some(plain) => {
+            let entries = Entries::of(what, Reader::jumping(what, plain), job);
+            survey_entries(what, input, is_layer, options, entries, said)
+        }
+        None => survey_entries(what, input, is_layer, options, Entries::open(what, input, bounds, job)?, said),
     }
 }
 
@@ -113,12 +121,13 @@ struct Surveyed {
 fn survey_entries<R: Read>(
     what: &str,
     input: &File,
+    is_layer: bool,
     options: &Options,
     mut entries: Entries<'_, R>,
     said: &Holes,
 ) -> Result<Surveyed> {
     let mut proved = HashMap::new();
-    let mut builder = TreeBuilder::new(what);
+    let mut builder = TreeBuilder::new(what).of_layer(is_layer);
     let mut room = Room::of(input.metadata().map_err(Error::io("read", what))?.len());
     while let Some(header) = entries.next()? {
         if !room.take(weight(&header, options)) {
@@ -199,11 +208,13 @@ struct Plan {
     steps: Vec<(u32, Option<u32>)>,
     /// Where they are not those of their entries, and of hard links and their files: by number here.
     names: HashMap<u32, Vec<u8>>,
+    /// Hard links that have no file here are to those of layers below.
+    is_layer: bool,
 }
 
 impl Plan {
     /// Most names are let go of: their entries tell them again.
-    fn of(tree: Tree) -> (Plan, Links) {
+    fn of(tree: Tree, is_layer: bool) -> (Plan, Links) {
         let links = Links::of(&tree);
         let mut names = HashMap::new();
         let step = |(number, placed): (usize, Placed)| {
@@ -214,7 +225,7 @@ impl Plan {
             (placed.entry, placed.first)
         };
         let steps = tree.entries.into_iter().enumerate().map(step).collect();
-        (Plan { steps, names }, links)
+        (Plan { steps, names, is_layer }, links)
     }
 }
 
@@ -264,7 +275,7 @@ fn pass(
         if let Some(name) = name {
             header.name.clone_from(name);
         }
-        if matches!(header.kind, Kind::HardLink { .. }) {
+        if matches!(header.kind, Kind::HardLink { .. }) && !plan.is_layer {
             return Err(entries.changed());
         }
         let mut content = entries.reader.content();

@@ -60,7 +60,7 @@ fn bytes_of(mut file: &File) -> Vec<u8> {
 
 fn converted(input: &File, at: &Path, options: &Options) -> Result<Vec<u8>> {
     let out = stored(b"", at);
-    convert("in", input, &[], options, &mut Out::new(out.try_clone().unwrap(), at.into())?, &Job::default())?;
+    convert("in", input, false, &[], options, &mut Out::new(out.try_clone().unwrap(), at.into())?, &Job::default())?;
     Ok(bytes_of(&out))
 }
 
@@ -84,6 +84,42 @@ fn members_stay_only_in_an_archive_of_the_same_compression() {
     }
     let crossed = converted(&File::open(to("fast")).unwrap(), &to("x"), &options(Compression::GZIP, true)).unwrap();
     assert_eq!(crossed, converted(&tar, &to("y"), &options(Compression::GZIP, true)).unwrap());
+}
+
+#[test]
+fn links_of_a_layer_to_what_is_below_it_stay_and_in_any_other_tar_are_refused() {
+    let dir = place();
+    let link = |name: &str, first: &str| {
+        let (header, _) = file(name, 0);
+        (Header { kind: Kind::HardLink { first: first.into() }, ..header }, Vec::new())
+    };
+    let entries = [link("a", "below/file"), file("b", 3), link("c", "a"), link("d", "b")];
+    let tar = tar_of(&entries, &dir.path().join("tar"));
+    let to = |name: &str| dir.path().join(name);
+    for compression in [Compression::GZIP, Compression::ZSTD] {
+        assert!(matches!(converted(&tar, &to("x"), &options(compression, true)), Err(Error::Damaged { .. })));
+        let layer = |input: &File, at: &Path| {
+            let (out, front) = (stored(b"", at), [b"c".to_vec()]);
+            let mut sink = Out::new(out.try_clone().unwrap(), at.into()).unwrap();
+            convert("in", input, true, &front, &options(compression, true), &mut sink, &Job::default()).unwrap();
+            bytes_of(&out)
+        };
+        let made = layer(&tar, &to("made"));
+        let input = File::open(to("made")).unwrap();
+        assert_eq!(layer(&input, &to("again")), made);
+        let plain: Box<dyn Read> = match compression {
+            Compression::Gzip(_) => Box::new(flate2::read::MultiGzDecoder::new(&made[..])),
+            Compression::Zstd(_) => Box::new(zstd::Decoder::new(&made[..]).unwrap()),
+        };
+        let mut reader = Reader::new("out", plain);
+        let mut found = Vec::new();
+        while let Some(header) = reader.next_entry().unwrap() {
+            let first = if let Kind::HardLink { first } = header.kind { first } else { Vec::new() };
+            found.push((String::from_utf8(header.name).unwrap(), String::from_utf8(first).unwrap()));
+        }
+        let expected = [("a", "below/file"), ("c", "a"), (".prefetch.landmark", ""), ("b", ""), ("d", "b")];
+        assert_eq!(found[..5], expected.map(|(name, first)| (name.to_string(), first.to_string())));
+    }
 }
 
 #[test]
@@ -214,6 +250,6 @@ fn a_job_that_is_stopped_says_so() {
     job.stop();
     let out = stored(b"", &dir.path().join("out"));
     let mut to = Out::new(out, "out".into()).unwrap();
-    let made = convert("in", &tar, &[], &options(Compression::GZIP, true), &mut to, &job);
+    let made = convert("in", &tar, false, &[], &options(Compression::GZIP, true), &mut to, &job);
     assert!(matches!(made, Err(Error::Stopped)));
 }

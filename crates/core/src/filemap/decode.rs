@@ -196,7 +196,7 @@ fn frames(what: &str, packs: Vec<Hex>, rows: Vec<FrameRow>, form: Form) -> Resul
         let pack = packs.get(pack as usize)?.clone();
         let fits = match form {
             Form::Pack => offset <= LAST && plain as usize <= MAX_FRAME && length as usize <= 2 * MAX_FRAME,
-            Form::Archive | Form::Led => plain as usize <= MAX_PAGE_FRAME,
+            Form::Archive | Form::Led | Form::Blob => plain as usize <= MAX_PAGE_FRAME,
         };
         fits.then_some(FrameAt { pack, offset, length, plain })
     };
@@ -289,7 +289,7 @@ pub fn page(text: &[u8], page: usize, at: &PageRef, next: Option<&[u8]>, form: F
     for (number, line) in lines {
         let row: Row = parse(&what, number, line)?;
         let wrong = |found: &str| Error::damaged(what.as_str(), format!("line {}: {found}", number + 1));
-        let entry = entry(row, &frames).map_err(wrong)?;
+        let entry = entry(row, &frames, form).map_err(wrong)?;
         let key = parent_and_name(&entry.path);
         let sorted = match entries.last() {
             None => entry.path == at.first,
@@ -321,7 +321,7 @@ fn is_clean(path: &[u8]) -> bool {
         && path.split(|&b| b == b'/').all(|part| !part.is_empty() && part != b"." && part != b".." && part.len() <= 255)
 }
 
-fn entry(row: Row<'_>, frames: &[FrameAt]) -> std::result::Result<Entry, &'static str> {
+fn entry(row: Row<'_>, frames: &[FrameAt], form: Form) -> std::result::Result<Entry, &'static str> {
     let path = if row.name.0 == b"." { Vec::new() } else { row.name.0 };
     if !path.is_empty() && !is_clean(&path) {
         return Err("a name that is no clean path");
@@ -335,7 +335,7 @@ fn entry(row: Row<'_>, frames: &[FrameAt]) -> std::result::Result<Entry, &'stati
         },
         "reg" => {
             let digest = Digest { sha256: row.digest.ok_or("a file without digest")?.0, size: row.size };
-            let chunks = chunks(digest, row.frame.map(|frame| (frame, row.inner_offset)), row.chunks, frames)?;
+            let chunks = chunks(digest, row.frame.map(|frame| (frame, row.inner_offset)), row.chunks, frames, form)?;
             Kind::Regular(Content { digest, chunks, holes: holes(row.holes, row.size)? })
         }
         "symlink" if row.link_name.0.is_empty() || row.link_name.0.contains(&0) => return Err("a symlink to nowhere"),
@@ -366,11 +366,13 @@ fn chunks(
     whole: Option<(u32, u32)>,
     rows: Vec<RowChunk>,
     frames: &[FrameAt],
+    form: Form,
 ) -> std::result::Result<Vec<ChunkAt>, &'static str> {
+    // Archives of others are cut as their writers please.
+    let most = if form == Form::Pack { MAX_CHUNK } else { MAX_PAGE_FRAME } as u64;
     let chunk = |digest: Digest, frame: u32, inner: u32| {
         let frame = frames.get(frame as usize).ok_or("a chunk in no frame")?.clone();
-        if digest.size == 0 || digest.size > MAX_CHUNK as u64 || u64::from(inner) + digest.size > u64::from(frame.plain)
-        {
+        if digest.size == 0 || digest.size > most || u64::from(inner) + digest.size > u64::from(frame.plain) {
             return Err("a chunk that does not fit its frame");
         }
         Ok(ChunkAt { digest, frame, inner })

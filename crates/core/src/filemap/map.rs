@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
+use super::blobs::Grown;
 use super::decode::{self, Fence};
 use super::entry::{Entry, FrameAt, Kind, parent_and_name};
 use crate::archive::frame::Form;
@@ -44,7 +45,7 @@ pub struct Summary {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Missing(pub usize);
 
-const ROW_BITS: u32 = 20;
+pub(super) const ROW_BITS: u32 = 20;
 /// Entries of a page of a map that is in memory from the start.
 const ROWS: usize = 8192;
 
@@ -64,6 +65,11 @@ pub trait Source: Send + Sync {
     fn count(&self) -> usize;
     fn path(&self, at: usize) -> &[u8];
     fn entry(&self, at: usize) -> Entry;
+    fn is_directory(&self, at: usize) -> bool;
+    /// Whether it stood in the archive: of a directory that something lies in only that may tell.
+    fn is_named(&self, at: usize) -> bool;
+    /// The path of the first name, of a hard link.
+    fn link(&self, at: usize) -> Option<&[u8]>;
 }
 
 /// Cheap to share: pages are set once and never change.
@@ -77,6 +83,8 @@ pub struct FileMap {
     loaded: Vec<OnceLock<Arc<[Entry]>>>,
     /// Where pages are made that are not loaded.
     source: Option<Arc<dyn Source>>,
+    /// Instead of all these, where pages are known one after the other.
+    pub(super) grown: Option<Grown>,
 }
 
 impl FileMap {
@@ -87,7 +95,7 @@ impl FileMap {
     pub fn from_fence(text: &[u8]) -> Result<FileMap> {
         let Fence { summary, pages } = decode::fence(text)?;
         let loaded = pages.iter().filter(|page| page.entries > 0).map(|_| OnceLock::new()).collect();
-        Ok(FileMap { summary, form: Form::Pack, pages, loaded, source: None })
+        Ok(FileMap { summary, form: Form::Pack, pages, loaded, source: None, grown: None })
     }
 
     /// Of an archive: `entries` are all, in order; all pages are there.
@@ -106,7 +114,7 @@ impl FileMap {
         }
         pages.reverse();
         loaded.reverse();
-        FileMap { summary, form: Form::Archive, pages, loaded, source: None }
+        FileMap { summary, form: Form::Archive, pages, loaded, source: None, grown: None }
     }
 
     /// Of an archive: all entries are there, and each page is made when it is looked at.
@@ -121,18 +129,37 @@ impl FileMap {
         };
         let pages: Vec<PageRef> = (0..source.count()).step_by(ROWS).map(page).collect();
         let loaded = pages.iter().map(|_| OnceLock::new()).collect();
-        FileMap { summary, form: Form::Archive, pages, loaded, source: Some(source) }
+        FileMap { summary, form: Form::Archive, pages, loaded, source: Some(source), grown: None }
     }
 
     /// The same map without the pages that were brought, or made by a source; those of a map that had all from the start stay.
     pub fn emptied(&self) -> FileMap {
-        let FileMap { summary, form, pages, loaded, source } = self;
+        let FileMap { summary, form, pages, loaded, source, .. } = self;
         let stays = *form == Form::Archive && source.is_none();
         let loaded = loaded.iter().map(|slot| if stays { slot.clone() } else { OnceLock::new() }).collect();
-        FileMap { summary: summary.clone(), form: *form, pages: pages.clone(), loaded, source: source.clone() }
+        let grown = self.grown.as_ref().map(Grown::emptied);
+        FileMap { summary: summary.clone(), form: *form, pages: pages.clone(), loaded, source: source.clone(), grown }
     }
 
-    /// The pages of entries.
+    /// Where its entries are made, if they are.
+    pub fn source(&self) -> Option<&Arc<dyn Source>> {
+        self.source.as_ref()
+    }
+
+    /// How many pages of entries are known by now.
+    pub fn page_count(&self) -> usize {
+        self.grown.as_ref().map_or(self.loaded.len(), Grown::count)
+    }
+
+    /// A page of entries.
+    pub fn page(&self, page: usize) -> Option<&PageRef> {
+        match &self.grown {
+            Some(grown) => grown.page(page),
+            None => self.pages().get(page),
+        }
+    }
+
+    /// The pages of entries; none of a map that grows.
     pub fn pages(&self) -> &[PageRef] {
         &self.pages[..self.loaded.len()]
     }
@@ -148,6 +175,9 @@ impl FileMap {
     }
 
     pub fn is_loaded(&self, page: usize) -> bool {
+        if let Some(grown) = &self.grown {
+            return grown.is_loaded(page);
+        }
         self.loaded.get(page).is_some_and(|slot| self.source.is_some() || slot.get().is_some())
     }
 
@@ -156,6 +186,9 @@ impl FileMap {
     /// # Errors
     /// As `read_page`.
     pub fn add_page(&self, page: usize, text: &[u8]) -> Result<()> {
+        if let Some(grown) = &self.grown {
+            return grown.add(page, text);
+        }
         let entries = self.read_page(page, text)?;
         if let Some(slot) = self.loaded.get(page) {
             let _ = slot.set(entries.into());
@@ -182,6 +215,9 @@ impl FileMap {
 
     /// The entries of a page, in order.
     pub fn rows(&self, page: usize) -> Found<&[Entry]> {
+        if let Some(grown) = &self.grown {
+            return grown.rows(page);
+        }
         let slot = self.loaded.get(page).ok_or(Missing(page))?;
         match &self.source {
             Some(source) => Ok(slot.get_or_init(|| {
@@ -195,13 +231,16 @@ impl FileMap {
     /// The entry at an inode; `None` when there is no such inode.
     pub fn entry(&self, inode: u64) -> Found<Option<&Entry>> {
         match place_of(inode) {
-            Some((page, row)) if page < self.loaded.len() => Ok(self.rows(page)?.get(row)),
+            Some((page, row)) if page < self.page_count() => Ok(self.rows(page)?.get(row)),
             _ => Ok(None),
         }
     }
 
     /// The inode of the entry at a path, not following symlinks; `None` when there is none.
     pub fn find(&self, path: &[u8]) -> Found<Option<u64>> {
+        if let Some(grown) = &self.grown {
+            return grown.find(path);
+        }
         let wanted = parent_and_name(path);
         let Some(page) = self.page_of(wanted) else { return Ok(None) };
         let rows = self.rows(page)?;
@@ -222,6 +261,9 @@ impl FileMap {
 
     /// The place of the first entry of the directory at `path`, if it has any; go on with `child`.
     pub fn first_child(&self, path: &[u8]) -> Found<Place> {
+        if let Some(grown) = &self.grown {
+            return grown.first(grown.page_of(path)?.unwrap_or(0));
+        }
         let Some(page) = self.page_of((path, b"\0")) else { return Ok((0, 1)) };
         let rows = self.rows(page)?;
         let row = rows.partition_point(|row| parent_and_name(&row.path) < (path, b"\0".as_slice()));
@@ -231,6 +273,9 @@ impl FileMap {
     /// The entry of the directory at `path` that stands at a place or, past a page's end, at the beginning of the next page;
     /// `None` when the directory has no more. No page is needed beyond those that hold its entries.
     pub fn child(&self, path: &[u8], (page, row): Place) -> Found<Option<(Place, &Entry)>> {
+        if self.grown.is_some() {
+            return Ok(self.rows(page)?.get(row).map(|entry| ((page, row), entry)));
+        }
         let Some(at) = self.pages().get(page) else { return Ok(None) };
         let (page, row) = if row < at.entries as usize { (page, row) } else { (page + 1, 0) };
         match self.pages().get(page) {
@@ -263,6 +308,12 @@ impl FileMap {
 
     /// Pages that may hold entries of the directory at `path`.
     pub fn pages_of(&self, path: &[u8]) -> Range<usize> {
+        if let Some(grown) = &self.grown {
+            return match grown.page_of(path) {
+                Ok(Some(page)) | Err(Missing(page)) => page..page + 1,
+                Ok(None) => 0..0,
+            };
+        }
         let start = self.page_of((path, b"\0")).unwrap_or(0);
         let end = self.pages().partition_point(|page| parent_and_name(&page.first).0 <= path);
         start..end.max(start + 1).min(self.pages().len())

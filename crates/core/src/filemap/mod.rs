@@ -6,6 +6,7 @@
 //! Bytes: docs/format.md, "File map".
 
 mod again;
+mod blobs;
 mod decode;
 mod differ;
 mod encode;
@@ -18,6 +19,7 @@ mod working;
 mod write;
 
 pub use again::{MOST_HOLES, Part, header, parts, sparse};
+pub use blobs::frame_of;
 pub use decode::{page_alone, page_of_form};
 pub use differ::{Node, differing, nodes_of_map, nodes_of_state};
 pub use encode::type_of;

@@ -27,8 +27,9 @@ pub fn described(what: &str, header: &tar::Header, content: Content) -> Result<E
         tar::Kind::Symlink { target } => Kind::Symlink { target: target.clone() },
         &tar::Kind::CharDevice { major, minor } => Kind::CharDevice { major, minor },
         &tar::Kind::BlockDevice { major, minor } => Kind::BlockDevice { major, minor },
-        // What a hard link says is said by the file that it is.
-        tar::Kind::Fifo | tar::Kind::HardLink { .. } => Kind::Fifo,
+        tar::Kind::Fifo => Kind::Fifo,
+        // What it says is said by the file that it is, if that is there.
+        tar::Kind::HardLink { first } => Kind::HardLink { first: first.clone() },
     };
     let (uid, gid) = header.owner(what)?;
     let (mode, mtime, xattrs) = (header.mode & 0o7777, header.mtime, header.xattrs.clone());
@@ -88,7 +89,7 @@ fn placed(tree: tar::Tree, mut bodies: Vec<Entry>) -> Vec<Entry> {
 }
 
 /// In file-map order: numbers are sorted, for entries are large, and mostly there is little to do.
-fn sort(entries: &mut [Entry]) {
+pub(super) fn sort(entries: &mut [Entry]) {
     let parents: Vec<u32> = entries.iter().map(|entry| parent_and_name(&entry.path).0.len() as u32).collect();
     let key = |at: u32| entries[at as usize].path.split_at(parents[at as usize] as usize);
     let mut order: Vec<u32> = (0..entries.len() as u32).collect();

@@ -3,12 +3,13 @@
 //!
 //! Invariant: a guess is bounded in bytes and in entries looked at, whatever the tree. Who reads a module of a directory
 //! mostly reads more of them, and none of the sources, tests and headers that lie around; large files are read here and there
-//! until somebody reads on from chunk to chunk. Not here: the whole tree (`prefetch`), along a profile (`follow`).
+//! until somebody reads on from chunk to chunk. Not here: what of a program is loaded (`loaded`), the whole tree (`prefetch`),
+//! along a profile (`follow`).
 
 use super::answer::{self, Need};
 use super::parked::{Parked, Purpose};
 use super::server::Server;
-use crate::filemap::{Content, Entry, FrameAt, Kind, inode_of, place_of};
+use crate::filemap::{ChunkAt, Content, Entry, FrameAt, Kind, inode_of, place_of};
 use crate::scan::suffix_of;
 use crate::wanted::Class;
 
@@ -20,7 +21,7 @@ const ENTRIES: usize = 512;
 const LARGE: u64 = 4 << 20;
 const MANY: usize = 64;
 /// Compressed bytes queued of a large file that is read on from chunk to chunk.
-const ON: u64 = 2 << 20;
+const ON: u64 = 1 << 20;
 /// Compressed bytes of pages queued after one that is demanded: many of a small tree, where they are small, and none or one
 /// of a large tree, where a path leads through pages that lie far from each other.
 const PAGES: u64 = 64 << 10;
@@ -66,6 +67,8 @@ impl Server {
         let next = last + 1;
         let (range, most) = if !is_large(content) {
             (0..content.chunks.len(), u64::MAX)
+        } else if let Some(loaded) = self.loaded(content) {
+            (0..loaded, u64::MAX)
         } else if last >= 2 && self.cache.missing_in(content, last - 2..last).is_empty() {
             (next..next + MANY, ON)
         } else {
@@ -109,7 +112,7 @@ impl Server {
 
     fn entries_behind(&self, inode: u64) -> impl Iterator<Item = (u64, &Entry)> {
         let (page, row) = place_of(inode).unwrap_or_default();
-        (page..self.map.pages().len()).map_while(|page| Some((page, self.map.rows(page).ok()?))).flat_map(
+        (page..self.map.page_count()).map_while(|page| Some((page, self.map.rows(page).ok()?))).flat_map(
             move |(at, rows)| {
                 let skipped = if at == page { row + 1 } else { 0 };
                 rows.iter().enumerate().skip(skipped).map(move |(row, entry)| (inode_of(at, row), entry))
@@ -132,8 +135,11 @@ impl Server {
 }
 
 pub(super) fn is_large(content: &Content) -> bool {
-    let lengths = content.chunks.iter().map(|chunk| u64::from(chunk.frame.length));
-    content.chunks.len() > MANY || lengths.sum::<u64>() > LARGE
+    are_large(&content.chunks)
+}
+
+pub(super) fn are_large(chunks: &[ChunkAt]) -> bool {
+    chunks.len() > MANY || chunks.iter().map(|chunk| u64::from(chunk.frame.length)).sum::<u64>() > LARGE
 }
 
 fn parent_of(path: &[u8]) -> &[u8] {

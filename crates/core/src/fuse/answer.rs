@@ -61,8 +61,8 @@ pub fn answer(map: &FileMap, cache: &Cache, request: &Request, reply: &mut Reply
             _ => refuse(libc::EINVAL),
         },
         op::READ => read(map, cache, request, reply),
-        op::READDIR => list(map, request, reply, false),
-        op::READDIRPLUS => list(map, request, reply, true),
+        op::READDIR => list(map, request, reply, Lines::Names),
+        op::READDIRPLUS => list(map, request, reply, Lines::Entries),
         op::STATFS => {
             statfs(map, reply);
             Ok(())
@@ -147,8 +147,24 @@ fn read(map: &FileMap, cache: &Cache, request: &Request, reply: &mut Reply) -> A
     }
 }
 
+/// What the lines of a directory say.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Lines {
+    /// As READDIR wants them.
+    Names,
+    /// As READDIRPLUS wants them, but without what LOOKUP would say.
+    Bare,
+    Entries,
+}
+
+/// READDIRPLUS without entries: whoever wants to know more of a name looks it up.
+pub fn list_names(map: &FileMap, request: &Request, reply: &mut Reply) -> Answer {
+    list(map, request, reply, Lines::Bare)
+}
+
 /// READDIR and READDIRPLUS. A line's offset tells where the next begins, whatever was read before.
-fn list(map: &FileMap, request: &Request, reply: &mut Reply, plus: bool) -> Answer {
+fn list(map: &FileMap, request: &Request, reply: &mut Reply, lines: Lines) -> Answer {
+    let plus = lines != Lines::Names;
     let mut fields = request.fields();
     let (_handle, mut offset, size) = (field(fields.u64())?, field(fields.u64())?, field(fields.u32())?);
     let directory = entry(map, request.node)?;
@@ -167,14 +183,15 @@ fn list(map: &FileMap, request: &Request, reply: &mut Reply, plus: bool) -> Answ
         offset += 1;
         attr::push_line(reply, plus.then_some(None), inode, offset, libc::S_IFDIR, name);
     }
-    match list_entries(map, &directory.path, offset, reply, plus) {
+    match list_entries(map, &directory.path, offset, reply, lines) {
         // What is here goes out first; the kernel comes back for the rest.
         Err(No::Need(_)) if reply.len() > 0 && offset > DOTS => Ok(()),
         other => other,
     }
 }
 
-fn list_entries(map: &FileMap, directory: &[u8], offset: u64, reply: &mut Reply, plus: bool) -> Answer {
+fn list_entries(map: &FileMap, directory: &[u8], offset: u64, reply: &mut Reply, lines: Lines) -> Answer {
+    let plus = lines != Lines::Names;
     let mut place: Place = match place_of(offset - DOTS) {
         Some((page, row)) => (page, row + 1),
         None => map.first_child(directory)?,
@@ -189,7 +206,14 @@ fn list_entries(map: &FileMap, directory: &[u8], offset: u64, reply: &mut Reply,
         let target = map.resolve(inode).unwrap_or(None);
         let mode = target.map_or(attr::mode_of(entry), |(_, entry)| attr::mode_of(entry));
         let shown = target.map_or(inode, |(inode, _)| inode);
-        attr::push_line(reply, plus.then_some(target), shown, inode + DOTS, mode, name);
+        attr::push_line(
+            reply,
+            plus.then_some(target.filter(|_| lines == Lines::Entries)),
+            shown,
+            inode + DOTS,
+            mode,
+            name,
+        );
         place = (page, row + 1);
     }
     Ok(())

@@ -24,6 +24,11 @@ pub fn push_entry(reply: &mut Reply, found: Option<(u64, &Entry)>) {
     }
 }
 
+/// The inode in an answer that `push_entry` wrote; 0 of an absent name.
+pub fn inode_told(reply: &Reply) -> u64 {
+    reply.bytes().first_chunk().map_or(0, |inode| u64::from_ne_bytes(*inode))
+}
+
 /// `struct fuse_attr_out`
 pub fn push_attr_out(reply: &mut Reply, inode: u64, entry: &Entry) {
     reply.u64(FOREVER);

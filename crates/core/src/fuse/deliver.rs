@@ -1,6 +1,8 @@
 //! Frames that arrive: proved, kept, and whoever waited for them answered.
 
 use std::collections::HashSet;
+use std::fs;
+use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
@@ -11,7 +13,7 @@ use super::wire::Reply;
 use crate::archive::frame::Form;
 use crate::digest::{Digest, hex};
 use crate::error::{Error, Result};
-use crate::filemap::FrameAt;
+use crate::filemap::{FrameAt, frame_of};
 
 impl Server {
     /// A frame has arrived. What it was asked for is proved and kept, with what else it holds, and requests that
@@ -21,11 +23,38 @@ impl Server {
     /// `Damaged` or `Mismatch` when it is not what the file map says. It is wanted once more then if somebody waits for
     /// it; when it is damaged again they get EIO. The caller has nothing more to do.
     pub fn deliver(&self, at: &FrameAt, compressed: &[u8]) -> Result<()> {
+        self.deliver_by(at, compressed.len() as u64, |purposes| self.keep(at, compressed, purposes))
+    }
+
+    /// As `deliver`, of a blob that is a pack of its own: the file at `path`, which is on the disk of the cache, becomes the
+    /// cache's. When it is damaged it is left where it is.
+    ///
+    /// # Errors
+    /// As `deliver`; `Io`.
+    pub fn deliver_file(&self, at: &FrameAt, path: &Path) -> Result<()> {
+        let size = fs::metadata(path).map_err(Error::io("read", path))?.len();
+        self.deliver_by(at, size, |purposes| match self.chunk_of(purposes.first())? {
+            Some((_, digest)) => self.cache.insert_file(&digest, path),
+            None => Ok(()),
+        })
+    }
+
+    /// A directory of a map that grows, which nobody may have asked for: it is kept, and who waits for it is answered.
+    ///
+    /// # Errors
+    /// As `deliver`.
+    pub fn deliver_directory(&self, message: &[u8]) -> Result<()> {
+        let digest = Digest::of(message);
+        let at = frame_of(&digest);
+        if self.parked().expects(&at) { self.deliver(&at, message) } else { self.cache.insert_blob(&digest, message) }
+    }
+
+    fn deliver_by(&self, at: &FrameAt, bytes: u64, keep: impl FnOnce(&[Purpose]) -> Result<()>) -> Result<()> {
         let purposes = self.parked().purposes(at);
-        let kept = self.keep(at, compressed, &purposes);
+        let kept = keep(&purposes);
         // Who sees that something has come finds it in the cache.
         self.frames.fetch_add(1, Relaxed);
-        self.bytes.fetch_add(compressed.len() as u64, Relaxed);
+        self.bytes.fetch_add(bytes, Relaxed);
         let wrong =
             kept.as_ref().err().map(|error| format!("frame at {} of pack {}: {error}", at.offset, hex(&at.pack[..6])));
         let mut parked = self.parked();
@@ -84,13 +113,7 @@ impl Server {
         let mut asked = HashSet::new();
         let mut wanted = Vec::new();
         for purpose in purposes {
-            let (inner, digest) = match *purpose {
-                Purpose::Page(page) => self.map.pages().get(page).map(|at| (at.inner, at.digest)),
-                Purpose::Chunk(inode, index) => answer::content(&self.map, inode)
-                    .ok()
-                    .and_then(|(_, content)| content.chunks.get(index).map(|chunk| (chunk.inner, chunk.digest))),
-            }
-            .ok_or_else(|| Error::Missing { what: "what the frame was asked for".into() })?;
+            let Some((inner, digest)) = self.chunk_of(Some(purpose))? else { continue };
             asked.insert(digest);
             wanted.push((*purpose, inner, digest));
         }
@@ -106,11 +129,23 @@ impl Server {
         result
     }
 
+    /// Where in its frame lies what it was asked for, and the digest; none of nothing.
+    fn chunk_of(&self, purpose: Option<&Purpose>) -> Result<Option<(u32, Digest)>> {
+        let Some(purpose) = purpose else { return Ok(None) };
+        let found = match *purpose {
+            Purpose::Page(page) => self.map.page(page).map(|at| (at.inner, at.digest)),
+            Purpose::Chunk(inode, index) => answer::content(&self.map, inode)
+                .ok()
+                .and_then(|(_, content)| content.chunks.get(index).map(|chunk| (chunk.inner, chunk.digest))),
+        };
+        found.map(Some).ok_or_else(|| Error::Missing { what: "what the frame was asked for".into() })
+    }
+
     fn keep_one(&self, purpose: Purpose, bytes: &[u8]) -> Result<()> {
         match purpose {
             Purpose::Page(page) => {
                 self.map.add_page(page, bytes)?;
-                self.cache.insert_blob(&self.map.pages()[page].digest, bytes)
+                self.map.page(page).map_or(Ok(()), |at| self.cache.insert_blob(&at.digest, bytes))
             }
             Purpose::Chunk(inode, index) => match answer::content(&self.map, inode) {
                 Ok((_, content)) => self.cache.insert_chunk(content, index, bytes),

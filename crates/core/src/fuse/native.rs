@@ -5,7 +5,7 @@
 //! The server must answer before the overlay is made, which asks the lowest layer for its limits.
 
 use std::ffi::CString;
-use std::fs::File;
+use std::fs::{self, File};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -95,7 +95,11 @@ impl Layers {
     fn overlay(&self, tree: &OwnedFd, below: Vec<(&str, String)>) -> Result<()> {
         let mut options = vec![("source", SOURCE.to_string())];
         options.extend(below);
-        options.extend([("metacopy", "on".to_string()), ("xino", "off".to_string())]);
+        options.push(("xino", "off".to_string()));
+        let is_apart = is_apart();
+        if !is_apart {
+            options.push(("metacopy", "on".to_string()));
+        }
         let overlay = match &self.changes {
             None => {
                 options.push(("redirect_dir", "follow".to_string()));
@@ -104,7 +108,12 @@ impl Layers {
             Some(changes) => {
                 changes.begin(tree)?;
                 options.extend(changes.options(&self.place)?);
-                layer(&self.place, "overlay", &options, &[], MountAttrFlags::empty())
+                let flags: &[&str] = if is_apart { &["userxattr"] } else { &[] };
+                if !is_apart {
+                    // A directory is renamed, and a mode changed, without copying what lies below.
+                    options.push(("redirect_dir", "on".to_string()));
+                }
+                layer(&self.place, "overlay", &options, flags, MountAttrFlags::empty())
                     .map_err(|error| changes.explain(&self.place, error))?
             }
         };
@@ -112,6 +121,13 @@ impl Layers {
         move_mount(overlay.as_fd(), "", rustix::fs::CWD, &self.place, flags)
             .map_err(|error| refused(&self.place, format!("cannot mount: {error}")))
     }
+}
+
+/// Whether we are root of a namespace of users of our own: the attributes that overlays keep for root are not ours there, nor what
+/// an overlay does by them.
+fn is_apart() -> bool {
+    const ALL: [&str; 3] = ["0", "0", "4294967295"];
+    fs::read_to_string("/proc/self/uid_map").is_ok_and(|map| !map.split_whitespace().eq(ALL))
 }
 
 fn checked(place: &Path, is_writable: bool) -> Result<PathBuf> {

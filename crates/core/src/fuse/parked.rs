@@ -5,7 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::wire::Request;
 use crate::filemap::FrameAt;
@@ -32,6 +32,10 @@ pub struct Parked {
     purposes: HashMap<FrameAt, Vec<Purpose>>,
     /// Nothing may be parked any more.
     pub closed: bool,
+    /// How long something was parked, before now.
+    blocked: Duration,
+    /// Since when something is.
+    since: Option<Instant>,
 }
 
 impl Parked {
@@ -44,6 +48,21 @@ impl Parked {
             self.by_frame.entry(frame.clone()).or_default().push(request.unique);
         }
         self.requests.insert(request.unique, Waiting { request, tries, left: frames.len() });
+        self.since.get_or_insert_with(Instant::now);
+    }
+
+    /// How long anything has been parked, all such times together.
+    pub fn blocked(&self) -> Duration {
+        self.blocked + self.since.map_or(Duration::ZERO, |since| since.elapsed())
+    }
+
+    /// To be called when something was taken out.
+    fn note_end(&mut self) {
+        if self.requests.is_empty()
+            && let Some(since) = self.since.take()
+        {
+            self.blocked += since.elapsed();
+        }
     }
 
     pub fn intend(&mut self, frame: &FrameAt, purpose: Purpose) {
@@ -72,7 +91,9 @@ impl Parked {
             waiting.left == 0
         });
         let ready: Vec<u64> = ready.collect();
-        ready.into_iter().filter_map(|unique| self.requests.remove(&unique)).collect()
+        let ready = ready.into_iter().filter_map(|unique| self.requests.remove(&unique)).collect();
+        self.note_end();
+        ready
     }
 
     /// A frame will not come: all requests that wait for it, taken out.
@@ -85,6 +106,7 @@ impl Parked {
     /// Take one out, wherever it stands.
     pub fn take(&mut self, unique: u64) -> Option<Waiting> {
         let waiting = self.requests.remove(&unique)?;
+        self.note_end();
         self.by_frame.retain(|_, uniques| {
             uniques.retain(|other| *other != unique);
             !uniques.is_empty()
@@ -111,6 +133,8 @@ impl Parked {
     pub fn take_all(&mut self) -> Vec<Waiting> {
         self.by_frame.clear();
         self.purposes.clear();
-        self.requests.drain().map(|(_, waiting)| waiting).collect()
+        let all = self.requests.drain().map(|(_, waiting)| waiting).collect();
+        self.note_end();
+        all
     }
 }

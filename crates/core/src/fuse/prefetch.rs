@@ -13,8 +13,9 @@ use crate::filemap::{Entry, Kind, inode_of};
 use crate::scan::suffix_of;
 use crate::wanted::Class;
 
-/// Background frames that are queued at a time; the rest of the tree is known by the place reached.
-const ROOM: usize = 64;
+/// Background frames that are queued at a time: enough for neighbours to come together, and few, so that what has become
+/// likelier meanwhile comes soon. The rest of the tree is known by the place reached.
+const ROOM: usize = 16;
 /// Contents wait so long for the first reading, which tells what is read.
 const FIRST_READING: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_millis(20);

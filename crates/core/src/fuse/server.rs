@@ -8,10 +8,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use rustix::io::Errno;
 
 use super::answer::{self, Need, No};
+use super::attr;
 use super::direct::Asked;
 use super::native::Layers;
 use super::neighbours::Neighbours;
@@ -19,6 +21,7 @@ use super::objects::Objects;
 use super::parked::{Parked, Purpose, Waiting};
 use super::passthrough::Passthrough;
 use super::trace::{Part, Trace};
+use super::walk::Walk;
 use super::wire::{REQUEST_BYTES, Reply, Request, init, op};
 use crate::cache::Cache;
 use crate::error::{Error, Result};
@@ -40,6 +43,8 @@ pub struct Stats {
     pub waited: u64,
     /// How many wait now.
     pub waiting: u64,
+    /// How long any of them waited, all such times together.
+    pub blocked: Duration,
     pub frames: u64,
     /// Compressed bytes delivered.
     pub bytes: u64,
@@ -74,6 +79,7 @@ pub struct Server {
     pub(super) passthrough: OnceLock<Passthrough>,
     parked: Mutex<Parked>,
     neighbours: Mutex<Neighbours>,
+    pub(super) walk: Walk,
     /// A page came, or will not.
     pub(super) page: Condvar,
     /// Whether any file has holes; known when all pages are here.
@@ -118,6 +124,7 @@ impl Server {
             passthrough: OnceLock::new(),
             parked: Mutex::default(),
             neighbours: Mutex::default(),
+            walk: Walk::default(),
             page: Condvar::new(),
             sparse: OnceLock::new(),
             requests: AtomicU64::new(0),
@@ -174,6 +181,7 @@ impl Server {
         self.wanted.close();
         drop(parked);
         self.page.notify_all();
+        self.walk.close();
         if let Some(passthrough) = self.passthrough.get() {
             passthrough.stop();
         }
@@ -196,12 +204,16 @@ impl Server {
     pub fn stats(&self) -> Stats {
         let read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
         let wanted = self.wanted.counts();
+        let parked = self.parked();
+        let (waiting, blocked) = (parked.len() as u64, parked.blocked());
+        drop(parked);
         Stats {
             files_read: read.len() as u64,
             bytes_read: read.values().sum(),
             requests: self.requests.load(Relaxed),
             waited: self.waited.load(Relaxed),
-            waiting: self.parked().len() as u64,
+            waiting,
+            blocked,
             frames: self.frames.load(Relaxed),
             bytes: self.bytes.load(Relaxed),
             proved: self.proved.load(Relaxed),
@@ -317,7 +329,16 @@ impl Server {
             Err(No::Errno(errno)) => errno,
             Err(No::Need(_)) => libc::EIO,
         };
+        let found = (request.opcode == op::LOOKUP && errno == 0).then(|| attr::inode_told(reply));
+        if let (Some(inode), Some(trace)) = (found, self.trace.get()) {
+            // Before the answer, so that it is noted when who asked goes on.
+            trace.lock().unwrap_or_else(PoisonError::into_inner).note_looked_up(&self.map, inode);
+        }
         self.send(reply, request.unique, errno);
+        if let Some(inode) = found {
+            // After the answer, for which somebody waits.
+            self.walk.note(&self.map, request.node, inode);
+        }
     }
 
     pub(super) fn neighbours(&self) -> MutexGuard<'_, Neighbours> {
@@ -358,7 +379,7 @@ impl Server {
         self.trace.get().is_some()
     }
 
-    /// From now on, note what is read, in which order and by whom.
+    /// From now on, note what is read, in which order and by whom, and what is looked up.
     pub fn start_trace(&self) {
         let _ = self.trace.set(Mutex::default());
     }
@@ -369,6 +390,12 @@ impl Server {
         trace.map_or_else(Vec::new, |trace| trace.parts(&self.map))
     }
 
+    /// The files with bytes that were looked up since `start_trace`, each by its first name, in no order.
+    pub fn looked_up(&self) -> Vec<Vec<u8>> {
+        let trace = self.trace.get().map(|trace| trace.lock().unwrap_or_else(PoisonError::into_inner));
+        trace.map_or_else(Vec::new, |trace| trace.looked_up(&self.map))
+    }
+
     /// The answer from what is here, pages in the cache included.
     fn attempt(&self, request: &Request, reply: &mut Reply) -> std::result::Result<(), No> {
         if let Some(answered) = self.objects.get().and_then(|objects| objects.answer(&self.map, request, reply)) {
@@ -377,6 +404,9 @@ impl Server {
         loop {
             let answered = match self.opening().filter(|_| request.opcode == op::OPEN) {
                 Some((opening, device)) => opening.open(&self.map, &self.cache, device, request, reply),
+                None if request.opcode == op::READDIRPLUS && self.is_traced() => {
+                    answer::list_names(&self.map, request, reply)
+                }
                 None => answer::answer(&self.map, &self.cache, request, reply),
             };
             match answered {
@@ -392,7 +422,7 @@ impl Server {
         if self.map.is_loaded(page) {
             return true;
         }
-        let Some(at) = self.map.pages().get(page) else { return false };
+        let Some(at) = self.map.page(page) else { return false };
         let text = self.cache.get(&at.digest);
         text.is_some_and(|text| self.map.add_page(page, &text).is_ok())
     }
@@ -433,7 +463,7 @@ impl Server {
     fn wants(&self, need: &Need) -> Vec<(FrameAt, Purpose)> {
         match need {
             Need::Page(page) => {
-                self.map.pages().get(*page).map(|at| (at.frame.clone(), Purpose::Page(*page))).into_iter().collect()
+                self.map.page(*page).map(|at| (at.frame.clone(), Purpose::Page(*page))).into_iter().collect()
             }
             Need::Chunks(inode, indexes) => {
                 let Ok((_, content)) = answer::content(&self.map, *inode) else { return Vec::new() };

@@ -6,6 +6,7 @@ mod order;
 mod places;
 mod profiles;
 mod successor;
+mod walks;
 mod world;
 
 use std::collections::BTreeSet;

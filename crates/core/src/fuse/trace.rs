@@ -1,18 +1,21 @@
-//! What is read through a mount: which chunks of which files, which bytes of them, in the order of first reading, and by whom.
+//! What is read through a mount, and looked up: which chunks of which files, which bytes of them, in the order of first reading, and by whom.
 //!
 //! Invariant: a chunk is noted once, at the place of its first reading; what is read of it later only adds ranges and
 //! readers. Memory is bounded by the chunks of the files that were read. What the kernel has in its page cache is not asked for again,
-//! so a chunk is seen at least once after the mount was made. Not here: what is kept of it (docs/profile.md).
+//! so a chunk is seen at least once after the mount was made. So is each name that somebody looks up, for while a trace is taken
+//! nobody is told of a file but who asks for it by name (`answer::list_names`, no walker). Not here: what is kept of it (docs/profile.md).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 
 use super::bounds::Bounds;
 use super::wire::Request;
-use crate::filemap::{Content, FileMap};
+use crate::filemap::{Content, Entry, FileMap, Kind};
 
 /// So many ranges are told apart in a chunk; of more, those with the least between them become one.
 const MOST_RANGES: usize = 256;
+/// The first so many files that were looked up are noted.
+const MOST_LOOKED_UP: usize = 200_000;
 
 /// A chunk that was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +46,8 @@ pub struct Trace {
     programs: Vec<Vec<u8>>,
     /// Of the files that were read.
     bounds: HashMap<u64, Bounds>,
+    /// By inode, whether anything of them was read or not.
+    looked_up: HashSet<u64>,
 }
 
 impl Trace {
@@ -83,6 +88,20 @@ impl Trace {
             self.programs.push(name.to_vec());
             self.programs.len() - 1
         })
+    }
+
+    /// A LOOKUP that found `inode`. Only regular files that have bytes are noted.
+    pub fn note_looked_up(&mut self, map: &FileMap, inode: u64) {
+        let has_bytes = |entry: &Entry| matches!(&entry.kind, Kind::Regular(content) if content.digest.size > 0);
+        if self.looked_up.len() < MOST_LOOKED_UP && map.entry(inode).ok().flatten().is_some_and(has_bytes) {
+            self.looked_up.insert(inode);
+        }
+    }
+
+    /// Paths, in no order.
+    pub fn looked_up(&self, map: &FileMap) -> Vec<Vec<u8>> {
+        let entries = self.looked_up.iter().filter_map(|&inode| map.entry(inode).ok().flatten());
+        entries.map(|entry| entry.path.clone()).collect()
     }
 
     pub fn parts(&self, map: &FileMap) -> Vec<Part> {

@@ -55,17 +55,11 @@ impl Changes {
     ///
     /// # Errors
     /// `Mount`.
-    pub(super) fn options(&self, place: &Path) -> Result<[(&'static str, String); 4]> {
+    pub(super) fn options(&self, place: &Path) -> Result<[(&'static str, String); 3]> {
         let named = |path: PathBuf| path.into_os_string().into_string();
         let named =
             |path| named(path).map_err(|_| refused(place, "the name of where its changes are kept is not UTF-8"));
-        Ok([
-            ("upperdir", named(self.upper())?),
-            ("workdir", named(self.work())?),
-            // A directory is renamed, and a mode changed, without copying what lies below.
-            ("redirect_dir", "on".to_string()),
-            ("index", "off".to_string()),
-        ])
+        Ok([("upperdir", named(self.upper())?), ("workdir", named(self.work())?), ("index", "off".to_string())])
     }
 
     /// Say of an overlay that could not be made what may be wrong with the place of the changes.

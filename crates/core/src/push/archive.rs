@@ -16,10 +16,10 @@ use super::pages::pages_of;
 use super::read::Outcome;
 use super::run::{Pushed, Request, added, map};
 use super::send::{Packer, Sealed};
-use super::split::Lines;
+use super::split::{Lines, Splits};
 use super::stream::{Streamed, stream};
-use crate::digest::Digest;
-use crate::error::Result;
+use crate::digest::{Digest, parse_hex};
+use crate::error::{Error, Result};
 use crate::filemap::{self, ChunkAt, Entry, Kind, parent_and_name, unpacked};
 use crate::index;
 use crate::job::Job;
@@ -34,6 +34,8 @@ pub struct Archive {
     /// As it was stored, if that is known.
     stored: Option<u64>,
     temporary: PathBuf,
+    /// The attribute by which an entry says that the store has its content; of a tar that is made for this, and not given back.
+    told: Option<Vec<u8>>,
 }
 
 /// Brings chunks of this run, whose packs have all been given out: their bytes one after the other, as a file that stands at
@@ -52,7 +54,13 @@ impl Archive {
     /// In the directory `temporary` is kept what memory should not hold.
     pub fn new(what: String, file: File, stored: Option<u64>, temporary: PathBuf) -> Archive {
         let size = file.metadata().ok().filter(|meta| meta.is_file()).map(|meta| meta.len());
-        Archive { what, file, size, stored: stored.or(size), temporary }
+        Archive { what, file, size, stored: stored.or(size), temporary, told: None }
+    }
+
+    /// The same, which is nobody's tar: it is not kept how to give it back. An empty file in it that has the attribute `name` has the
+    /// content that this says, `sha256:…/SIZE`, which is in the holdings, or in fragments, of the push.
+    pub fn told(self, name: Vec<u8>) -> Archive {
+        Archive { told: Some(name), ..self }
     }
 
     /// Bytes it takes where it lies; unknown of a pipe.
@@ -73,7 +81,7 @@ impl Archive {
         threads: usize,
         job: &Job,
     ) -> Result<Pushed> {
-        let Archive { what, file, size, stored, temporary } = self;
+        let Archive { what, file, size, stored, temporary, told } = self;
         let Request { push, level, known, pending, content, words, .. } = request;
         let packer = Packer::new(push, level, out, job);
         let streamed = stream(&what, &file, (size, stored), (known, &packer), Lines::new(&temporary)?, threads, job)?;
@@ -83,7 +91,13 @@ impl Archive {
         let places = Places { known, packer: &packer, outcome: &outcome };
         let mut holes: HashMap<u32, Vec<(u64, u64)>> = HashMap::new();
         for (number, body) in bodies.iter_mut().enumerate() {
+            let said = told.as_ref().and_then(|name| body.xattrs.iter().position(|(found, _)| found == name));
+            let said = said.map(|at| body.xattrs.remove(at).1);
             let Kind::Regular(content) = &mut body.kind else { continue };
+            if let Some(said) = said {
+                content.digest = digest_said(&said)
+                    .ok_or_else(|| Error::Invalid { what: what.clone(), why: "it tells of no content".into() })?;
+            }
             content.chunks = places.chunks(&content.digest)?;
             if !content.holes.is_empty() {
                 holes.insert(number as u32, content.holes.clone());
@@ -97,20 +111,24 @@ impl Archive {
             if lost.chunks.is_empty() { Box::new(io::empty()) } else { Box::new(fetch(lost.chunks)?) };
         let pages = pages_of(&what, &entries, &places, job)?;
         let count = entries.len() as u64;
-        let splits = lines.pages(
-            count,
-            |entry| holes.get(&entry).cloned().unwrap_or_default(),
-            |entry| lost.entries.contains(&entry).then(|| digests[entry as usize].size),
-            &mut replaced,
-            &places,
-            job,
-        )?;
+        let splits = if told.is_some() {
+            Splits::default()
+        } else {
+            lines.pages(
+                count,
+                |entry| holes.get(&entry).cloned().unwrap_or_default(),
+                |entry| lost.entries.contains(&entry).then(|| digests[entry as usize].size),
+                &mut replaced,
+                &places,
+                job,
+            )?
+        };
         let summary = filemap::Summary {
             push: Some(push.to_owned()),
             tree: digest,
             entries: count,
             bytes: pages.bytes(),
-            tar: Some(tar),
+            tar: told.is_none().then_some(tar),
         };
         let (map, refs) = map(&pages, &splits, &places, &summary, content, words)?;
         let blobs = entries.iter().filter(|entry| matches!(entry.kind, Kind::Regular(_))).map(digest_of);
@@ -133,6 +151,12 @@ impl Archive {
             memory: None,
         })
     }
+}
+
+/// `sha256:…/SIZE`.
+fn digest_said(said: &[u8]) -> Option<Digest> {
+    let (hex, size) = std::str::from_utf8(said).ok()?.strip_prefix("sha256:")?.split_once('/')?;
+    Some(Digest { sha256: parse_hex(hex)?, size: size.parse().ok()? })
 }
 
 fn digest_of(entry: &Entry) -> Digest {

@@ -39,7 +39,7 @@ pub enum Is {
     Symlink,
 }
 
-/// How each begins; behind it a symlink's target, or chunks and holes; then attributes.
+/// How each begins; behind it a link's target, or chunks and holes; then attributes.
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
 struct Fixed {
@@ -70,6 +70,7 @@ const SYMLINK: u32 = 2;
 const CHAR: u32 = 3;
 const BLOCK: u32 = 4;
 const FIFO: u32 = 5;
+const LINK: u32 = 6;
 
 impl Bodies {
     /// Of the archive that `pack` stands for; `directory` is where they go when they are many.
@@ -92,15 +93,15 @@ impl Bodies {
             Kind::Symlink { target } => (SYMLINK, target.len() as u64, [0; 32], [0; 2], Is::Symlink),
             &Kind::CharDevice { major, minor } => (CHAR, 0, [0; 32], [major.into(), minor.into()], Is::Other),
             &Kind::BlockDevice { major, minor } => (BLOCK, 0, [0; 32], [major.into(), minor.into()], Is::Other),
-            // What a hard link says is said by the file that it is.
-            Kind::Fifo | Kind::HardLink { .. } => (FIFO, 0, [0; 32], [0; 2], Is::Other),
+            Kind::Fifo => (FIFO, 0, [0; 32], [0; 2], Is::Other),
+            Kind::HardLink { first } => (LINK, first.len() as u64, [0; 32], [0; 2], Is::Other),
         };
         let &Entry { mode, uid, gid, mtime: Time { sec, nsec }, .. } = entry;
         let attributes = entry.xattrs.len() as u32;
         self.row.clear();
         push(&mut self.row, &Fixed { sha256, size, sec, nsec, mode, uid, gid, kind, attributes, numbers });
         match &entry.kind {
-            Kind::Symlink { target } => self.row.extend_from_slice(target),
+            Kind::Symlink { target } | Kind::HardLink { first: target } => self.row.extend_from_slice(target),
             Kind::Regular(content) => {
                 for ChunkAt { digest: Digest { sha256, size }, frame, .. } in &content.chunks {
                     push(&mut self.row, &Chunk { sha256: *sha256, size: *size, offset: frame.offset });
@@ -151,6 +152,7 @@ impl Bodies {
             SYMLINK => Kind::Symlink { target: bytes(&mut row, fixed.size) },
             CHAR => Kind::CharDevice { major, minor },
             BLOCK => Kind::BlockDevice { major, minor },
+            LINK => Kind::HardLink { first: bytes(&mut row, fixed.size) },
             _ => Kind::Fifo,
         };
         let mut text = || {

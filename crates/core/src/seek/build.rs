@@ -68,12 +68,21 @@ impl Ends {
 }
 
 /// Read the archive `input`, called `what`, from front to back, be it a pipe, and write its index to `out`; `ends` are its
-/// ends, `temporary` is a directory for what memory should not hold.
+/// ends, `temporary` is a directory for what memory should not hold. One that `is_layer` may have hard links to what the layers
+/// below it have.
 ///
 /// # Errors
 /// `Damaged` when it is no tar or cannot be unpacked, naming the entry; `NoCheckpoint`; `Io`, `Stopped`.
-pub fn build(what: &str, input: &File, ends: &Ends, out: &mut Out, temporary: &Path, job: &Job) -> Result<Built> {
-    let built = build_unwatched(&Look { what, input, temporary, job }, ends, out);
+pub fn build(
+    what: &str,
+    input: &File,
+    ends: &Ends,
+    out: &mut Out,
+    temporary: &Path,
+    is_layer: bool,
+    job: &Job,
+) -> Result<Built> {
+    let built = build_unwatched(&Look { what, input, temporary, is_layer, job }, ends, out);
     // A reader that was stopped says that it cannot read.
     job.step(0)?;
     built
@@ -135,6 +144,7 @@ struct Look<'a> {
     what: &'a str,
     input: &'a File,
     temporary: &'a Path,
+    is_layer: bool,
     job: &'a Job,
 }
 
@@ -198,9 +208,9 @@ impl Look<'_> {
         compressed: u64,
         points: &RefCell<Vec<Checkpoint>>,
     ) -> Result<Surveyed> {
-        let &Look { what, temporary, job, .. } = self;
+        let &Look { what, temporary, is_layer, job, .. } = self;
         let mut reader = Reader::new(what, plain);
-        let mut builder = TreeBuilder::new(what);
+        let mut builder = TreeBuilder::new(what).of_layer(is_layer);
         let mut room = Room::of(compressed);
         let (mut bodies, mut needs) = (Bodies::new(temporary, pack.clone()), Needs::default());
         let mut contents = Contents::new(pack.clone(), points);

@@ -106,15 +106,16 @@ struct Page {
 }
 
 impl SeekIndex {
-    /// Read the text, as it lies in the index; the file map of the archive besides.
+    /// Read the text, as it lies in the index; the file map of the archive besides. That of one that `is_layer` may have hard
+    /// links to what the layers below it have.
     ///
     /// # Errors
     /// `Damaged`, `Mismatch`, `NewerFormat`, `Stopped`.
-    pub fn open(found: &Found, compressed: &[u8], job: &Job) -> Result<(SeekIndex, FileMap)> {
+    pub fn open(found: &Found, compressed: &[u8], is_layer: bool, job: &Job) -> Result<(SeekIndex, FileMap)> {
         let decoder = zstd::stream::read::Decoder::with_buffer(compressed).map_err(|e| damaged(e.to_string()))?;
         let proving = Proving { inner: decoder.single_frame(), hasher: Hasher::default(), job };
         let mut text = Lines { input: BufReader::new(proving.take(found.digest.size)), line: Vec::new() };
-        let read = read(&mut text, found.text.start, &mut Room::of(compressed.len() as u64), job);
+        let read = read(&mut text, found.text.start, is_layer, &mut Room::of(compressed.len() as u64), job);
         // Damage is told as such, whatever it did to what was read; and what follows the pages counts, too.
         let rest = std::io::copy(&mut text.input, &mut std::io::sink());
         job.step(0)?;
@@ -152,7 +153,13 @@ impl SeekIndex {
     }
 }
 
-fn read(text: &mut Lines<impl Read>, end_of_windows: u64, room: &mut Room, job: &Job) -> Result<(SeekIndex, FileMap)> {
+fn read(
+    text: &mut Lines<impl Read>,
+    end_of_windows: u64,
+    is_layer: bool,
+    room: &mut Room,
+    job: &Job,
+) -> Result<(SeekIndex, FileMap)> {
     let wrong = || damaged("its first line cannot be");
     let line = text.next()?.ok_or_else(|| damaged("it is empty"))?.to_vec();
     let head: Head<'_> = serde_json::from_slice(&line).map_err(|_| wrong())?;
@@ -167,7 +174,7 @@ fn read(text: &mut Lines<impl Read>, end_of_windows: u64, room: &mut Room, job: 
     let summary = Summary { push: None, tree, entries: head.entries, bytes: head.bytes, tar: None };
     let points = points(text, head.checkpoints, &identity, end_of_windows, room)?;
     let mut entries = entries(text, &points, stream, &identity, room, job)?;
-    check(&summary, &entries)?;
+    check(&summary, &entries, is_layer)?;
     // Whoever wrote it: directories have the digests of what is in them.
     if hash_directories(&mut entries) != summary.tree {
         return Err(damaged("its entries are not those of its tree"));
@@ -265,7 +272,7 @@ fn weight(entry: &Entry) -> usize {
 }
 
 /// Hold what is said of all against each entry, each to its directory, and hard links to their files.
-fn check(summary: &Summary, entries: &[Entry]) -> Result<()> {
+fn check(summary: &Summary, entries: &[Entry], is_layer: bool) -> Result<()> {
     let find = |path: &[u8]| {
         let found = entries.binary_search_by(|entry| parent_and_name(&entry.path).cmp(&parent_and_name(path)));
         found.ok().map(|at| &entries[at].kind)
@@ -281,7 +288,11 @@ fn check(summary: &Summary, entries: &[Entry]) -> Result<()> {
         parent = above;
         match &entry.kind {
             Kind::HardLink { first } => {
-                if matches!(find(first), None | Some(Kind::HardLink { .. } | Kind::Directory { .. })) {
+                let is_wrong = match find(first) {
+                    None | Some(Kind::HardLink { .. }) => !is_layer,
+                    Some(kind) => matches!(kind, Kind::Directory { .. }),
+                };
+                if is_wrong {
                     return wrong(entry, "it is a hard link to no file");
                 }
             }

@@ -48,14 +48,14 @@ fn index_of(archive: &[u8]) -> crate::error::Result<Vec<u8>> {
     std::fs::write(&archive_at, archive).unwrap();
     let mut out = Out::new(File::create(&index_at).unwrap(), PathBuf::from("i"))?;
     let input = File::open(&archive_at).unwrap();
-    build("a", &input, &Ends::of("a", &input)?, &mut out, place.path(), &Job::default())?;
+    build("a", &input, &Ends::of("a", &input)?, &mut out, place.path(), false, &Job::default())?;
     Ok(std::fs::read(&index_at).unwrap())
 }
 
 fn open(index: &[u8]) -> crate::error::Result<(SeekIndex, FileMap)> {
     let found = Found::read(&index[index.len().saturating_sub(100)..], index.len() as u64)?;
     let text = found.text.start as usize..found.text.end as usize;
-    SeekIndex::open(&found, &index[text], &Job::default())
+    SeekIndex::open(&found, &index[text], false, &Job::default())
 }
 
 /// Each chunk of each file, read as readers do; how many plain bytes that takes at most for one of them.

@@ -22,11 +22,18 @@ use crate::scan::Time;
 use crate::tar::{self, Room, TreeBuilder, shown};
 
 /// The file map of the archive whose footer this is, and the TOC's digest; `compressed` are the `length` bytes of the TOC.
+/// One that `is_layer` may have hard links to what the layers below it have, which remain.
 ///
 /// # Errors
 /// `Damaged` when the TOC cannot be read, contradicts itself or leads outside, naming the entry; `TocTooLarge`,
 /// `ChunkTooLarge`; `Stopped`.
-pub fn file_map(footer: &Footer, compressed: impl Read + Send, length: u64, job: &Job) -> Result<(FileMap, Digest)> {
+pub fn file_map(
+    footer: &Footer,
+    compressed: impl Read + Send,
+    length: u64,
+    is_layer: bool,
+    job: &Job,
+) -> Result<(FileMap, Digest)> {
     let mut gathering = Gathering {
         payload: footer.payload,
         rows: Rows::default(),
@@ -49,7 +56,7 @@ pub fn file_map(footer: &Footer, compressed: impl Read + Send, length: u64, job:
         }
         Err(given_back) => *given_back,
     };
-    let mut builder = TreeBuilder::new("TOC");
+    let mut builder = TreeBuilder::new("TOC").of_layer(is_layer);
     for header in rows.headers() {
         builder.push(&header)?;
     }

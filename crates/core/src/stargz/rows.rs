@@ -141,7 +141,11 @@ impl Rows {
     /// What each entry says besides its name, in order; frames are but begun.
     pub fn into_bodies(mut self, pack: &Arc<[u8; 32]>) -> Vec<Entry> {
         let rows = std::mem::take(&mut self.rows);
-        rows.iter().map(|row| self.body(row, pack)).collect()
+        let body = |row: &Row| match row.is {
+            Is::Link => Entry { kind: Kind::HardLink { first: self.target(row).to_vec() }, ..self.body(row, pack) },
+            _ => self.body(row, pack),
+        };
+        rows.iter().map(body).collect()
     }
 
     pub(super) fn body(&self, row: &Row, pack: &Arc<[u8; 32]>) -> Entry {

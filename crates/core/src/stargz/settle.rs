@@ -22,6 +22,7 @@ impl Rows {
     /// The tree of all entries, or what was given, if that takes more.
     pub fn settle(mut self, spans: Vec<Span>, payload: u64) -> Result<Settled, Box<(Rows, Vec<Span>)>> {
         let Some(Plan { mut order, invented, linked }) = self.plan() else { return Err(Box::new((self, spans))) };
+        let named = self.rows.len() as u32;
         if !invented.is_empty() {
             for name in &invented {
                 if self.push(name, Row::new(Is::Directory, INVENTED_MODE)).is_none() {
@@ -38,7 +39,7 @@ impl Rows {
         frames.place(&mut self.others);
         self.link(&order, &linked);
         let tree = self.hash_directories(&order);
-        Ok(Settled { rows: self, order, tree, pack: Arc::new([0; 32]) })
+        Ok(Settled { rows: self, order, named, tree, pack: Arc::new([0; 32]) })
     }
 
     /// Rows in file-map order; of one name the last.
@@ -219,6 +220,8 @@ impl Order {
 pub struct Settled {
     rows: Rows,
     order: Order,
+    /// So many rows stood in the TOC; those behind them are directories that it does not name.
+    named: u32,
     tree: Digest,
     pack: Arc<[u8; 32]>,
 }
@@ -268,5 +271,18 @@ impl Source for Settled {
             entry.kind = Kind::HardLink { first: self.rows.name(row.offset as u32).to_vec() };
         }
         entry
+    }
+
+    fn is_directory(&self, at: usize) -> bool {
+        self.rows.is_directory(self.order.rows[at])
+    }
+
+    fn is_named(&self, at: usize) -> bool {
+        self.order.rows[at] < self.named
+    }
+
+    fn link(&self, at: usize) -> Option<&[u8]> {
+        let row = &self.rows.rows[self.order.rows[at] as usize];
+        (row.is == Is::Link).then(|| self.rows.name(row.offset as u32))
     }
 }

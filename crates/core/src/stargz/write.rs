@@ -56,18 +56,21 @@ pub struct Chunked {
 impl Written {
     /// What podman and buildah want to find as annotations of a layer that is this archive; of a gzip archive what containerd
     /// wants.
+    ///
+    /// What readers of zstd:chunked need is said by its former names too: podman 4.3 and buildah 1.28 know no others.
     pub fn annotations(&self) -> Vec<(&'static str, String)> {
         let digest = |sha256: &[u8; 32]| format!("sha256:{}", hex(sha256));
         let Some(chunked) = &self.chunked else {
             return vec![("containerd.io/snapshot/stargz/toc.digest", digest(&self.toc_digest.sha256))];
         };
         let place = |at: &Range<u64>, plain: u64| format!("{}:{}:{plain}", at.start, at.end - at.start);
+        let (checksum, position) =
+            (digest(&chunked.toc_frame), format!("{}:1", place(&self.toc, self.toc_digest.size)));
         vec![
-            ("io.github.containers.zstd-chunked.manifest-checksum", digest(&chunked.toc_frame)),
-            (
-                "io.github.containers.zstd-chunked.manifest-position",
-                format!("{}:1", place(&self.toc, self.toc_digest.size)),
-            ),
+            ("io.containers.zstd-chunked.manifest-checksum", checksum.clone()),
+            ("io.containers.zstd-chunked.manifest-position", position.clone()),
+            ("io.github.containers.zstd-chunked.manifest-checksum", checksum),
+            ("io.github.containers.zstd-chunked.manifest-position", position),
             ("io.github.containers.zstd-chunked.tarsplit-position", place(&chunked.split, chunked.split_plain)),
         ]
     }

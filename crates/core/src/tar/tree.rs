@@ -27,6 +27,7 @@ pub struct TreeBuilder {
     targets: Vec<Vec<u8>>,
     count: u32,
     repeats: bool,
+    is_layer: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -79,7 +80,14 @@ impl TreeBuilder {
             targets: Vec::new(),
             count: 0,
             repeats: false,
+            is_layer: false,
         }
+    }
+
+    /// Whether it is a layer of an image: a hard link to what is not there is one to what the layers below have, and remains
+    /// as an entry that is no other's name.
+    pub fn of_layer(self, is_layer: bool) -> TreeBuilder {
+        TreeBuilder { is_layer, ..self }
     }
 
     /// The next entry; a name that was there before is given anew.
@@ -120,7 +128,7 @@ impl TreeBuilder {
     /// The tree of all entries.
     ///
     /// # Errors
-    /// `Damaged`, naming the entry: a link to nothing, to a directory or in a circle; an entry below what is no directory; more
+    /// `Damaged`, naming the entry: a link to nothing but in a layer, to a directory or in a circle; an entry below what is no directory; more
     /// than `MAX_INVENTED` of directories that no entry names.
     pub fn finish(mut self) -> Result<Tree> {
         let invented = self.check_parents()?;
@@ -205,12 +213,14 @@ impl TreeBuilder {
                         chain.push(name);
                         name = &self.targets[target as usize];
                     }
-                    None => {
-                        let link = shown(chain.last().unwrap_or(&name));
-                        return Err(
-                            self.damaged(format!("{link} is a hard link to {}, which is not there", shown(name)))
-                        );
-                    }
+                    None => match chain.last().and_then(|last| self.names.get(last)) {
+                        Some(last) if self.is_layer => break last.at,
+                        _ => {
+                            let link = shown(chain.last().unwrap_or(&name));
+                            let found = format!("{link} is a hard link to {}, which is not there", shown(name));
+                            return Err(self.damaged(found));
+                        }
+                    },
                 }
             };
             for name in chain.drain(..) {

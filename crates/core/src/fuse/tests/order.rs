@@ -44,6 +44,38 @@ fn files_of_a_kind_that_lie_beside_what_is_demanded_come_with_it() {
 }
 
 #[test]
+fn of_a_large_library_what_is_loaded_is_read_ahead_and_what_is_behind_is_not() {
+    let loaded = 3_000_000_u64;
+    let mut library = noise(1, 12 << 20);
+    library[..64].fill(0);
+    library[..6].copy_from_slice(b"\x7fELF\x02\x01");
+    (library[0x20], library[0x36], library[0x38]) = (64, 56, 1);
+    library[64..120].fill(0);
+    library[64] = 1;
+    library[96..104].copy_from_slice(&loaded.to_le_bytes());
+    let mut tree = Tree::new();
+    tree.file("l.so", &library);
+    let mounted = Mounted::new(tree.store());
+    let file = std::fs::File::open(mounted.path("l.so")).unwrap();
+    let read = |offset: u64| {
+        let mut bytes = [0; 16];
+        std::os::unix::fs::FileExt::read_exact_at(&file, &mut bytes, offset).unwrap();
+        assert_eq!(bytes, library[offset as usize..][..16]);
+    };
+    read(0);
+    // Far from the first, as a loader reads.
+    read(loaded - 16);
+    settle(&mounted);
+    let inode = mounted.server.map.find(b"l.so").unwrap().unwrap();
+    let (_, content) = crate::fuse::answer::content(&mounted.server.map, inode).ok().unwrap();
+    let bounds = crate::fuse::bounds::Bounds::of(content);
+    let missing = mounted.server.cache.missing(content);
+    let behind = bounds.chunk_at(loaded - 1) + 1;
+    // What the kernel reads ahead itself is 128 KiB.
+    assert!(missing[0] >= behind && missing.len() > (content.chunks.len() - behind) / 2, "{missing:?} from {behind}");
+}
+
+#[test]
 fn the_background_begins_with_the_suffixes_of_which_several_files_are_read_and_ends_with_tests() {
     let came = Arc::new(Mutex::new(Vec::<FrameAt>::new()));
     let seen = came.clone();

@@ -44,6 +44,36 @@ fn a_trace_has_each_chunk_once_in_the_order_of_reading_and_who_read_it() {
 }
 
 #[test]
+fn a_trace_has_each_file_that_was_asked_for_by_name_and_none_that_was_only_listed() {
+    let mut tree = tree();
+    tree.file("empty", "");
+    tree.symlink("to", "d/010");
+    let mounted = Mounted::new(tree.store());
+    mounted.server.start_trace();
+    let looked_up = || {
+        let mut paths = mounted.server.looked_up();
+        paths.sort();
+        paths.into_iter().map(|path| String::from_utf8(path).unwrap()).collect::<Vec<_>>()
+    };
+    assert_eq!(std::fs::read_dir(mounted.path("d")).unwrap().count(), 200);
+    assert!(std::fs::read_dir(&mounted.place).unwrap().all(|entry| entry.unwrap().file_type().is_ok()));
+    for name in ["d", "empty", "no such file", "d/no such file"] {
+        let _ = std::fs::metadata(mounted.path(name));
+    }
+    assert_eq!(looked_up(), <[&str; 0]>::default());
+    for name in ["d/100", "d/007", "d/100", "to", "link"] {
+        std::fs::metadata(mounted.path(name)).unwrap();
+    }
+    mounted.read("d/199").unwrap();
+    assert_eq!(looked_up(), ["d/007", "d/010", "d/100", "d/199", "large"]);
+    assert!(mounted.server.traced().iter().all(|part| part.path == b"d/199"));
+    // As `ls -l` does.
+    let sizes = std::fs::read_dir(mounted.path("d")).unwrap().map(|entry| entry.unwrap().metadata().unwrap().len());
+    assert!(sizes.eq([20_000; 200]));
+    assert_eq!(looked_up().len(), 201);
+}
+
+#[test]
 fn what_a_profile_names_is_brought_without_being_asked_for_and_nothing_else() {
     let mounted = Mounted::new(tree().store());
     let wanted = |path: &str, offset| (path.as_bytes().to_vec(), offset, offset + 1);

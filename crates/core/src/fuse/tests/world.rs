@@ -28,7 +28,7 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 /// Entries by path, with the contents of files beside them.
 #[derive(Clone, Default)]
 pub struct Tree {
-    entries: Vec<Entry>,
+    pub entries: Vec<Entry>,
     blobs: HashMap<Vec<u8>, Vec<u8>>,
 }
 

@@ -9,17 +9,17 @@ use crate::tar;
 
 /// The map of an archive of a megabyte with a TOC of these entries.
 fn map_of(text: &str) -> Result<FileMap> {
-    map_in(1 << 20, text)
+    map_in(1 << 20, text, false)
 }
 
 /// The same, of one whose data has so many bytes.
-fn map_in(payload: u64, text: &str) -> Result<FileMap> {
+fn map_in(payload: u64, text: &str, is_layer: bool) -> Result<FileMap> {
     let toc = format!("{{\"version\":1,\"entries\":[{text}]}}");
     let stored = zstd::bulk::compress(toc.as_bytes(), 1).unwrap();
     let at = payload + 8..payload + 8 + stored.len() as u64;
     let part = Part { at, plain: Some(toc.len() as u64) };
     let footer = Footer { dialect: Dialect::ZstdChunked, payload, toc: Some(part), split: None };
-    Ok(file_map(&footer, &stored[..], stored.len() as u64, &Job::default())?.0)
+    Ok(file_map(&footer, &stored[..], stored.len() as u64, is_layer, &Job::default())?.0)
 }
 
 fn refused(text: &str) -> String {
@@ -35,6 +35,17 @@ fn file(name: &str) -> String {
 }
 
 #[test]
+fn a_layer_keeps_links_to_what_is_not_in_it() {
+    let link = |name: &str, to: &str| format!(r#"{{"name":"{name}","type":"hardlink","linkName":"{to}"}}"#);
+    let text = [link("b", "a"), file("c"), link("d", "c")].join(",");
+    assert!(map_of(&text).is_err());
+    let map = map_in(1 << 20, &text, true).unwrap();
+    let kinds: Vec<_> = map.rows(0).unwrap().iter().skip(1).map(|entry| (entry.kind.clone(), entry.links)).collect();
+    assert_eq!(kinds[0], (filemap::Kind::HardLink { first: b"a".to_vec() }, 1));
+    assert_eq!((kinds[1].1, &kinds[2].0), (2, &filemap::Kind::HardLink { first: b"c".to_vec() }));
+}
+
+#[test]
 fn every_file_of_an_archive_is_found_and_proved_through_its_map() {
     let entries = corpus();
     for options in [
@@ -47,7 +58,7 @@ fn every_file_of_an_archive_is_found_and_proved_through_its_map() {
         let footer = Footer::read(&bytes, written.size).unwrap().unwrap();
         let at = footer.toc.clone().unwrap().at;
         let stored = &bytes[at.start as usize..at.end as usize];
-        let (map, toc) = file_map(&footer, stored, stored.len() as u64, &Job::default()).unwrap();
+        let (map, toc) = file_map(&footer, stored, stored.len() as u64, false, &Job::default()).unwrap();
         assert_eq!(toc, written.toc_digest);
         let mut found = 0;
         for (header, content) in &entries {
@@ -142,7 +153,7 @@ fn what_follows_a_chunk_in_its_frame_is_never_decompressed() {
 #[test]
 fn a_file_behind_the_first_4_gib_is_found_and_its_frame_ends_before_the_next() {
     let late = file("late").replace("100", "5368709120");
-    let map = map_in(5 << 30 | 77, &[late, file("b").replace("100", "50"), file("a")].join(",")).unwrap();
+    let map = map_in(5 << 30 | 77, &[late, file("b").replace("100", "50"), file("a")].join(","), false).unwrap();
     let frames: Vec<(u64, u32, u32)> = (map.rows(0).unwrap().iter())
         .filter_map(|entry| if let filemap::Kind::Regular(content) = &entry.kind { Some(content) } else { None })
         .map(|content| &content.chunks[0].frame)

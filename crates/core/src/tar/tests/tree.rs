@@ -49,6 +49,22 @@ fn the_last_of_a_name_counts_at_its_place() {
 }
 
 #[test]
+fn a_layer_may_have_links_to_what_is_not_in_it() {
+    let remains = |headers: &[Header]| {
+        let mut builder = TreeBuilder::new("test").of_layer(true);
+        headers.iter().try_for_each(|header| builder.push(header)).unwrap();
+        let tree = builder.finish().unwrap();
+        let told = |placed: &Placed| (placed.entry, placed.first, placed.is_own);
+        tree.entries.iter().map(told).collect::<Vec<_>>()
+    };
+    assert_eq!(remains(&[link("b", "a")]), [(0, None, true)]);
+    assert_eq!(remains(&[link("b", "a"), link("c", "a")]), [(0, None, true), (1, None, true)]);
+    assert_eq!(remains(&[link("c", "b"), link("b", "a")]), [(1, None, true), (1, Some(0), false)]);
+    assert_eq!(remains(&[link("b", "a"), plain("a")]), [(1, None, true), (1, Some(0), false)]);
+    assert_eq!(remains(&[link("b", "a"), plain("b")]), [(1, None, true)]);
+}
+
+#[test]
 fn links_are_to_the_file_that_had_the_name_when_they_came() {
     assert_eq!(remains(&[plain("a"), link("b", "a"), link("c", "b")]), ["a@0", "b=a", "c=a"]);
     assert_eq!(remains(&[plain("a"), link("b", "a"), plain("a")]), ["b@0", "a@2"]);

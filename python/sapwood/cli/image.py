@@ -1,0 +1,134 @@
+"""`sapwood run oci://…`: a program of an image, in the image.
+
+Promise: as of `sapwood run`: signals reach the program, and when it has ended, however it ended, nothing is mounted and
+no server runs. What it changed is thrown away, or lies where it was to be kept.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from sapwood.cli import show
+from sapwood.cli.command import cache_size, deadline_s, for_platform
+from sapwood.cli.mount import absolute_path, show_layers
+from sapwood.cli.run import hold_signals, life_of
+from sapwood.cli.signals import leave_by_finally
+from sapwood.mount.begun import begin
+
+TYPE_CHECKING = False  # as typing has it, without the 5 ms that importing typing takes
+if TYPE_CHECKING:
+    import argparse
+    from typing import Any
+
+    from sapwood.mount.begun import Begun
+    from sapwood.oci.sandbox import Bind
+
+__all__ = ["run_image"]
+
+
+def run_image(
+    arguments: argparse.Namespace,
+    *,
+    keep: str | None = None,
+    offline: bool = False,
+    trace: str | None = None,
+    to_stderr: bool = False,
+) -> int:
+    """Run what an image says, or what was said, in it, and return its code.
+
+    What it changes lies in the directory `keep` afterwards, if that is said; the profile of what it reads of the image
+    goes to the file `trace`. `offline`: the registry is asked nothing. `to_stderr`: so goes what it says on stdout.
+
+    Raises:
+        InvalidInputError: `bad-usage`; `not-supported`: what the image says cannot be.
+        DeniedError: `namespace-denied`.
+        UnavailableError: `sandbox-missing`, `mount-failed`; as `process.start`.
+        SapwoodError: as `read_config`.
+    """
+    from sapwood.oci.sandbox import Bind, apart
+
+    binds = [Bind.parse(text) for text in arguments.bind or ()]
+    kept = None if keep is None else Path(keep).absolute()
+    # Before there is any other thread.
+    is_user = apart()
+    with begin(tied=True) as begun:
+        return _run(arguments, binds, kept, begun, is_user=is_user, to_stderr=to_stderr, offline=offline, trace=trace)
+
+
+def _run(
+    arguments: argparse.Namespace,
+    binds: list[Bind],
+    kept: Path | None,
+    begun: Begun,
+    *,
+    is_user: bool,
+    to_stderr: bool,
+    **options: Any,
+) -> int:
+    from sapwood import places
+    from sapwood.image import ImageName, read_config
+    from sapwood.image.remembered import meant
+    from sapwood.mount import process
+    from sapwood.oci import sandbox
+    from sapwood.oci.program import program_of, user_of
+    from sapwood.store.waiting import meanwhile
+
+    name = ImageName.parse(for_platform(arguments.address, arguments))
+    offline, cache_dir = bool(options.get("offline")), places.cache_dir()
+    now = meant(name, cache_dir=cache_dir, offline=offline)
+    if now.away and not offline:
+        show.talk(f"sapwood: {now.away}: run is {now.name}")
+    # What is to run is asked for while the image is mounted: that takes longer than a round trip.
+    reading = meanwhile(lambda: read_config(now.name, cache_dir=cache_dir, place=now.place))
+    pinned = now.name if now.name.digest else reading()[0]
+    if not offline and not now.away:
+        show_layers(str(pinned))
+    with tempfile.TemporaryDirectory(prefix="sapwood-run-") as scratch, sandbox.held(kept):
+        # Whoever the program is, its way to the image leads through here.
+        os.chmod(scratch, 0o755)
+        tree, root, upper = (Path(scratch) / word for word in ("tree", "root", "upper"))
+        for place in (tree, root, upper):
+            place.mkdir()
+        leave_by_finally()
+        started = process.start(
+            str(pinned),
+            tree,
+            cache_dir=places.cache_dir(),
+            tied=True,
+            begun=begun,
+            prefetch=arguments.prefetch,
+            follow=arguments.follow,
+            profile=absolute_path(arguments.profile),
+            cache_size=cache_size(arguments),
+            deadline_s=deadline_s(arguments),
+            stats=None if arguments.stats is None else os.path.abspath(arguments.stats),
+            **options,
+        )
+        try:
+            _, config = reading()
+            said: list[str] = arguments.command[1:] if arguments.command[:1] == ["--"] else arguments.command
+            program = program_of(config, said, str(name))
+            sandbox.layered(tree, root, kept or upper, is_user=is_user, is_kept=kept is not None)
+            user = user_of(program.user, tree, str(name))
+            with tempfile.TemporaryFile(dir=scratch) as status:
+                os.set_inheritable(status.fileno(), True)
+                argv = sandbox.command_line(
+                    program,
+                    user,
+                    root,
+                    binds=binds,
+                    network=arguments.net,
+                    is_user=is_user,
+                    terminal=os.environ.get("TERM"),
+                    status=status.fileno(),
+                )
+                # From here to the end signals wait: for the program, or for the mounts to be gone.
+                before = hold_signals()
+                code = life_of(argv, dict(os.environ), before, to_stderr=to_stderr, within=sandbox.program_below)
+                status.seek(0)
+                return sandbox.code_of(code, status.read(), program, root)
+        finally:
+            sandbox.taken_away(root, upper)
+            started.end()

@@ -1,0 +1,127 @@
+"""The processes of a mount that are begun early: told nothing, they end, and nothing was mounted."""
+
+import os
+import select
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sapwood.errors import InvalidInputError, NotFoundError, UnavailableError
+from sapwood.mount import process
+from sapwood.mount.begun import Begun, begin
+from tests.support.mounting import is_mounted, pushed
+
+PATIENCE_S = 30
+# Begins a mount, says of which holder, and waits to be killed.
+BEGIN = """
+import sys
+from sapwood.mount.begun import begin
+
+begun = begin(tied=True)
+print(begun.process.pid, flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    path = tmp_path / "tree"
+    path.mkdir()
+    (path / "hello").write_text("hello\n")
+    return path
+
+
+def ended(pidfd: int) -> bool:
+    """Wait until a process has ended."""
+    return bool(select.select([pidfd], [], [], PATIENCE_S)[0])
+
+
+def test_what_is_told_nothing_ends_with_the_block() -> None:
+    with begin(tied=True) as begun:
+        pid = begun.process.pid
+    assert begun.process.returncode is not None
+    with pytest.raises(ProcessLookupError):
+        os.killpg(pid, 0)
+
+
+def test_what_is_told_nothing_ends_with_who_began_it() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", BEGIN], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as starter:
+        assert starter.stdout
+        holder = os.pidfd_open(int(starter.stdout.readline()))
+        starter.kill()
+    assert ended(holder)
+    os.close(holder)
+
+
+def test_a_mount_that_is_refused_before_it_is_told_leaves_nothing(tree: Path, tmp_path: Path, cache_dir: Path) -> None:
+    address, place = pushed(tree, tmp_path / "store"), tmp_path / "mount"
+    place.mkdir()
+    first = process.start(address, place, cache_dir=cache_dir)
+    with begin(tied=False) as begun, pytest.raises(InvalidInputError):
+        process.start(address, place, cache_dir=cache_dir, begun=begun)
+    assert begun.process.returncode is not None
+    assert is_mounted(place)
+    first.end()
+
+
+def test_what_was_begun_serves_what_it_is_told(tree: Path, tmp_path: Path, cache_dir: Path) -> None:
+    address, place = pushed(tree, tmp_path / "store"), tmp_path / "mount"
+    place.mkdir()
+    with begin(tied=True) as begun:
+        started = process.start(address, place, cache_dir=cache_dir, tied=True, begun=begun)
+    assert (place / "hello").read_text() == "hello\n"
+    started.end()
+    assert not is_mounted(place)
+
+
+def test_what_was_begun_says_what_is_wrong(tree: Path, tmp_path: Path, cache_dir: Path) -> None:
+    address, place = pushed(tree, tmp_path / "store"), tmp_path / "mount"
+    place.mkdir()
+    with begin(tied=True) as begun, pytest.raises(NotFoundError) as refused:
+        process.start(f"{address}-not", place, cache_dir=cache_dir, tied=True, begun=begun)
+    assert refused.value.kind == "ref-missing"
+    assert not is_mounted(place)
+
+
+def test_a_server_that_cannot_start_says_why_in_the_log_only(
+    tmp_path: Path, cache_dir: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    broken = tmp_path / "broken" / "sapwood"
+    broken.mkdir(parents=True)
+    (broken / "__init__.py").write_text("raise ImportError('half installed')\n")
+    monkeypatch.setenv("PYTHONPATH", str(broken.parent))
+    place = tmp_path / "mount"
+    place.mkdir()
+    with begin(tied=True) as begun, pytest.raises(UnavailableError) as died:
+        process.start(str(tmp_path / "store#main"), place, cache_dir=cache_dir, tied=True, begun=begun)
+    assert (died.value.kind, str(died.value).endswith(": ImportError: half installed")) == ("mount-died", True)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_ctrl_c_while_it_is_told_leaves_nothing(
+    tree: Path, tmp_path: Path, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address, place = pushed(tree, tmp_path / "store"), tmp_path / "mount"
+    place.mkdir()
+    tell = Begun.tell
+
+    def before(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    def behind(begun: Begun, log: str | None, call: str) -> None:
+        tell(begun, log, call)
+        raise KeyboardInterrupt
+
+    for stopped in (before, behind):
+        monkeypatch.setattr(Begun, "tell", stopped)
+        # Not what it is for to end with its starter, which goes on.
+        with begin(tied=False) as begun, pytest.raises(KeyboardInterrupt):
+            process.start(address, place, cache_dir=cache_dir, begun=begun)
+        assert begun.process.returncode is not None
+        with pytest.raises(ProcessLookupError):
+            os.killpg(begun.process.pid, 0)
+        assert not is_mounted(place)
