@@ -28,8 +28,13 @@ _COMMAND = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
 from sapwood.cli.main import main
-print("begins", flush=True)
-code = main(sys.argv[1:])
+try:
+    print("begins", flush=True)
+    code = main(sys.argv[1:])
+except KeyboardInterrupt as interrupt:
+    if interrupt.__traceback__.tb_next:
+        raise  # out of the command, which is to catch it itself; else it came before the command was called
+    code = 130
 signal.signal(signal.SIGINT, signal.SIG_IGN)
 sys.exit(code)
 """
