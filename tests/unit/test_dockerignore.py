@@ -56,10 +56,13 @@ SEVERAL = [
     (["# no rule", "", "\t", "/docs", "! docs/a"], "docs/b", True), (["# no", "/docs", "! docs/a"], "docs/a", False),
     ([".", "/", "..", "../x"], "x", False), (["a/./b//c/../d/"], "a/b/d", True), (["\ufeffa"], "a", True),
     (["\u2003a\u3000"], "a", True), (["\x1fa"], "a", False), (["/ a"], "a", True), (["*", "!/ a"], "a", True),
-    (["a|b", "a^b"], "a|b", True), (["a/**"], "a/b\nc", True),
+    (["a|b", "a^b"], "a|b", True), (["a/**"], "a/b\nc", True), (["/!a", "a"], "a", True), (["a", "/!a"], "a", False),
+    (["/ /", "a"], "a", True), (["^a*"], "ab", True), (["a^*"], "a^b", False), (["^/**"], "^/b", True),
+    (["dir/file", "!dir"], "dir/file", True), (["dir", "dir/file", "!dir"], "dir/file", False),
+    (["{a,b}*"], "{a,b}", True),
 ]  # fmt: skip
 BAD = ["!", "[]a]", "[-]", "[x-]", "[-x]", "\\", "[a-b-c]", "[", "[^", "[^bc", "a[", "[b-a]", "\\d", "[[:alpha:]]",
-    "[*]", "[a?]", "a^*", "a|?"]  # fmt: skip
+    "[*]", "[a?]", "a|?", "!/", "! /", "!//.", "../[", "\\ü", "[\\d]", "a{2}*", "?{1,}"]  # fmt: skip
 
 
 @pytest.mark.parametrize(("pattern", "path", "is_out"), TABLE)

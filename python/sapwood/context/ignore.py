@@ -1,7 +1,8 @@
 """The rules of a `.dockerignore`: which paths of a context are left out.
 
 Invariant: a path is left out if the last rule that matches it or a directory above it has no `!`; what a rule matches
-is as docker has it, whose own table of cases is in tests/unit/test_dockerignore.py. Not here: which rules a context
+is as docker has it, whose own table of cases is in tests/unit/test_dockerignore.py, and which is itself asked in
+tests/interop/test_dockerignore_by_docker.py. Not here: which rules a context
 has, and what becomes of directories (`selection`).
 """
 
@@ -16,6 +17,8 @@ from sapwood.errors import InvalidInputError
 __all__ = ["Rule", "Rules"]
 
 _SPECIAL = re.compile(r"[*?\[\]\\]")
+# What follows { where docker takes it for so many times what is before.
+_REPEATS = re.compile(r"[0-9]+(,[0-9]*)?\}")
 # What Go takes for white space; Python's own has four characters more.
 _WHITE = "\t\n\v\f\r \x85\xa0\u1680" + "".join(map(chr, range(0x2000, 0x200B))) + "\u2028\u2029\u202f\u205f\u3000"
 
@@ -68,13 +71,9 @@ class Rules:
         for number, line in enumerate(text.removeprefix("\ufeff").split("\n"), 1):
             if line.startswith("#") or not (said := line.strip(_WHITE)):
                 continue
-            brings_back = said.startswith("!")
-            pattern = said[1:].strip(_WHITE) if brings_back else said
             try:
-                if not pattern:
-                    raise _bad("! with nothing behind it")
-                if (cleaned := _cleaned(pattern, brings_back=brings_back)) is not None:
-                    found.append(Rule(cleaned, brings_back))
+                if (rule := _rule(said)) is not None:
+                    found.append(rule)
             except InvalidInputError as error:
                 raise InvalidInputError(f"{name}, line {number}: {error}", kind="bad-dockerignore") from None
         return cls(tuple(found))
@@ -94,9 +93,17 @@ class Rules:
         return self.decided(matched)
 
     def matched(self, path: str, above: tuple[bool, ...] = ()) -> tuple[bool, ...]:
-        """Say of each rule whether it matches `path` or a directory above, of which `above` says it already."""
-        above = above or (False,) * len(self.rules)
-        return tuple(was or rule.matches(path) for was, rule in zip(above, self.rules, strict=True))
+        """Say of each rule whether it matches `path` or a directory above, of which `above` says it already.
+
+        As docker does it, a rule that would change nothing is not asked: `!dir` says nothing of what is below, unless
+        rules before it had left `dir` out.
+        """
+        found, is_out = [], False
+        for was, rule in zip(above or (False,) * len(self.rules), self.rules, strict=True):
+            found.append(is_matched := was or (rule.brings_back is is_out and rule.matches(path)))
+            if is_matched:
+                is_out = not rule.brings_back
+        return tuple(found)
 
     def decided(self, matched: tuple[bool, ...]) -> bool:
         """Say whether that of which `matched` tells is left out."""
@@ -112,22 +119,39 @@ class Rules:
         )
 
 
-def _cleaned(pattern: str, *, brings_back: bool) -> str | None:
-    """Return a pattern as a path relative to the context; None of one that is nothing in it."""
-    relative = posixpath.normpath(pattern).lstrip("/")
-    # Once more, as docker does of the whole line.
-    cleaned = posixpath.normpath(relative.rstrip(_WHITE) if brings_back else relative.strip(_WHITE))
-    return None if cleaned in ("", ".", "..") or cleaned.startswith("../") else cleaned
+def _rule(said: str) -> Rule | None:
+    """Return what a line without white space around it means; None of one that speaks of nothing in the context."""
+    # In two steps, as docker has it: /!a is !a, and !/ is ! alone.
+    brings_back = said.startswith("!")
+    relative = _cleaned(said[1:].strip(_WHITE) if brings_back else said)
+    if len(relative) > 1:
+        relative = relative.removeprefix("/")
+    whole = _cleaned(("!" * brings_back + relative).strip(_WHITE))
+    if not whole:
+        return None
+    rule = Rule(whole.removeprefix("!"), brings_back=whole.startswith("!"))
+    if not rule.pattern:
+        raise _bad("! with nothing behind it")
+    return None if rule.pattern in ("/", ".", "..") or rule.pattern.startswith("../") else rule
+
+
+def _cleaned(path: str) -> str:
+    """Return a path in its shortest form; nothing stays nothing."""
+    return posixpath.normpath("/" + path.lstrip("/") if path.startswith("/") else path) if path else ""
 
 
 def _expression(pattern: str) -> str:
     """Return what a pattern means, as an expression that shall match the whole path."""
+    if not _SPECIAL.search(pattern):
+        return re.escape(pattern)
     if pattern.startswith("**") and not _SPECIAL.search(pattern[2:]):
         # However it goes on, it is an ending: **file matches profile, too.
         ending = pattern[2:]
         if ending.startswith("/"):
             return rf"(?s:.*/)?{re.escape(ending[1:])}"
         return rf"(?s:.*){re.escape(ending)}"
+    if pattern.endswith("**") and not _SPECIAL.search(pattern[:-2]):
+        return rf"{re.escape(pattern[:-2])}(?s:.*)"
     out, at = "", 0
     while at < len(pattern):
         c = pattern[at]
@@ -135,8 +159,7 @@ def _expression(pattern: str) -> str:
         if c == "*" and pattern[at : at + 1] == "*":
             at += 1
             at += pattern[at : at + 1] == "/"
-            is_plain = not _SPECIAL.search(pattern[: at - 2])  # else the lines of a name count
-            out += ("(?s:.*)" if is_plain else ".*") if at == len(pattern) else "(?:.*/)?"
+            out += ".*" if at == len(pattern) else "(?:.*/)?"
         elif c == "*":
             out += "[^/]*"
         elif c == "?":
@@ -147,18 +170,19 @@ def _expression(pattern: str) -> str:
         elif c == "[":
             said, at = _class(pattern, at)
             out += said
-        elif c in "^|" and _SPECIAL.search(pattern):
-            # Docker's is an expression's.
+        elif c == "|" or (c == "{" and _REPEATS.match(pattern, at)):
+            # Docker's are an expression's.
             raise _bad(f"{c} beside any of * ? [ ] \\")
         else:
-            out += re.escape(c)
+            # And so is this: the beginning.
+            out += c if c == "^" else re.escape(c)
     return out
 
 
 def _quoted(c: str) -> str:
     if not c:
         raise _bad("a backslash at the end")
-    if c.isascii() and c.isalnum():
+    if not c.isascii() or c.isalnum():
         # Docker's is an expression's: \d any digit.
         raise _bad(f"a backslash before {c}")
     return re.escape(c)
@@ -187,6 +211,7 @@ def _one(pattern: str, at: int) -> tuple[str, int]:
         raise _bad("a class with a name")
     if pattern[at : at + 1] == "\\":
         at += 1
+        _quoted(pattern[at : at + 1])
     elif pattern[at : at + 1] in ("-", "]"):
         raise _bad(f"a class with {pattern[at]} where a character should be")
     elif pattern[at : at + 1] in ("*", "?"):
