@@ -99,6 +99,40 @@ def test_a_holder_that_is_asked_to_end_while_it_has_no_server_throws_away_what_i
     assert changes_at(place) is None
 
 
+@pytest.mark.parametrize("discard", [False, True])
+@pytest.mark.parametrize("killed", [False, True])
+@pytest.mark.parametrize("tier", TIERS)
+def test_who_uses_a_mount_that_was_ended_sees_errors_never_empty_directories(
+    tier: str, killed: bool, discard: bool, tree: Path, tmp_path: Path, cache_dir: Path
+) -> None:
+    place, changes = tmp_path / "mount", Path(os.environ["SAPWOOD_CHANGES"])
+    address = pushed(tree, tmp_path / "store")
+    with mounted(address, place, cache_dir, tier=tier, writable=True, discard=discard, prefetch=False) as started:
+        if discard:
+            (place / "d" / "new").write_text("new")
+        script = f"cd {place}; echo in; read -r go; find . -printf '%y'; echo; test -e d/new && cat d/new"
+        with subprocess.Popen(["sh", "-c", script], stdin=-1, stdout=-1, stderr=-1, text=True) as user:
+            assert user.stdout
+            assert user.stdout.readline() == "in\n"
+            if killed:
+                os.kill(started.pid, signal.SIGSTOP)
+                kill(mount_at(place).server)
+            os.kill(started.pid, signal.SIGTERM)
+            os.kill(started.pid, signal.SIGCONT)
+            assert started.process.wait(60) == 0
+            said, complaints = user.communicate("\n", 60)
+        assert not is_mounted(place)
+        names = said.splitlines()[0]
+        # The native tier's names need no server; its contents do.
+        assert names == ("dd" + "f" * (21 if discard else 20) if tier == "native" else "d"), complaints
+        assert ("Transport endpoint is not connected" in complaints) is (tier != "native")
+    # Its users have ended, so that the next mount that ends leaves nothing of either.
+    assert list(changes.glob("*.gone"))
+    with mounted(address, tmp_path / "next", cache_dir, writable=True):
+        pass
+    assert os.listdir(changes) == []
+
+
 def test_a_command_that_is_killed_with_its_changes_leaves_none(tree: Path, tmp_path: Path) -> None:
     sapwood = Sapwood(tmp_path)
     sapwood.good("push", tree, "main")

@@ -237,6 +237,8 @@ def _umount(arguments: argparse.Namespace) -> int:
 
     for place in map(place_of, arguments.dirs):
         if not arguments.discard or is_mounted(place) or not changes.are_kept(place):
+            if arguments.lazy:
+                changes.note_users(place)
             unmount(place, lazy=arguments.lazy)
         changes.end(place, discarding=arguments.discard, is_used=arguments.lazy)
         if kept := changes.changes_at(place):

@@ -36,6 +36,7 @@ def main(arguments: list[str]) -> int:
         return 1
     call = json.loads(said)
     if what == "unmount":
+        changes.note_users(Path(call["place"]))
         unmount(call["place"], lazy=True, cache_dir=Path(call["cache_dir"]))
         _end_changes(call)
         return 0

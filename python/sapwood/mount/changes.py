@@ -1,8 +1,10 @@
 """What was changed in writable mounts: kept by the place that it was changed at, until somebody throws it away.
 
 Invariant: changes are only ever laid over the very tree that they were made in, by one mount at a time, and nothing but
-`discard` removes what somebody changed. Who begins or ends them has the claim to them, which holder and server of a
-mount inherit. What was never changed leaves nothing. Layout: docs/writable.md. Not here: the overlay (the core).
+`discard` removes what somebody changed. Nothing is removed under those who still use a mount that was ended: without
+its upper layer they would see empty directories instead of errors. Who begins or ends changes has the claim to them,
+which holder and server of a mount inherit. What was never changed leaves nothing. Layout: docs/writable.md. Not here:
+the overlay (the core).
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from sapwood import places
 from sapwood.errors import ConflictError, CorruptError, InvalidInputError, UnavailableError
 from sapwood.mount.locked import lock
 from sapwood.mount.table import is_mounted, require_unmounted
+from sapwood.mount.users import users
 from sapwood.store import kept
 from sapwood.store.address import Address
 from sapwood.store.naming import without_query
@@ -37,6 +40,7 @@ __all__ = [
     "end",
     "end_claimed",
     "note_root",
+    "note_users",
     "release",
     "untold_changes",
 ]
@@ -48,6 +52,8 @@ _ALL_USERS = ["0", "0", "4294967295"]
 _PATIENCE_S = 2.0
 _DISCARD_PATIENCE_S = 10.0
 _TICK_S = 0.01
+# In the directory of changes: the processes that used the mount when it was ended.
+_USED = "used"
 
 
 @dataclass(frozen=True)
@@ -119,6 +125,7 @@ def begin(place: Path, address: str, heritage: dict[str, Any]) -> Path:
             kind="mount-failed",
             hint="mount it without --writable, and overlay it there",
         )
+    _sweep()
     found, directory = changes_at(place), directory_of(place)
     # Of a mount that is there nothing is touched: another one cannot be made.
     if is_mounted(place):
@@ -132,6 +139,8 @@ def begin(place: Path, address: str, heritage: dict[str, Any]) -> Path:
             f" or throw them away: sapwood umount --discard {name}",
         )
     if found and found.map == heritage["map"]:
+        # Of an earlier mount, which nobody uses: else somebody had the claim.
+        (directory / _USED).unlink(missing_ok=True)
         return directory
     if found is None and not _is_bare(directory / "upper"):
         raise CorruptError(
@@ -172,6 +181,14 @@ def note_root(place: Path) -> None:
 def changes_at(place: Path) -> Changes | None:
     """Return the changes that are kept of a place, if any were begun."""
     return _read(directory_of(place))
+
+
+def note_users(place: Path) -> None:
+    """Note who uses a mount that takes changes, and that is about to be taken away under them."""
+    directory = directory_of(place)
+    if directory.exists() and (found := users(place)):
+        with contextlib.suppress(OSError):  # of a full disk: then they see empty directories
+            (directory / _USED).write_text(" ".join(str(pid) for pid, _ in found))
 
 
 def all_changes() -> list[Changes]:
@@ -232,8 +249,12 @@ def end_claimed(place: Path, *, discarding: bool = False) -> None:
     if is_mounted(place):
         return
     found = changes_at(place)
+    _sweep()
     if discarding or (found and found.is_empty):
-        discard(place)
+        if _is_used(directory_of(place)):
+            _set_aside(place)
+        else:
+            discard(place)
     if not are_kept(place):
         _lock(place).unlink(missing_ok=True)
 
@@ -251,6 +272,30 @@ def discard(place: Path) -> None:
     with contextlib.suppress(FileNotFoundError):
         directory.rename(gone)
     _remove(gone)
+
+
+def _set_aside(place: Path) -> None:
+    """Let the changes of a place be nobody's any more, but there until those have ended who use them."""
+    directory = directory_of(place)
+    try:
+        directory.rename(directory.with_suffix(f".{time.time_ns():x}.gone"))
+    except OSError as error:
+        raise kept.named(error, directory) from error
+
+
+def _is_used(directory: Path) -> bool:
+    """Whether any of those lives who used a mount when it was ended."""
+    try:
+        return any(Path(f"/proc/{pid}").exists() for pid in (directory / _USED).read_text().split())
+    except (OSError, ValueError):
+        return False
+
+
+def _sweep() -> None:
+    """Remove what is nobody's changes any more, and used no more."""
+    for gone in places.changes_dir().glob("*.gone"):
+        if not _is_used(gone):
+            _remove(gone)
 
 
 def _remove(directory: Path) -> None:

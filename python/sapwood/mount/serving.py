@@ -15,7 +15,7 @@ import threading
 
 from sapwood._core.mount import Server, unmount
 from sapwood.errors import InvalidInputError, UnavailableError
-from sapwood.mount import table
+from sapwood.mount import changes, table
 from sapwood.mount.completing import Completing
 from sapwood.mount.fetching import Fetching
 from sapwood.mount.note import Note
@@ -100,6 +100,7 @@ class Serving:
         # what is there by now is another mount.
         ends = bool(self._wish) or not self.stays
         if self._is_made and ends and not self._server.closed:
+            changes.note_users(self._note.place)
             with contextlib.suppress(InvalidInputError, UnavailableError):
                 unmount(self._note.place, True)
         if self._server.closed or ends:
