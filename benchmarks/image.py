@@ -1,4 +1,4 @@
-"""Tree V as a container's image, as docker would have built it: a base, and above it the tree, both by gzip.
+"""Trees as containers' images, as docker would have built them, by gzip: V above a base, and any as the only layer.
 
 Made once for each tree, and kept in build/bench as an OCI layout.
 """
@@ -33,10 +33,25 @@ def made(tree: Path) -> Path:
         (unfinished / "blobs" / "sha256").mkdir(parents=True)
         _make_base(root, tree)
         layers = [_layer(unfinished, root, "."), _layer(unfinished, tree, PLACE[1:])]
-        _describe(unfinished, layers)
+        command = environment.workload(PLACE)
+        variables = [word for word in command if "=" in word]
+        _describe(unfinished, layers, {"Env": ["PATH=/bin", *variables], "Cmd": command[1 + len(variables) :]})
         shutil.rmtree(root)
         unfinished.rename(layout)
     return layout
+
+
+def alone(tree: Path) -> tuple[Path, Path]:
+    """Return the layout of an image whose one layer is the tree, and the layer, making them if need be."""
+    layout = BUILD / f"layer-{tree.name}"
+    if not layout.exists():
+        say("making a layer of it")
+        unfinished = BUILD / "unfinished-layer"
+        shutil.rmtree(unfinished, ignore_errors=True)
+        (unfinished / "blobs" / "sha256").mkdir(parents=True)
+        _describe(unfinished, [_layer(unfinished, tree, tree.name)], {})
+        unfinished.rename(layout)
+    return layout, max((layout / "blobs" / "sha256").iterdir(), key=lambda blob: blob.stat().st_size)
 
 
 def _make_base(root: Path, tree: Path) -> None:
@@ -68,13 +83,11 @@ def _layer(layout: Path, folder: Path, place: str) -> tuple[dict[str, Any], str]
     return {"mediaType": f"{_KIND}.layer.v1.tar+gzip", "digest": digest, "size": size}, plain
 
 
-def _describe(layout: Path, layers: list[tuple[dict[str, Any], str]]) -> None:
-    command = environment.workload(PLACE)
-    variables = [word for word in command if "=" in word]
+def _describe(layout: Path, layers: list[tuple[dict[str, Any], str]], runs: dict[str, list[str]]) -> None:
     config = {
         "architecture": {"x86_64": "amd64", "aarch64": "arm64"}[os.uname().machine],
         "os": "linux",
-        "config": {"Env": ["PATH=/bin", *variables], "Cmd": command[1 + len(variables) :]},
+        "config": runs,
         "rootfs": {"type": "layers", "diff_ids": [plain for _, plain in layers]},
     }
     manifest = {
