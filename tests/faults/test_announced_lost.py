@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import signal
 import subprocess
 import sys
@@ -24,7 +23,7 @@ from sapwood.reapi.channel import connect
 from sapwood.reapi.delivering import Delivery
 from tests.support.announcing import Announcer, name_of
 from tests.support.cli import Sapwood, document_of
-from tests.support.reapiclient import Client
+from tests.support.reapiclient import Client, some
 from tests.support.served import Way, serving
 
 
@@ -55,10 +54,6 @@ def delivering(where: str, *blobs: bytes, complete: bool = False) -> Iterator[De
             yield delivery
     finally:
         peer.close()
-
-
-def some(size: int, seed: int = 0) -> bytes:
-    return random.Random(seed * 1_000_003 + size).randbytes(size)
 
 
 ANNOUNCE = """

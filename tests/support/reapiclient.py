@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import random
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -17,6 +18,11 @@ from sapwood.reapi.protocol import remote_execution_pb2_grpc as reapi_grpc
 def digest_of(data: bytes) -> reapi.Digest:
     """Return the digest of `data`."""
     return reapi.Digest(hash=hashlib.sha256(data).hexdigest(), size_bytes=len(data))
+
+
+def some(size: int, seed: int = 0) -> bytes:
+    """Return bytes that nothing shrinks, for each size and seed others."""
+    return random.Random(seed * 1_000_003 + size).randbytes(size)
 
 
 class Client:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -23,7 +22,7 @@ from sapwood.serve import announced
 from sapwood.serve.server import Options, Server
 from sapwood.store import open_store
 from tests.support.announcing import name_of
-from tests.support.reapiclient import Client, digest_of
+from tests.support.reapiclient import Client, digest_of, some
 
 
 @pytest.fixture(autouse=True)
@@ -80,10 +79,6 @@ class Blobs:
             raise NotFoundError("no such blob", kind="blob-missing")
         self.opened.append(name)
         return (data[at : at + 100_000] for at in range(0, len(data), 100_000))
-
-
-def some(size: int, seed: int = 0) -> bytes:
-    return random.Random(seed * 1_000_003 + size).randbytes(size)
 
 
 def test_only_what_is_read_is_sent(cas: Cas, client: Client, begin: Any) -> None:
