@@ -15,7 +15,7 @@ use sapwood_core::error::Error;
 use sapwood_core::filemap::{self, FileMap, parent_and_name};
 use sapwood_core::job::Job;
 use sapwood_core::seek::{Found, SeekIndex};
-use sapwood_core::serve::{Batch, Finding, Here, Staged};
+use sapwood_core::serve::{Batch, Finding, Here, Piece, Staged};
 use sapwood_core::stargz::{
     self, Compression, Dialect, Entries, Footer, Options, Part, Spelling, TocEntry, TocWriter, footer as footers,
 };
@@ -51,6 +51,9 @@ pub fn calls(message: &[u8]) {
     let here = Here { staged: &staged, held: &[] };
     if let Some(finding) = Finding::of(message) {
         assert!(finding.answer(message, here).len() <= message.len() + 16);
+    }
+    if let Some(piece) = Piece::of(message) {
+        assert!(piece.data.len() <= message.len() && message.get(piece.data).is_some());
     }
     let Some(mut batch) = Batch::of(message).filter(|batch| batch.size() < MOST) else { return };
     batch.prove(message);

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
-use pyo3::types::PyBytes;
+use pyo3::types::{PyBytes, PyMemoryView, PySlice};
 use sapwood_core::archive::{self, deflate, frame};
 use sapwood_core::digest::{Digest, hex, parse_hex};
 use sapwood_core::error::{Error, Result};
@@ -144,6 +144,45 @@ impl Finding {
         let held: Vec<&Known> = held.iter().map(|held| &held.0).collect();
         let here = Here { staged: &staged.0, held: &held };
         PyBytes::new(py, &self.finding.answer(&self.message, here))
+    }
+}
+
+/// `WriteRequest`.
+#[pyclass(frozen, module = "sapwood._core.serve")]
+struct Piece {
+    message: Py<PyBytes>,
+    piece: serve::Piece,
+}
+
+#[pymethods]
+impl Piece {
+    #[new]
+    fn new(py: Python<'_>, message: Bound<'_, PyBytes>) -> PyResult<Piece> {
+        let piece = serve::Piece::of(message.as_bytes()).ok_or_else(|| no_message("WriteRequest"));
+        Ok(Piece { piece: direct(py, piece)?, message: message.unbind() })
+    }
+
+    #[getter]
+    fn resource_name(&self) -> &str {
+        &self.piece.resource_name
+    }
+
+    #[getter]
+    fn write_offset(&self) -> i64 {
+        self.piece.offset
+    }
+
+    #[getter]
+    fn finish_write(&self) -> bool {
+        self.piece.is_last
+    }
+
+    /// Its bytes, where they lie in the message.
+    #[getter]
+    fn data<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let view = PyMemoryView::from(self.message.bind(py).as_any())?;
+        let data = &self.piece.data;
+        view.get_item(PySlice::new(py, data.start as isize, data.end as isize, 1))
     }
 }
 
@@ -326,6 +365,7 @@ pub fn register(parent: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Expand>()?;
     module.add_class::<Finding>()?;
     module.add_class::<Held>()?;
+    module.add_class::<Piece>()?;
     module.add_class::<Staged>()?;
     module.add_function(wrap_pyfunction!(compress, &module)?)?;
     module.add_function(wrap_pyfunction!(lay_out, &module)?)?;

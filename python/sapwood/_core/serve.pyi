@@ -6,7 +6,19 @@ from typing import final
 
 from .filemap import Frame
 
-__all__ = ["Batch", "Expand", "Finding", "Held", "Staged", "compress", "lay_out", "read_chunks", "read_log", "record"]
+__all__ = [
+    "Batch",
+    "Expand",
+    "Finding",
+    "Held",
+    "Piece",
+    "Staged",
+    "compress",
+    "lay_out",
+    "read_chunks",
+    "read_log",
+    "record",
+]
 
 @final
 class Batch:
@@ -87,6 +99,26 @@ class Held:
         """Return those of (hex digits, size) that are neither a chunk nor a large blob, nor could be one, in order."""
     def chunks(self, hex: str, size: int) -> list[tuple[Frame, int, str, int]] | None:
         """Return where the chunks of a blob, or a chunk, lie, as `Entry.chunks`; None when it is not there."""
+
+@final
+class Piece:
+    """A `WriteRequest`."""
+
+    def __new__(cls, message: bytes) -> Piece:
+        """Of what came.
+
+        Raises:
+            InvalidInputError: `invalid`: it is no such message.
+        """
+    @property
+    def resource_name(self) -> str: ...
+    @property
+    def write_offset(self) -> int: ...
+    @property
+    def finish_write(self) -> bool: ...
+    @property
+    def data(self) -> memoryview:
+        """Its bytes, where they lie in the message: nothing is copied."""
 
 @final
 class Staged:

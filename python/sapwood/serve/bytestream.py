@@ -2,7 +2,8 @@
 
 Invariant: a write is acknowledged when the blob is durable; one that stopped can be resumed by who knows its resource
 name until it was left alone for ten minutes; a write of what is here already ends at once.
-Protobuf is kept from copying what is read: a piece is put behind the few bytes that make it a message.
+Protobuf is kept from copying: what is read is put behind the few bytes that make it a message, and what is written is
+taken from where it lies in its message.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 
 import grpc
 
-from sapwood._core.serve import Expand, compress
+from sapwood._core.serve import Expand, Piece, compress
 from sapwood.errors import ConflictError, CorruptError, InvalidInputError, NotFoundError, SapwoodError
 from sapwood.reapi.blobs import Name
 from sapwood.reapi.protocol import bytestream_pb2 as bytestream
@@ -44,12 +45,12 @@ class _Write:
         self.lock = threading.Lock()
         self.touched_s = time.monotonic()
 
-    def take(self, data: bytes) -> None:
+    def take(self, data: memoryview) -> None:
         self.received += len(data)
         if self.expand is None:
             self.upload.write(data)
             return
-        self.expand.feed(data)
+        self.expand.feed(bytes(data))
         try:
             while piece := self.expand.take(_PIECE):
                 self.upload.write(piece)
@@ -89,7 +90,7 @@ class ByteStream:
                 yield compress(piece) if resource.is_zstd else piece
 
     @answering
-    def Write(self, requests: Iterator[bytestream.WriteRequest], context: grpc.ServicerContext) -> Any:
+    def Write(self, requests: Iterator[Piece], context: grpc.ServicerContext) -> Any:
         first = next(requests, None)
         if first is None:
             raise InvalidInputError("a write without a request", kind="bad-write")
@@ -105,7 +106,7 @@ class ByteStream:
                 self._arrivals.cut_off(session, error)
                 raise
 
-    def _write(self, resource: Resource, first: bytestream.WriteRequest, requests: Iterator[Any]) -> Any:
+    def _write(self, resource: Resource, first: Piece, requests: Iterator[Piece]) -> Any:
         key = (resource.upload or "", resource.blob, resource.is_zstd)
         write = self._begun(key, resource)
         if not write.lock.acquire(blocking=False):
@@ -195,7 +196,7 @@ class ByteStream:
             self._writes.pop(key, None)
 
 
-def _heard(session: Session | None, requests: Iterator[Any]) -> Iterator[Any]:
+def _heard(session: Session | None, requests: Iterator[Piece]) -> Iterator[Piece]:
     for request in requests:
         if session is not None:
             session.heard_s = time.monotonic()
@@ -219,7 +220,7 @@ def add_to(service: ByteStream, server: grpc.Server) -> None:
             service.Read, bytestream.ReadRequest.FromString, _message
         ),
         "Write": grpc.stream_unary_rpc_method_handler(
-            service.Write, bytestream.WriteRequest.FromString, bytestream.WriteResponse.SerializeToString
+            service.Write, Piece, bytestream.WriteResponse.SerializeToString
         ),
         "QueryWriteStatus": grpc.unary_unary_rpc_method_handler(
             service.QueryWriteStatus,

@@ -328,13 +328,13 @@ class Upload:
         self._hash = hashlib.sha256()
         self._hashing: Future[None] = Future()
         self._hashing.set_result(None)
-        self._small: list[bytes] | None = [] if size <= LARGE else None
+        self._small: list[bytes | memoryview] | None = [] if size <= LARGE else None
         self._fd = -1
         self._path = staging.folder / "parts" / os.urandom(8).hex()
         self._begun = 0
 
-    def write(self, data: bytes) -> None:
-        """Take the next bytes.
+    def write(self, data: bytes | memoryview) -> None:
+        """Take the next bytes, which nobody changes any more.
 
         Raises:
             InvalidInputError: `blob-mismatch`: they are more than the blob has.
@@ -386,7 +386,7 @@ class Upload:
         self._close()
         self._staging.take_in(self._staging.large(final, self.size))
 
-    def _digest(self, data: bytes) -> None:
+    def _digest(self, data: bytes | memoryview) -> None:
         """Hash the next bytes: of much, while it is being written and the next is on its way."""
         self._hashing.result()
         if len(data) >= _MUCH:

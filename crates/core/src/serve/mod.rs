@@ -6,6 +6,7 @@
 mod batch;
 mod finding;
 mod log;
+mod piece;
 mod staged;
 
 use std::ops::Range;
@@ -17,6 +18,7 @@ use crate::wire::{Fields, Value};
 pub use batch::{Batch, Wrong};
 pub use finding::Finding;
 pub use log::{ACTION, BLOB, Record, Records, lay_out, record};
+pub use piece::Piece;
 pub use staged::{Place, Staged};
 
 #[cfg(test)]

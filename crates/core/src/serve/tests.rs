@@ -53,6 +53,20 @@ fn what_is_neither_staged_nor_held_is_answered_as_it_was_asked_in_order() {
 }
 
 #[test]
+fn a_piece_is_told_by_where_its_bytes_lie_in_the_message() {
+    let mut message = Vec::new();
+    put_bytes(&mut message, 1, b"uploads/one/blobs/h/9");
+    message.extend([2 << 3, 5, 3 << 3, 1]);
+    put_bytes(&mut message, 10, b"the bytes");
+    let piece = Piece::of(&message).expect("a request");
+    assert_eq!((piece.resource_name.as_str(), piece.offset, piece.is_last), ("uploads/one/blobs/h/9", 5, true));
+    assert_eq!(&message[piece.data], b"the bytes");
+    let none = Piece::of(b"").expect("a request that says nothing");
+    assert_eq!((none.resource_name.as_str(), none.offset, none.is_last, none.data), ("", 0, false, 0..0));
+    assert!(Piece::of(&message[..message.len() - 1]).is_none(), "a part of it");
+}
+
+#[test]
 fn a_batch_is_proved_one_by_one_and_what_is_new_becomes_a_record_once() {
     let staged = Staged::default();
     staged.put([(Digest::of(b"old").sha256, Place { file: 1, at: 0, size: 3 })]);
