@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from sapwood.errors import CorruptError, NotFoundError, StoppedError
+from sapwood.errors import CorruptError, NotFoundError, StoppedError, UnavailableError
 from sapwood.mount.blobs import BlobMount
 from sapwood.reapi.cas import Name
 from sapwood.reapi.protocol import remote_execution_pb2 as reapi
@@ -30,6 +30,9 @@ class Storage:
         self.never: set[Name] = set()
         self.closed = threading.Event()
         self.waits = threading.Event()
+        # What was read by itself, and how many in each call for many.
+        self.alone: list[Name] = []
+        self.together: list[int] = []
 
     def add(self, data: bytes, *, promised: bool = False) -> reapi.Digest:
         (self.promised if promised else self.there)[hashlib.sha256(data).hexdigest(), len(data)] = data
@@ -38,12 +41,15 @@ class Storage:
     def read_small(self, names: Sequence[Name]) -> dict[Name, bytes]:
         return {name: self.there[name] for name in names}
 
-    read_many = read_small
+    def read_many(self, names: Sequence[Name]) -> dict[Name, bytes]:
+        self.together.append(len(names))
+        return self.read_small(names)
 
     def present(self, names: Sequence[Name]) -> list[Name]:
         return [name for name in names if name in self.there]
 
     def read(self, name: Name) -> bytes:
+        self.alone.append(name)
         if name in self.never:
             self.waits.set()
             self.closed.wait()
@@ -156,6 +162,50 @@ def test_what_was_brought_stays_in_the_cache_as_long_as_the_action_runs(tmp_path
     assert not list((cache / "mounts").glob("*.pin"))
     _hold_to_nothing(cache, other)
     assert kept() < len(datas)
+
+
+def test_small_files_that_are_there_come_many_in_a_call_and_what_is_kept_is_not_fetched(tmp_path: Path) -> None:
+    storage = Storage()
+    datas = [b"%d" % number * 1000 for number in range(1200)]
+    large, promised = bytes(300_000), b"promised"
+
+    def folder(*files: bytes) -> reapi.Directory:
+        nodes = [
+            reapi.FileNode(name=f"f{number:04}", digest=storage.add(data, promised=data is promised))
+            for number, data in enumerate(files)
+        ]
+        return reapi.Directory(files=nodes)
+
+    top = folder(*datas)
+    for name, data in (("large", large), ("promised", promised)):
+        top.directories.add(name=name, digest=storage.add(folder(data).SerializeToString()))
+    with bringing(tmp_path, storage, top) as (bring, mount, _):
+        assert bring() == sum(map(len, datas))
+        assert sorted(storage.alone) == sorted([_name(large), _name(promised)])
+        assert len(storage.together) == 3
+        storage.alone.clear()
+        assert bring() == 0  # all of it is in the cache
+        assert (len(storage.together), storage.alone, mount.lost) == (3, [], None)
+        assert (tmp_path / "place" / "f0700").read_bytes() == datas[700]
+
+
+def test_what_cannot_be_fetched_with_others_is_fetched_by_itself(tmp_path: Path) -> None:
+    storage = Storage()
+    datas = [b"%d" % number for number in range(10)]
+
+    def refuse(_: Sequence[Name]) -> dict[Name, bytes]:
+        raise UnavailableError("not now", kind="executor-unreachable")
+
+    storage.read_many = refuse  # type: ignore[method-assign]
+    nodes = [reapi.FileNode(name=f"f{number}", digest=storage.add(data)) for number, data in enumerate(datas)]
+    with bringing(tmp_path, storage, reapi.Directory(files=nodes)) as (bring, mount, _):
+        assert bring() == 0
+        assert sorted(storage.alone) == sorted(map(_name, datas))
+        assert mount.lost is None
+
+
+def _name(data: bytes) -> Name:
+    return hashlib.sha256(data).hexdigest(), len(data)
 
 
 def test_pins_of_a_worker_that_was_killed_are_let_go(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyDict};
 use sapwood_core::cache::Cache;
+use sapwood_core::digest::{Digest, parse_hex};
 use sapwood_core::error::Error;
 use sapwood_core::fuse::{self, Changes, Layers};
 use sapwood_core::wanted::{Class, Wanted};
@@ -170,6 +171,19 @@ impl Server {
     fn deliver_directory(&self, py: Python<'_>, message: PyBackedBytes) -> PyResult<()> {
         let delivered = py.detach(|| self.server.deliver_directory(&message));
         direct(py, delivered)
+    }
+
+    /// Those of (hex digits, size) that are not in the cache.
+    fn absent(&self, py: Python<'_>, blobs: Vec<(String, u64)>) -> PyResult<Vec<(String, u64)>> {
+        let absent = py.detach(|| -> Result<_, Error> {
+            let no_digest = |hex: &str| Error::Invalid { what: hex.to_owned(), why: "it is no digest".to_owned() };
+            let blob = |(hex, size): (String, u64)| {
+                parse_hex(&hex).map(|sha256| Digest { sha256, size }).ok_or_else(|| no_digest(&hex))
+            };
+            let blobs = blobs.into_iter().map(blob).collect::<Result<Vec<_>, _>>()?;
+            Ok(self.server.absent(blobs).iter().map(|blob| (blob.hex(), blob.size)).collect())
+        });
+        direct(py, absent)
     }
 
     fn silent(&self, py: Python<'_>, frames: Vec<PyRef<'_, Frame>>) {

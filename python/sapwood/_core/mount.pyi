@@ -1,5 +1,6 @@
 """The mount: a file map served to the kernel, what it wants, and the cache it fills."""
 
+from collections.abc import Sequence
 from os import PathLike
 from typing import Any, final
 
@@ -84,6 +85,12 @@ class Server:
 
         Raises:
             CorruptError: as `deliver`.
+        """
+    def absent(self, blobs: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:
+        """Return those of (hex digits, size) that the cache has not, as far as can be told without reading them.
+
+        Raises:
+            InvalidInputError: `invalid`: what is no digest.
         """
     def silent(self, frames: list[Frame]) -> None:
         """Say that nothing is heard of these: they do not count as on their way, though they may come."""

@@ -141,6 +141,10 @@ class BlobMount:
         """
         self._server.deliver_directory(message)
 
+    def absent(self, blobs: Sequence[Blob]) -> list[Blob]:
+        """Return those that the cache has not; what it has is proved when it is read."""
+        return self._server.absent(blobs)
+
     @property
     def is_over(self) -> bool:
         """Whether it was taken away."""

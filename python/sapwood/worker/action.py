@@ -150,13 +150,14 @@ class Runner:
             # The core keeps a file as it keeps a directory: by its digest.
             Ahead(blobs, mount.deliver_directory) as ahead,
         ):
+            fetched = 0
             if lazy:
                 blobs.wanted = ahead.want
                 threading.Thread(
                     target=self._bring, args=(root, mount, ahead), daemon=True, name="sapwood-directories"
                 ).start()
             else:
-                bring_all(root, self._directories, blobs, mount, tree, pins, cancel)
+                fetched = bring_all(root, self._directories, blobs, mount, tree, pins, cancel)
             try:
                 for way in outputs.values():
                     make_room(str(tree), way[:-1])
@@ -206,7 +207,7 @@ class Runner:
             if stderr:
                 result.stderr_digest.CopyFrom(stderr)
             clock.note("output_upload_completed_timestamp")
-            return _done(ended, result, clock, blocked_s, mount.stats()["bytes_fetched"])
+            return _done(ended, result, clock, blocked_s, mount.stats()["bytes_fetched"] + fetched)
 
     def _bring(self, root: Name, mount: BlobMount, ahead: Ahead) -> None:
         # Whoever needs one that cannot be had finds out.

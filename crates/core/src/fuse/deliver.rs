@@ -49,6 +49,11 @@ impl Server {
         if self.parked().expects(&at) { self.deliver(&at, message) } else { self.cache.insert_blob(&digest, message) }
     }
 
+    /// Those of some blobs that the cache has not, as far as can be told without reading them.
+    pub fn absent(&self, blobs: Vec<Digest>) -> Vec<Digest> {
+        blobs.into_iter().filter(|blob| !self.cache.path(blob).exists()).collect()
+    }
+
     fn deliver_by(&self, at: &FrameAt, bytes: u64, keep: impl FnOnce(&[Purpose]) -> Result<()>) -> Result<()> {
         let purposes = self.parked().purposes(at);
         let kept = keep(&purposes);
