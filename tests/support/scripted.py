@@ -31,6 +31,8 @@ class Scripted(reapi_grpc.ExecutionServicer, reapi_grpc.ActionCacheServicer):
         self.calls: list[str] = []
         self.known: dict[str, reapi.ActionResult] = {}
         self.cancelled: list[str] = []
+        # What has become of operations, for who asks.
+        self.operations: dict[str, Any] = {}
         self.is_asked = threading.Event()
         self.is_cancelled = threading.Event()
         # Where it is, and its CAS.
@@ -61,6 +63,11 @@ class Scripted(reapi_grpc.ExecutionServicer, reapi_grpc.ActionCacheServicer):
         self.cancelled.append(request.name)
         self.is_cancelled.set()
         return operations.DeleteOperationRequest()  # as empty as it should be
+
+    def get(self, request: Any, context: grpc.ServicerContext) -> Any:
+        if request.name not in self.operations:
+            context.abort(_Code.NOT_FOUND, "never heard of it")
+        return self.operations[request.name]
 
     def look_through(self) -> None:
         """Read the Directories of what is to be executed."""
@@ -118,6 +125,15 @@ class Scripted(reapi_grpc.ExecutionServicer, reapi_grpc.ActionCacheServicer):
 
         return step
 
+    def forgets_to_tell(self, step: Step) -> Step:
+        """Begin, and never tell what comes of it; who asks is told the last of `step`."""
+
+        def quiet(context: Any) -> Iterator[Any]:
+            [*_, self.operations["operations/one"]] = step(context)
+            yield from self.hangs()(context)
+
+        return quiet
+
     def hangs(self) -> Step:
         """Begin, and go on until it is cancelled."""
 
@@ -148,9 +164,13 @@ def scripted(home: Path) -> Iterator[Scripted]:
         request_deserializer=operations.CancelOperationRequest.FromString,
         response_serializer=lambda message: message.SerializeToString(),
     )
-    server.add_generic_rpc_handlers(
-        [grpc.method_handlers_generic_handler("google.longrunning.Operations", {"CancelOperation": cancel})]
+    get = grpc.unary_unary_rpc_method_handler(
+        here.get,
+        request_deserializer=operations.GetOperationRequest.FromString,
+        response_serializer=operations.Operation.SerializeToString,
     )
+    methods = {"CancelOperation": cancel, "GetOperation": get}
+    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("google.longrunning.Operations", methods)])
     here.url = f"grpc://127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
     store = open_store(str(home / "cas"), create=True)
     with Server(store, Options(listen="127.0.0.1:0"), home / "staging") as cas:

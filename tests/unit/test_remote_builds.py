@@ -7,21 +7,23 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import grpc
 import pytest
 
-from sapwood.build import Derivation, derivation
+from sapwood.build import Derivation, derivation, workers
 from sapwood.build import engine as engine_module
 from sapwood.build.action import complete_mark
+from sapwood.build.listener import Stage
 from sapwood.build.remote import Executor
 from sapwood.build.supply import Supply
 from sapwood.errors import CorruptError, DeniedError, InvalidInputError, NotFoundError, UnavailableError
-from sapwood.reapi import channel
+from sapwood.reapi import channel, delivering
 from sapwood.reapi.protocol import remote_execution_pb2 as reapi
 from tests.support.building import Heard, Place
 from tests.support.cli import Sapwood
+from tests.support.peers import free_port
 from tests.support.reapiclient import digest_of
 from tests.support.scripted import Scripted, operation, scripted
 
@@ -92,6 +94,114 @@ def test_a_stream_that_breaks_is_taken_up_and_an_operation_that_is_forgotten_beg
     server.steps = [server.breaks(), server.breaks(), server.refuses(_Code.NOT_FOUND), server.makes({"out": b"made"})]
     build(place, server, one_in(place))
     assert server.calls == ["execute", "wait operations/one", "wait operations/one", "execute"]
+
+
+@pytest.mark.parametrize("code", [_Code.UNAVAILABLE, _Code.INTERNAL])
+def test_one_that_has_answered_is_waited_for_longer_and_that_is_said(
+    place: Place, server: Scripted, code: grpc.StatusCode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stages: list[tuple[str, str]] = []
+
+    class Listening(Heard):
+        words_told: ClassVar[list[str]] = []
+
+        def stage(self, one: Derivation, stage: Any, what: str = "", /) -> None:
+            stages.append((stage.name, what))
+
+        def told(self, words: str) -> None:
+            self.words_told.append(words)
+
+    away = [server.refuses(code)] * 20
+    server.steps = [server.breaks(), *away, server.makes({"out": b"made"})]
+    build(place, server, one_in(place), listener=Listening())
+    assert server.calls == ["execute"] + ["wait operations/one"] * 21
+    assert Listening.words_told == [
+        f"{server.url} does not answer, and is asked again for 120 s: the call is {code.name}",
+        f"{server.url} is back",
+    ]
+    at = stages.index(("INPUT", server.url))
+    assert ("QUEUED", "for a worker") in stages[at:]
+    # For so long, and no longer.
+    monkeypatch.setattr(channel, "LOST_S", 0.1)
+    server.steps = [server.refuses(code)]
+    with pytest.raises(UnavailableError) as failed:
+        build(place, server, one_in(place, env={"ANOTHER": "one"}))
+    assert failed.value.kind == "executor-unreachable"
+    assert "build again" in (failed.value.hint or "")
+
+
+def test_who_was_never_there_is_not_waited_for(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(delivering, "_NOBODY_S", 0.1)
+    url = f"grpc://127.0.0.1:{free_port()}"
+    with pytest.raises(UnavailableError) as failed:
+        place.build(one_in(place), executor=Executor(url))
+    assert failed.value.kind == "executor-unreachable"
+    assert url in str(failed.value)
+
+
+def test_a_cas_that_was_never_there_is_not_waited_for(
+    place: Place, server: Scripted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivering, "_NOBODY_S", 0.1)
+    url = f"grpc://127.0.0.1:{free_port()}"
+    with pytest.raises(UnavailableError) as failed:
+        place.build(one_in(place), executor=Executor(server.url, url))
+    assert url in str(failed.value)
+
+
+def test_what_a_server_does_not_tell_it_is_asked(
+    place: Place, server: Scripted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_module, "_SILENT_S", 0.05)
+    server.steps = [server.forgets_to_tell(server.makes({"out": b"made"}))]
+    built = build(place, server, one_in(place))
+    assert place.read(built, "one", b"out") == b"made"
+    assert server.calls == ["execute"]
+
+
+def test_an_action_that_is_gone_when_it_is_to_be_run_is_sent_again(place: Place, server: Scripted) -> None:
+    server.steps = [server.refuses(_Code.FAILED_PRECONDITION), server.makes({"out": b"made"})]
+    build(place, server, one_in(place))
+    server.steps = [server.refuses(_Code.FAILED_PRECONDITION)]
+    with pytest.raises(NotFoundError, match="the call is FAILED_PRECONDITION") as failed:
+        build(place, server, one_in(place, env={"ANOTHER": "one"}))
+    assert failed.value.kind == "executor-lacks"
+
+
+def test_who_waits_for_a_worker_hears_when_none_seems_to_be_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "PATIENCE_S", 0.0)
+    said: list[str] = []
+    there = workers.Workers("grpc://grid", said.append)
+    there.look()
+    there.note("one", Stage.QUEUED)
+    there.note("two", Stage.QUEUED)
+    there.note("three", Stage.RUNNING)
+    there.look()
+    assert said == []
+    there.note("three", None)
+    there.look()
+    there.look()
+    [words] = said
+    assert words.startswith("grpc://grid: no worker has taken one and 1 more for 0 s")
+    # One has come, and gone.
+    there.note("one", Stage.RUNNING)
+    there.look()
+    there.note("one", None)
+    there.look()
+    assert len(said) == 2
+
+
+def test_the_command_says_that_a_server_is_away_and_that_it_is_back(place: Place, server: Scripted) -> None:
+    run = Sapwood(place.home)
+    (place.home / "BUILD.py").write_text(
+        "from sapwood.build import derivation\none = derivation('one', 'make it', outputs=['out'])\n"
+    )
+    server.steps = [server.breaks(), *[server.refuses(_Code.UNAVAILABLE)] * 3, server.makes({"out": b"made"})]
+    said = run.good("build", "--json", "--executor", server.url, "--cas", server.cas, ".")
+    assert said.err.splitlines() == [
+        f"{server.url} does not answer, and is asked again for 120 s: the call is UNAVAILABLE",
+        f"{server.url} is back",
+    ]
 
 
 def test_a_stream_that_ends_without_an_end_is_taken_up(place: Place, server: Scripted) -> None:

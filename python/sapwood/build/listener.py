@@ -26,9 +26,9 @@ class Stage(Enum):
     LOOKING = "looking up"
     SENDING = "sending"
     QUEUED = "queued"
-    """For a builder: here for one of `jobs`, else for a worker."""
+    """For a builder: here for one of `jobs`, else for a worker, as is told beside."""
     INPUT = "waiting for"
-    """An input that is not here, or there, yet; which one is told beside."""
+    """An input that is not here, or there, yet, or a server that is away; which one is told beside."""
     RUNNING = "running"
     STORING = "storing"
 
@@ -56,6 +56,9 @@ class Listener:
 
     def sent(self, so_far: Sent) -> None:
         """More has been sent, or is known to be needed."""
+
+    def told(self, words: str) -> None:
+        """The build waits for something, or does no more: a server that is away, workers that are not there."""
 
     def made(self, one: Derivation, made: Made) -> None:
         """A derivation has its result."""

@@ -23,6 +23,7 @@ from sapwood.build.results import GoneError, Result
 from sapwood.build.sandbox import Ended
 from sapwood.build.sources import StoredTree
 from sapwood.build.supply import Supply, Walk
+from sapwood.build.workers import Workers
 from sapwood.errors import CorruptError, InvalidInputError, NotFoundError, SapwoodError, StoppedError
 from sapwood.reapi.cas import Cas, Name, name_of
 from sapwood.reapi.channel import connect
@@ -45,6 +46,7 @@ _STAGES = {
     reapi.ExecutionStage.QUEUED: Stage.QUEUED,
     reapi.ExecutionStage.EXECUTING: Stage.RUNNING,
 }
+_FOR = {reapi.ExecutionStage.QUEUED: "for a worker"}
 
 
 @dataclass(frozen=True)
@@ -74,11 +76,12 @@ class Remote:
         *,
         lazy: bool,
     ) -> None:
-        peer = connect(executor.url, token=executor.token, ca=executor.ca)
+        peer = connect(executor.url, token=executor.token, ca=executor.ca, say=listener.told)
         self._peers = [peer]
         if executor.cas and executor.cas != executor.url:
-            self._peers.append(connect(executor.cas, token=executor.token, ca=executor.ca))
+            self._peers.append(connect(executor.cas, token=executor.token, ca=executor.ca, say=listener.told))
         self._engine = Engine(peer, executor.instance, cancel)
+        self._workers = Workers(peer.url, listener.told)
         self.cas = Cas(self._peers[-1], executor.instance, cancel)
         self._supply = Supply(self._tree)
         self._complete = executor.complete
@@ -159,7 +162,12 @@ class Remote:
             else:
                 self._announce(delivery, names, walk, inputs)
             try:
-                result, _ = self._engine.execute(_name(action), self._heard(one), self._require_sources, again=again)
+                try:
+                    result, _ = self._engine.execute(
+                        _name(action), self._heard(one), self._require_sources, again=again
+                    )
+                finally:
+                    self._workers.note(one.name, None)
                 break
             except LackingError as error:
                 self._require_sources()
@@ -264,10 +272,14 @@ class Remote:
                 self._told = so_far
                 self._listener.sent(so_far)
 
-    def _heard(self, one: Derivation) -> Callable[[reapi.ExecutionStage.Value], None]:
-        def heard(stage: reapi.ExecutionStage.Value) -> None:
-            if stage in _STAGES:
-                self._listener.stage(one, _STAGES[stage])
+    def _heard(self, one: Derivation) -> Callable[[reapi.ExecutionStage.Value | None], None]:
+        def heard(stage: reapi.ExecutionStage.Value | None) -> None:
+            if stage is None:
+                self._workers.note(one.name, Stage.INPUT)
+                self._listener.stage(one, Stage.INPUT, self._peers[0].url)
+            elif stage in _STAGES:
+                self._workers.note(one.name, _STAGES[stage])
+                self._listener.stage(one, _STAGES[stage], _FOR.get(stage, ""))
 
         return heard
 
@@ -306,6 +318,8 @@ class Remote:
     def _stop_when_cancelled(self) -> None:
         while not self._is_closed.wait(_TICK_S):
             self._tell()
+            self._engine.look_after()
+            self._workers.look()
             if self._cancel.is_set():
                 self._engine.stop()
                 self._close_delivery()

@@ -41,7 +41,7 @@ _ORDER = (Stage.RUNNING, Stage.INPUT, Stage.SENDING, Stage.STORING, Stage.QUEUED
 def telling(graph: Graph, *, quiet: bool, silent: bool) -> Iterator[Listener]:
     """Give who tells of a build of `graph`.
 
-    It leaves out what builders say if `quiet`, and tells only of failures if `silent`.
+    It leaves out what builders say if `quiet`, and tells only of failures, and of what may become one, if `silent`.
     """
     seen = sys.stderr is not None and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
     if silent or not seen:
@@ -84,6 +84,11 @@ class Talking(Listener):
                 lines.append(self._rest.pop(one.name))
             for line in lines:
                 self._tell(f"{one.name}> {show.quoted(line)}")
+
+    def told(self, words: str) -> None:
+        """See `Listener`."""
+        with self._lock:
+            self._tell(words)
 
     def made(self, one: Derivation, made: Made) -> None:
         """See `Listener`."""

@@ -19,7 +19,7 @@ import grpc
 
 from sapwood._core.serve import Expand, compress
 from sapwood.errors import CorruptError, NotFoundError, StoppedError
-from sapwood.reapi.channel import AGAIN, Peer, Refused, answer_of, trying
+from sapwood.reapi.channel import Peer, Refused, Tries, trying
 from sapwood.reapi.protocol import bytestream_pb2 as bytestream
 from sapwood.reapi.protocol import bytestream_pb2_grpc as bytestream_grpc
 from sapwood.reapi.protocol import remote_execution_pb2 as reapi
@@ -202,7 +202,7 @@ class Cas:
             SapwoodError: as `trying`.
         """
         taken, at = hashlib.sha256(), 0
-        tries = iter(range(5))
+        tries, before = Tries(self.peer), 0
         while at < name[1]:
             try:
                 for piece in self._pieces(name, at):
@@ -211,16 +211,16 @@ class Cas:
                     if at > name[1]:
                         break  # however much more would come
                     yield piece
+                self.peer.answered()
                 break
             except (grpc.RpcError, ValueError) as error:
                 if self._cancel.is_set():
                     raise StoppedError("stopped", kind="stopped") from error
                 if not isinstance(error, grpc.RpcError):
                     raise
-                found = answer_of(error, self.peer.url, f"read blob {name[0][:12]}")
-                if error.code() not in AGAIN or next(tries, None) is None:
-                    raise found from error
-                self._cancel.wait(0.5)
+                if at > before:
+                    tries, before = Tries(self.peer), at
+                self._cancel.wait(tries.after(error, f"read blob {name[0][:12]}"))
         if taken.hexdigest() != name[0]:
             raise CorruptError(
                 f"{self.peer.url}: blob {name[0][:12]} is not what its name says", kind="blob-corrupt", digest=name[0]
@@ -310,7 +310,7 @@ class Cas:
         return f"{self.instance}/{rest}" if self.instance else rest
 
     def _try(self, what: str, call: Callable[[], Any]) -> Any:
-        return trying(call, self.peer.url, what, self._cancel)
+        return trying(call, self.peer, what, self._cancel)
 
     def _each(self, work: Callable[[Any], Any], parts: Sequence[Any]) -> list[Any]:
         """Return what `work` makes of each part, some at a time; after a failure no more are begun."""

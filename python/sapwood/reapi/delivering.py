@@ -21,16 +21,17 @@ import grpc
 from sapwood.errors import InvalidInputError, NotFoundError, SapwoodError, StoppedError
 from sapwood.reapi.blobs import Name, chosen, names_in, packed, walk
 from sapwood.reapi.cas import Cas, message_of
-from sapwood.reapi.channel import AGAIN, PAUSES_S, answer_of
+from sapwood.reapi.channel import AGAIN, LOST_S, PAUSES_S, answer_of
 from sapwood.reapi.protocol import deliveries_pb2 as deliveries
 from sapwood.reapi.protocol import deliveries_pb2_grpc
-from sapwood.reapi.sending import LOST_S, Sender, Source
+from sapwood.reapi.sending import Sender, Source
 
 __all__ = ["Delivery", "Progress"]
 
 # Blobs of one message: some 350 KiB.
 _AT_A_TIME = 10_000
 _END_S = 2.0
+_NOBODY_S = 8.0
 _EMPTY = 0
 
 
@@ -333,6 +334,7 @@ class Delivery:
                         return
                     self._call = deliver(iter(requests.get, None))
                 next(self._call)  # it lets us in
+                self._cas.peer.answered()
                 trouble_s, tries = None, 0
                 self._begin(requests)
                 for order in self._call:
@@ -353,9 +355,13 @@ class Delivery:
                 self._know(takes=False)
                 return
             trouble_s = time.monotonic() if trouble_s is None else trouble_s
-            if error is not None and (code not in AGAIN or time.monotonic() - trouble_s > LOST_S):
+            # One that was never there has another address, rather.
+            lost_s = LOST_S if self._cas.peer.has_answered else _NOBODY_S
+            if error is not None and (code not in AGAIN or time.monotonic() - trouble_s > lost_s):
                 self._fail(_refusal(error, self._cas.peer.url))
                 return
+            if error is not None:
+                self._cas.peer.missed(error, tries)
             with self._changed:
                 self._changed.wait_for(lambda: self._is_closed, PAUSES_S[min(tries, len(PAUSES_S) - 1)])
             tries += 1

@@ -21,20 +21,18 @@ from sapwood.errors import InternalError, SapwoodError, StoppedError
 from sapwood.mount.pace import Asked, Pace
 from sapwood.reapi.blobs import Name
 from sapwood.reapi.cas import Cas, message_of
-from sapwood.reapi.channel import AGAIN, PAUSES_S, Refused, answer_of
+from sapwood.reapi.channel import AGAIN, LOST_S, PAUSES_S, Refused, answer_of
 from sapwood.reapi.layout import Layout
 from sapwood.reapi.pieces import Large, read_whole
 from sapwood.reapi.protocol import bytestream_pb2 as bytestream
 from sapwood.reapi.protocol import remote_execution_pb2 as reapi
 from sapwood.reapi.protocol import remote_execution_pb2_grpc as reapi_grpc
 
-__all__ = ["LOST_S", "Sender", "Source"]
+__all__ = ["Sender", "Source"]
 
 Source = Callable[[Name], Iterable[bytes]]
 """What begins to read a blob, from its first byte."""
 
-LOST_S = 120.0
-"""For how long a server that does not answer is asked again."""
 _CALL_S = 300.0
 # A call ends when the server's disk has what it brought, with others that came meanwhile: that is longer than a round
 # trip, and many end at once.
