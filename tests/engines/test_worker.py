@@ -10,7 +10,7 @@ import threading
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +25,26 @@ from sapwood.build.remote import Executor
 from sapwood.reapi.protocol import remote_execution_pb2 as reapi
 from tests.support.bazel import Bazel
 from tests.support.building import Place
-from tests.support.cli import Sapwood, document_of
+from tests.support.cli import Sapwood
 from tests.support.engines import store_tree
-from tests.support.grid import Asking, Grid, Source, announcing, fresh, processes_of, root_of, until, working
+from tests.support.grid import (
+    Asking,
+    Grid,
+    Served,
+    Source,
+    announcing,
+    end,
+    fresh,
+    processes_of,
+    root_of,
+    until,
+    working,
+)
 from tests.support.nobody import NobodysSapwood, fuse_for_users, nobodys_directory
 from tests.support.peers import free_port
 from tests.support.reapiclient import digest_of
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(300)  # the grid may take most of that to start on a busy machine
 
 
 @pytest.fixture
@@ -326,10 +338,11 @@ def test_a_cancelled_operation_ends_its_command(grid: Grid, run: Sapwood, asking
 def test_inputs_are_waited_for_while_their_server_is_away(grid: Grid, run: Sapwood, asking: Asking) -> None:
     source, late = Source(), fresh("late")
     let_go = source.add(late, held=True)
-    away = Grid(grid.scheduler, f"127.0.0.1:{free_port()}", Sapwood(run.home / "away"), grid.served)
-    away.home.home.mkdir()
+    away = Grid(grid.scheduler, Served(f"127.0.0.1:{free_port()}", Sapwood(run.home / "away")))
+    away.served.home.home.mkdir()
     with ExitStack() as stack:
-        server = stack.enter_context(_served_at(away))
+        away.served.start()
+        stack.callback(away.served.kill)
         with Asking(away) as there:
             action = there.action("cat late >out", root_of(there, late=late), "out")
         asking.action("cat late >out", root_of(asking, late=late), "out")
@@ -338,9 +351,8 @@ def test_inputs_are_waited_for_while_their_server_is_away(grid: Grid, run: Sapwo
         pool = stack.enter_context(ThreadPoolExecutor())
         answer = pool.submit(asking.execute, action)
         until(lambda: late in source.opened)
-        server.kill()
-        server.wait()
-        stack.enter_context(_served_at(away))
+        away.served.kill()
+        away.served.start()
         let_go.set()
         done = answer.result()
     assert done.status.code == 0, done
@@ -366,10 +378,11 @@ def test_with_no_lazy_nothing_is_fetched_once_the_command_has_begun(
         symlinks=[reapi.SymlinkNode(name="link", target="nowhere")],
     ).SerializeToString()
     line = f"sleep {begun} || true; cat late large >out; sleep $(cat deep/length) || true"
-    away = Grid(grid.scheduler, f"127.0.0.1:{free_port()}", Sapwood(run.home / "away"), grid.served)
-    away.home.home.mkdir()
+    away = Grid(grid.scheduler, Served(f"127.0.0.1:{free_port()}", Sapwood(run.home / "away")))
+    away.served.home.home.mkdir()
     with ExitStack() as stack:
-        server = stack.enter_context(_served_at(away))
+        away.served.start()
+        stack.callback(away.served.kill)
         let_go = source.add(late, held=True)
         for data in (never, large, length, deep):
             source.add(data)
@@ -388,13 +401,12 @@ def test_with_no_lazy_nothing_is_fetched_once_the_command_has_begun(
         let_go.set()
         until(lambda: processes_of(f"sleep\0{begun}"))
         assert set(source.opened) == {late, never, large, length, deep}
-        server.kill()
-        server.wait()
-        _end(f"sleep\0{begun}")
+        away.served.kill()
+        end(f"sleep\0{begun}")
         # It has read what it was given, of a CAS that is gone.
         until(lambda: processes_of(f"sleep\0{has_read}"))
-        stack.enter_context(_served_at(away))
-        _end(f"sleep\0{has_read}")
+        away.served.start()
+        end(f"sleep\0{has_read}")
         done = answer.result()
     assert done.status.code == 0, done
     assert [file.digest for file in done.result.output_files] == [digest_of(late + large)]
@@ -422,21 +434,3 @@ def test_with_no_lazy_the_time_of_a_command_begins_when_all_is_here(grid: Grid, 
     assert fetched.total_seconds() > 2
     assert refused.status.code == grpc.StatusCode.FAILED_PRECONDITION.value[0]
     assert not asking.knows(unread)
-
-
-def _end(word: str) -> None:
-    for process in processes_of(word):
-        os.kill(process, signal.SIGTERM)
-
-
-@contextmanager
-def _served_at(grid: Grid) -> Iterator[subprocess.Popen[str]]:
-    command = grid.home.command("serve", "--json", "--listen", grid.cas, "--staging", "staging")
-    with subprocess.Popen(
-        command, cwd=grid.home.home, env=grid.home.environment, stdout=subprocess.PIPE, text=True
-    ) as process:
-        try:
-            document_of(process)
-            yield process
-        finally:
-            process.kill()

@@ -5,6 +5,7 @@ Promise: what is missing fails the tests, it skips none; a server ends with the 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -16,6 +17,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+import grpc
 
 from tests.support.cli import Sapwood, document_of
 from tests.support.peers import free_port
@@ -72,11 +75,42 @@ instances:
 
 
 @dataclass
+class Database:
+    """PostgreSQL on a socket in the directory `place`, which can be killed and started again."""
+
+    place: str
+    becoming: Sequence[str]
+    server: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it, with what it had."""
+        # It dies with us, however we do, and its own processes with it: set last, as a change of user unsets it.
+        serve = [*self.becoming, "setpriv", "--pdeathsig", "KILL", _postgres("postgres"), "-D", f"{self.place}/data"]
+        serve += ["-c", "listen_addresses=", "-c", f"unix_socket_directories={self.place}", "-c", "fsync=off"]
+        with open(f"{self.place}/log", "ab") as log:
+            self.server = subprocess.Popen(serve, cwd="/", stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        _await(self.server, [_postgres("pg_isready"), "-q", "-h", self.place], Path(self.place, "log"))
+
+    def kill(self) -> None:
+        """End it at once, without a last checkpoint."""
+        assert self.server is not None
+        self.server.send_signal(signal.SIGQUIT)
+        self.server.wait(60)
+
+    def forget(self) -> None:
+        """Lose all actions, operations and sessions."""
+        words = [_postgres("psql"), "-q", "-h", self.place, "-U", "bgd", "postgres"]
+        words += ["-c", "TRUNCATE jobs, operations, bots, client_identities, request_metadata CASCADE"]
+        subprocess.run(words, cwd="/", check=True, capture_output=True)
+
+
+@dataclass
 class BuildGrid:
-    """A scheduler at `where`, HOST:PORT, which can be killed and started again."""
+    """A scheduler at `where`, HOST:PORT, which can be killed and started again, as can its database."""
 
     where: str
     home: Path
+    database: Database
     server: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -86,8 +120,19 @@ class BuildGrid:
             # It dies with us, however we do.
             start = ["setpriv", "--pdeathsig", "KILL", *_bgd(), "server", "start", str(self.home / "bgd.yml")]
             self.server = subprocess.Popen(start, stdout=log, stderr=log, env=_environment())
+        self._wait_until_ready()
+
+    def _wait_until_ready(self) -> None:
+        # It imports a lot: on a busy machine that takes a minute.
+        deadline = time.monotonic() + 150
         with Client(self.where) as client:
-            client.wait_until_ready()
+            ready = grpc.channel_ready_future(client.channel)
+            while True:
+                assert self.server is not None
+                assert self.server.poll() is None, (self.home / "log").read_text()
+                assert time.monotonic() < deadline, (self.home / "log").read_text()
+                with contextlib.suppress(grpc.FutureTimeoutError):
+                    return ready.result(0.5)
 
     def kill(self) -> None:
         """Kill it at once."""
@@ -102,8 +147,8 @@ def buildgrid(cas: str = "") -> Iterator[BuildGrid]:
     assert _BUILDGRID.exists(), f"{_BUILDGRID} is missing: scripts/install-engines.sh"
     home = Path(tempfile.mkdtemp(prefix="buildgrid-"))
     try:
-        with _postgresql() as socket:
-            connection = f"postgresql+psycopg2://bgd@/postgres?host={socket}"
+        with _postgresql() as database:
+            connection = f"postgresql+psycopg2://bgd@/postgres?host={database.place}"
             storage = f"!disk-storage &cas\n    path: {home / 'cas'}"
             if cas:
                 storage = f"!remote-storage &cas\n    url: http://{cas}\n    instance-name: ''"
@@ -114,7 +159,7 @@ def buildgrid(cas: str = "") -> Iterator[BuildGrid]:
             subprocess.run(
                 [*_bgd(), "migrate", "apply", connection], check=True, capture_output=True, env=_environment()
             )
-            grid = BuildGrid(f"127.0.0.1:{port}", home)
+            grid = BuildGrid(f"127.0.0.1:{port}", home, database)
             grid.start()
             try:
                 yield grid
@@ -140,9 +185,7 @@ def worker(run: Sapwood, scheduler: str, *words: str) -> Iterator[subprocess.Pop
 
 
 @contextmanager
-def _postgresql() -> Iterator[str]:
-    """A database on a socket in the directory that is the value."""
-    [*_, programs] = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+def _postgresql() -> Iterator[Database]:
     # It refuses to run as root.
     becoming: Sequence[str] = ()
     if os.getuid() == 0:
@@ -151,21 +194,15 @@ def _postgresql() -> Iterator[str]:
     if becoming:
         shutil.chown(place, "postgres")
     try:
-        initdb = [*becoming, str(programs / "initdb"), "-D", f"{place}/data", "-A", "trust", "-U", "bgd"]
+        initdb = [*becoming, _postgres("initdb"), "-D", f"{place}/data", "-A", "trust", "-U", "bgd"]
         initdb += ["--no-sync", "-E", "UTF8", "--locale=C"]
         subprocess.run(initdb, cwd="/", check=True, stdout=subprocess.DEVNULL)
-        # It dies with us, however we do, and its own processes with it: set last, as a change of user unsets it.
-        serve = [*becoming, "setpriv", "--pdeathsig", "KILL", str(programs / "postgres"), "-D", f"{place}/data"]
-        serve += ["-c", "listen_addresses=", "-c", f"unix_socket_directories={place}", "-c", "fsync=off"]
-        with open(f"{place}/log", "wb") as log:
-            server = subprocess.Popen(serve, cwd="/", stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        database = Database(place, becoming)
         try:
-            _await(server, [str(programs / "pg_isready"), "-q", "-h", place], Path(place, "log"))
-            yield place
+            database.start()
+            yield database
         finally:
-            # At once, without a last checkpoint.
-            server.send_signal(signal.SIGQUIT)
-            server.wait(60)
+            database.kill()
     finally:
         shutil.rmtree(place)
 
@@ -177,6 +214,11 @@ def _await(server: subprocess.Popen[bytes], asking: Sequence[str], log: Path) ->
         assert server.poll() is None, log.read_text()
         assert time.monotonic() < deadline, log.read_text()
         time.sleep(0.05)
+
+
+def _postgres(program: str) -> str:
+    [*_, programs] = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    return str(programs / program)
 
 
 def _bgd() -> list[str]:

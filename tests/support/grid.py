@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import threading
 import time
@@ -23,21 +24,66 @@ from sapwood.reapi.delivering import Delivery
 from sapwood.reapi.protocol import remote_execution_pb2 as reapi
 from sapwood.reapi.protocol import remote_execution_pb2_grpc as reapi_grpc
 from tests.support.buildgrid import BuildGrid, worker
-from tests.support.cli import Sapwood
-from tests.support.engines import Served
+from tests.support.cli import Sapwood, document_of
 from tests.support.reapiclient import Client, digest_of
 
 ENVIRONMENT = {"PATH": "/usr/bin:/bin"}
 
 
 @dataclass
+class Served:
+    """`sapwood serve` at `where`, HOST:PORT, of the default store of `home`; it can be killed and started again."""
+
+    where: str
+    home: Sapwood
+    process: subprocess.Popen[str] | None = None
+
+    def start(self) -> None:
+        """Start it, with what it had."""
+        words = self.home.command("serve", "--json", "--listen", self.where, "--staging", "staging")
+        self.process = subprocess.Popen(
+            words, cwd=self.home.home, env=self.home.environment, stdout=subprocess.PIPE, text=True
+        )
+        document_of(self.process)
+
+    def kill(self) -> None:
+        """Kill it at once."""
+        assert self.process is not None
+        self.process.kill()
+        self._reap()
+
+    def end(self) -> None:
+        """Ask it to end, which it must do well."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+        assert self._reap() == 0
+
+    def _reap(self) -> int:
+        assert self.process is not None
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+        code, self.process = self.process.wait(60), None
+        return code
+
+
+@dataclass
 class Grid:
-    """A scheduler, the CAS that it shares with its workers, and who serves that."""
+    """A scheduler, and the CAS that it shares with its workers."""
 
     scheduler: BuildGrid
-    cas: str
-    home: Sapwood
     served: Served
+
+    @property
+    def cas(self) -> str:
+        return self.served.where
+
+    def mend(self) -> None:
+        """Start whatever was killed."""
+        if self.served.process is None:
+            self.served.start()
+        for part in (self.scheduler.database, self.scheduler):
+            if part.server is None or part.server.poll() is not None:
+                part.start()
 
 
 class Asking:
@@ -180,6 +226,12 @@ def processes_of(word: str) -> list[int]:
             if word.encode() in command and int(entry) != os.getpid():
                 found.append(int(entry))
     return found
+
+
+def end(word: str) -> None:
+    """Ask who has `word` in its command line to end."""
+    for process in processes_of(word):
+        os.kill(process, signal.SIGTERM)
 
 
 def until(is_so: Any) -> None:
