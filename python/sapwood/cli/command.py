@@ -206,6 +206,11 @@ def for_platform(address: str, arguments: argparse.Namespace) -> str:
     return str(ImageName.parse(address).of_platform(arguments.platform))
 
 
+def of_remote_store(address: str) -> str | None:
+    """Return an address if it is one of a store on a server, which may be asked what it names before all is ready."""
+    return address if "#" in address and "://" in address and not address.startswith("file:") else None
+
+
 def add_json(parser: argparse._ActionsContainer) -> None:
     """Let the command report to machines: one JSON document on stdout."""
     parser.add_argument("--json", action="store_true", help="report as one JSON document on stdout")

@@ -27,6 +27,7 @@ from sapwood.cli.command import (
     cache_size,
     deadline_s,
     for_platform,
+    of_remote_store,
     tier,
 )
 from sapwood.cli.progress import opening
@@ -86,7 +87,8 @@ def _mount(arguments: argparse.Namespace) -> int:
 
     _check_wait(arguments)
     # First of all: it starts up while we find out what it is to serve. What takes changes needs more beforehand.
-    with nullcontext() if arguments.writable else begin(tied=arguments.foreground) as begun:
+    ahead = None if arguments.offline else of_remote_store(arguments.address)
+    with nullcontext() if arguments.writable else begin(tied=arguments.foreground, ahead=ahead) as begun:
         return _mount_by(begun, arguments)
 
 

@@ -25,6 +25,7 @@ from sapwood.cli.command import (
     cache_size,
     deadline_s,
     for_platform,
+    of_remote_store,
     tier,
 )
 from sapwood.cli.signals import leave_by_finally
@@ -154,7 +155,8 @@ def run_mounted(
     A `writable` mount takes changes for so long. Errors as `process.start`.
     """
     # First of all: it starts up while we find out what it is to serve. What takes changes needs more beforehand.
-    with nullcontext() if writable else begin(tied=True) as begun:
+    ahead = None if offline else of_remote_store(arguments.address)
+    with nullcontext() if writable else begin(tied=True, ahead=ahead) as begun:
         return _run_mounted(
             command,
             arguments,

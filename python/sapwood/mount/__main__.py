@@ -1,131 +1,45 @@
 """The process of one mount; started by the holder, not by people.
 
-Invariant: all that it needs is imported before it reads what it is to serve, for that may not be known yet. It says
-once to the holder that the mount can be used, or what is wrong. Not here: serving (`server`), who waits (`process`).
+Invariant: all that it needs is imported before it reads what it is to serve, for that may not be known yet; what is
+asked of a store ahead of that is asked before the rest is imported. Not here: serving as it is told to (`called`).
 """
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
-import signal
-import socket
 import sys
-import threading
-from pathlib import Path
-from typing import Any
 
-from sapwood.errors import InternalError, SapwoodError
-from sapwood.mount import changes
-from sapwood.mount.holder import ALONE, GAVE_UP, READY
-from sapwood.mount.saying import say
-from sapwood.mount.server import serve
-from sapwood.mount.table import unmount
+TYPE_CHECKING = False  # as typing has it, without the 5 ms that importing typing takes
+if TYPE_CHECKING:
+    from sapwood.mount.early import Asking
 
-# What a call says beside the arguments of `serve` that have another form there.
-_ELSE = ("address", "place", "cache_dir", "discard", "log")
+_MOST_BYTES = 1 << 16
 
 
 def main(arguments: list[str]) -> int:
     """Serve one mount until it ends, or take it away; `arguments` and stdin are what the holder gave."""
     what, *numbers = arguments
-    connection, device, *lifeline = map(int, numbers)
-    if not (said := sys.stdin.buffer.read()):
-        # Who began this wants nothing of it.
-        return 1
-    call = json.loads(said)
-    if what == "unmount":
-        changes.note_users(Path(call["place"]))
-        unmount(call["place"], lazy=True, cache_dir=Path(call["cache_dir"]))
-        _end_changes(call)
-        return 0
-    for inherited in (connection, *(() if device < 0 else (device,)), *lifeline):
-        os.set_inheritable(inherited, False)
-    if lifeline:
-        threading.Thread(target=_end_with, args=lifeline, daemon=True).start()
-    if device < 0:
-        _speak_to(call["log"])
-    with socket.socket(fileno=connection) as holder:
-        return _serve(call, holder, None if device < 0 else device, tied=bool(lifeline))
+    # A holder that is older than we are says less.
+    given = [*map(int, numbers), -1, -1][:4]
+    connection, device, lifeline, ahead = (None if number < 0 else number for number in given)
+    early = None if ahead is None else _asked(ahead)
+    from sapwood.mount.called import called
+
+    assert connection is not None
+    return called(what, connection, device, lifeline, early)
 
 
-def _serve(call: dict[str, Any], holder: socket.socket, device: int | None, *, tied: bool) -> int:
-    told = device is not None
-
-    def leave(device: int | None, heritage: dict[str, Any]) -> None:
-        """Hand the mount over, before the kernel has asked anything of it: from here on nothing of it is lost.
-
-        Without a device there is nothing to hand over, and it is only said that the mount can be used.
-        """
-        nonlocal told
-        told = True
-        if device is None:
-            holder.send(READY)
-            return
-        socket.send_fds(holder, [json.dumps({**call, "heritage": heritage}).encode()], [device])
+def _asked(ahead: int) -> Asking | None:
+    """Ask of a store what whoever began us is about to want; what is wrong with it is told to who wants it."""
+    address = os.fsdecode(os.pread(ahead, _MOST_BYTES, 0))
+    os.close(ahead)
+    from sapwood.errors import SapwoodError
+    from sapwood.mount.early import Asking
 
     try:
-        serve(
-            call["address"],
-            Path(call["place"]),
-            cache_dir=Path(call["cache_dir"]),
-            leave=leave,
-            # A mount that ends with a command needs somebody who ends it.
-            alone=None if tied else lambda: holder.send(ALONE),
-            device=device,
-            is_claimed=True,
-            **{name: value for name, value in call.items() if name not in _ELSE},
-        )
-    except Exception as error:
-        if not told:
-            _end_changes(call)
-        if device is not None and isinstance(error, SapwoodError) and error.kind in ("missing", "disk-full"):
-            # A page of the native tier, while the store is away, or room: the next one may find it.
-            say(str(error))
-            return 1
-        if device is not None and isinstance(error, SapwoodError):
-            # The next one would meet the same.
-            say(f"no server can take over: {error}")
-            return GAVE_UP
-        if told:
-            raise
-        import pickle
-
-        holder.send(pickle.dumps(error if isinstance(error, SapwoodError) else _foreign(error)))
-        return 1
-    _end_changes(call)
-    if call.get("tier") == "libfuse":
-        # Who still uses a mount that was taken away lazily asks on, and threads of libfuse enter Python with that:
-        # it must not be half gone. All that is to be written is.
-        os._exit(0)
-    return 0
-
-
-def _end_changes(call: dict[str, Any]) -> None:
-    """Remove what is kept of changes of a mount that has ended, if they are not to be kept, or there are none."""
-    if call.get("writable"):
-        changes.end_claimed(Path(call["place"]), discarding=bool(call.get("discard")))
-
-
-def _speak_to(log: str | None) -> None:
-    """Let what is written from now on go to a log, which whoever called us has made, or else to the holder's stderr."""
-    if log is not None:
-        with contextlib.suppress(OSError):
-            descriptor = os.open(log, os.O_WRONLY | os.O_APPEND)
-            os.dup2(descriptor, 1)
-            os.close(descriptor)
-    os.dup2(1, 2)
-
-
-def _end_with(lifeline: int) -> None:
-    """End this process as a polite kill would, once nobody holds the other end of `lifeline`."""
-    os.read(lifeline, 1)
-    os.kill(os.getpid(), signal.SIGTERM)
-
-
-def _foreign(error: Exception) -> SapwoodError:
-    return InternalError(f"the mount's server: {type(error).__name__}: {error}", kind="internal")
+        return Asking.ahead(address)
+    except SapwoodError:
+        return None
 
 
 if __name__ == "__main__":

@@ -62,18 +62,24 @@ class Begun:
             os.close(self.lifeline)
 
 
-def begin(*, tied: bool, inherited: Sequence[int] = ()) -> Begun:
+def begin(*, tied: bool, inherited: Sequence[int] = (), ahead: str | None = None) -> Begun:
     """Start the processes of a mount; they have the descriptors `inherited` as long as one of them lives.
 
-    The server outlives this process, unless it is `tied` to it.
+    The server outlives this process, unless it is `tied` to it. `ahead` is an address that it will be told, of a store
+    that may be asked for it now.
     """
     messages, writing = os.pipe()
-    theirs, lifeline = os.pipe() if tied else (None, None)
-    passed = (writing,) if theirs is None else (writing, theirs)
+    theirs, lifeline = os.pipe() if tied else (-1, None)
+    # Everybody can read a command line.
+    said = -1 if ahead is None else os.memfd_create("ahead")
+    if ahead is not None:
+        os.write(said, os.fsencode(ahead))
+    numbers = (writing, theirs, said)
+    passed = [number for number in numbers if number >= 0]
     try:
         process = subprocess.Popen(
             # Without what a site adds, for it is to be small.
-            [sys.executable, "-I", "-S", _HOLDER, *map(str, passed)],
+            [sys.executable, "-I", "-S", _HOLDER, *map(str, numbers)],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             pass_fds=(*passed, *inherited),

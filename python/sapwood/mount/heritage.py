@@ -19,6 +19,7 @@ from sapwood.address import open_address
 from sapwood.errors import ConflictError, InvalidInputError, NotFoundError, SapwoodError, UnavailableError
 from sapwood.fetch import load_map
 from sapwood.mount import table
+from sapwood.mount.early import Asking
 from sapwood.mount.origin import Origin, later, within
 from sapwood.mount.remembered import Known, Remembered
 from sapwood.store import kept
@@ -62,8 +63,9 @@ def opened(
     offline: bool,
     meanwhile: OnOpened,
     on_found: OnFound,
+    early: Asking | None = None,
 ) -> Opened:
-    """Open what is to be mounted; with `offline`, without any request.
+    """Open what is to be mounted; with `offline`, without any request but those that were made `early`.
 
     `meanwhile` is called with what was opened, before the file map is loaded; not of a store that is opened later.
     `on_found` is called with an image, before its layers are opened.
@@ -82,7 +84,7 @@ def opened(
             return Opened(later(pinned, cache_dir, offline=offline), file_map, heritage)
         return _of_store(pinned, place, cache_dir, meanwhile, offline=offline)._replace(heritage=heritage)
     if not (may_name_archive(address) or seek_index or toc):
-        return _of_store(Address.parse(address), place, cache_dir, meanwhile, offline=offline)
+        return _of_store(Address.parse(address), place, cache_dir, meanwhile, early, offline=offline)
     if names_image(address) and not (seek_index or toc):
         name = (heritage or {}).get("pinned") or address
         return _of_image(name, cache_dir, heritage, meanwhile, on_found, offline=offline)
@@ -126,7 +128,15 @@ def _of_image(
     return Opened(image, image.file_map, heritage or left, "" if heritage else now.away)
 
 
-def _of_store(address: Address, place: Path, cache_dir: Path, meanwhile: OnOpened, *, offline: bool) -> Opened:
+def _of_store(
+    address: Address,
+    place: Path,
+    cache_dir: Path,
+    meanwhile: OnOpened,
+    early: Asking | None = None,
+    *,
+    offline: bool,
+) -> Opened:
     remembered = Remembered(cache_dir, address)
     known = remembered.find()
     if offline:
@@ -139,7 +149,8 @@ def _of_store(address: Address, place: Path, cache_dir: Path, meanwhile: OnOpene
         return _of_known(known, address, place, cache_dir, "offline", offline=True)
     try:
         patience_s = None if known is None else _PATIENCE_S
-        store, snapshot, stored = within(patience_s, lambda: _ask(address, cache_dir, meanwhile))
+        asking = early if early is not None and early.is_of(address, cache_dir) else Asking(address, cache_dir)
+        store, snapshot, stored = within(patience_s, lambda: _answers(asking, meanwhile))
     except UnavailableError as error:
         if known is None:
             raise
@@ -153,10 +164,10 @@ def _of_store(address: Address, place: Path, cache_dir: Path, meanwhile: OnOpene
     return Opened(store, file_map, _left(snapshot, stored, place, cache_dir, None))
 
 
-def _ask(address: Address, cache_dir: Path, meanwhile: OnOpened) -> tuple[Store, Snapshot, bytes]:
-    store, _, snapshot = address.open(cache_dir=cache_dir)
+def _answers(asking: Asking, meanwhile: OnOpened) -> tuple[Store, Snapshot, bytes]:
+    store, snapshot = asking.snapshot()
     meanwhile(store, snapshot)
-    return store, snapshot, store.read_map(snapshot.map)
+    return store, snapshot, asking.fence_index()
 
 
 def _of_known(known: Known, address: Address, place: Path, cache_dir: Path, away: str, *, offline: bool) -> Opened:

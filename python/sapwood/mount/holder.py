@@ -5,22 +5,19 @@ the mount has ended, when it was asked to end it, or with the reason in the log 
 holds the device, and readers get ENOTCONN. A mount that failed is never taken away here: its place would look empty.
 
 A program by its path, not part of the package: it imports nothing of ours, which keeps it small, and lets the package
-be replaced under it. It starts the first server before it is told what that is to serve, and ends it when it is told
-nothing. Until then that one's stdout is our stderr, and its stderr is kept, for the log that it will be told. What a
-server is told on its stdin, and leaves for the next, is handed on unread. The server speaks to it over a socket: once
-the device and what the next is told, or that it serves without a device to hold, or what is wrong.
+be replaced under it. It starts the first server first of all, before it imports what it needs itself, and is told what
+that is to serve; it ends it when it is told nothing. Until then that one's stdout is our stderr, and its stderr is
+kept, for the log that it will be told. What a server is told on its stdin or asks ahead, and leaves for the next, is
+handed on unread. The server speaks to it over a socket: once the device and what the next is told, or that it serves
+without a device to hold, or what is wrong.
 Not here: serving (`server`), starting (`process`). How they work together: docs/mount.md, "When the server dies".
 """
 
 from __future__ import annotations
 
-import contextlib
+import _socket
 import os
-import select
-import signal
-import socket
 import sys
-import time
 
 __all__ = ["ALONE", "GAVE_UP", "READY"]
 
@@ -42,14 +39,63 @@ _MOST_BYTES = 1 << 20
 _MEMORY = {"MALLOC_ARENA_MAX": "2", "MALLOC_MMAP_THRESHOLD_": "131072", "MALLOC_TRIM_THRESHOLD_": "131072"}
 
 
+def _spawn(what: str, told: int, numbers: tuple[int, int, int, int], *streams: tuple[int, int, int]) -> int:
+    """Start a server; `numbers` are its end of our socket, device, lifeline, and what it asks ahead, -1 for none."""
+    for inherited in numbers:
+        if inherited >= 0:
+            os.set_inheritable(inherited, True)
+    try:
+        return os.posix_spawn(
+            sys.executable,
+            # Not what lies about where we are: that may be a tree that is not ours.
+            [sys.executable, "-P", "-m", "sapwood.mount", what, *map(str, numbers)],
+            {**_MEMORY, **os.environ},
+            file_actions=[(os.POSIX_SPAWN_DUP2, told, 0), *streams],
+        )
+    finally:
+        os.close(told)
+
+
+class _First:
+    """The first server, which starts up while we do; `numbers` are what we were given, -1 for what we were not."""
+
+    def __init__(self, messages: int, lifeline: int = -1, ahead: int = -1) -> None:
+        self.messages, self.lifeline = messages, lifeline
+        self.ours, self.theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
+        # That it cannot even start is for the log, as all that it says.
+        self.said = os.memfd_create("said")
+        for inherited in (messages, lifeline):
+            if inherited >= 0:
+                os.set_inheritable(inherited, False)
+        told, self.telling = os.pipe()
+        streams = (os.POSIX_SPAWN_DUP2, 2, 1), (os.POSIX_SPAWN_DUP2, self.said, 2)
+        self.error: OSError | None = None
+        try:
+            self.pid = _spawn("serve", told, (self.theirs.fileno(), -1, lifeline, ahead), *streams)
+        except OSError as error:
+            self.error = error
+        if ahead >= 0:
+            os.close(ahead)
+
+
+_first = _First(*map(int, sys.argv[1:])) if __name__ == "__main__" else None
+
+import contextlib  # noqa: E402
+import select  # noqa: E402
+import signal  # noqa: E402
+import socket  # noqa: E402
+import time  # noqa: E402
+
+
 class _Holder:
-    def __init__(self, messages: int, lifeline: int | None) -> None:
-        self._messages: int | None = messages
-        self._lifeline = lifeline
+    def __init__(self, first: _First) -> None:
+        self._begun = first
+        self._messages: int | None = first.messages
+        self._lifeline = None if first.lifeline < 0 else first.lifeline
         self._call = b""
-        self._said: int | None = None
+        self._said: int | None = first.said
         self._device: int | None = None
-        self._socket, self._theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._socket, self._theirs = socket.socket(fileno=first.ours.detach()), first.theirs
         self._socket.setblocking(False)
         self._woken, waker = os.pipe()
         for end in (self._woken, waker):
@@ -99,23 +145,22 @@ class _Holder:
                 return 0
 
     def _first(self) -> int:
-        """Start a server, and pass on what we are told as soon as we are, while it starts up."""
-        told, telling = os.pipe()
-        # That it cannot even start is for the log, as all that it says.
-        self._said = os.memfd_create("said")
-        server = self._spawn("serve", told, (os.POSIX_SPAWN_DUP2, 2, 1), (os.POSIX_SPAWN_DUP2, self._said, 2))
+        """Pass on what we are told to the server that was started, as soon as we are, while it starts up."""
+        if self._begun.error is not None:
+            raise self._begun.error
         log, _, call = sys.stdin.buffer.read().partition(b"\0")
         if log:
             _speak_to(log)
-        with contextlib.suppress(BrokenPipeError), open(telling, "wb") as pipe:
+        with contextlib.suppress(BrokenPipeError), open(self._begun.telling, "wb") as pipe:
             pipe.write(call)
-        return server
+        return self._begun.pid
 
     def _next(self, what: str = "serve") -> int:
         told = os.memfd_create("call")
         os.write(told, self._call)
         os.lseek(told, 0, os.SEEK_SET)
-        return self._spawn(what, told)
+        device, lifeline = (-1 if number is None else number for number in (self._device, self._lifeline))
+        return _spawn(what, told, (self._theirs.fileno(), device, lifeline, -1))
 
     def _repeat(self) -> None:
         """Say what the first server, which has ended, said when it did not know where to."""
@@ -124,23 +169,6 @@ class _Holder:
                 os.write(2, os.pread(self._said, _MOST_BYTES, 0))
             os.close(self._said)
             self._said = None
-
-    def _spawn(self, what: str, told: int, *streams: tuple[int, int, int]) -> int:
-        device = -1 if self._device is None else self._device
-        lifeline = () if self._lifeline is None else (self._lifeline,)
-        for inherited in (self._theirs.fileno(), *(() if device < 0 else (device,)), *lifeline):
-            os.set_inheritable(inherited, True)
-        numbers = map(str, (self._theirs.fileno(), device, *lifeline))
-        try:
-            return os.posix_spawn(
-                sys.executable,
-                # Not what lies about where we are: that may be a tree that is not ours.
-                [sys.executable, "-P", "-m", "sapwood.mount", what, *numbers],
-                {**_MEMORY, **os.environ},
-                file_actions=[(os.POSIX_SPAWN_DUP2, told, 0), *streams],
-            )
-        finally:
-            os.close(told)
 
     def _life(self, server: int) -> int:
         """Wait until a server has ended; return its code, or minus the signal that ended it."""
@@ -216,12 +244,9 @@ def _speak_to(log: bytes) -> None:
         os.close(descriptor)
 
 
-def main() -> int:
+def main(first: _First) -> int:
     """Hold one mount; arguments are what `begun.begin` gave, stdin the path of the log and what is to be served."""
-    messages, *lifeline = map(int, sys.argv[1:])
-    for inherited in (messages, *lifeline):
-        os.set_inheritable(inherited, False)
-    code = _Holder(messages, lifeline[0] if lifeline else None).hold()
+    code = _Holder(first).hold()
     if code < 0:
         # As the server did, for whoever waits for us.
         if -code not in (signal.SIGKILL, signal.SIGSTOP):
@@ -230,5 +255,5 @@ def main() -> int:
     return code
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+if _first is not None:
+    sys.exit(main(_first))

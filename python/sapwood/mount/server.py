@@ -22,6 +22,7 @@ from sapwood.digests import TreeDigest
 from sapwood.errors import InvalidInputError, NotFoundError
 from sapwood.mount import changes, table
 from sapwood.mount.completing import Completing
+from sapwood.mount.early import Asking
 from sapwood.mount.fetching import DEADLINE_S, OF_A_PACK, Fetching
 from sapwood.mount.following import Following
 from sapwood.mount.heritage import opened
@@ -61,6 +62,7 @@ def serve(
     offline: bool = False,
     writable: bool = False,
     is_claimed: bool = False,
+    early: Asking | None = None,
 ) -> int | None:
     """Mount `address` at `place`, call `ready`, and serve until it is unmounted, or a signal says to end.
 
@@ -86,6 +88,8 @@ def serve(
 
     A `writable` mount takes changes, which are kept by its place (`changes`); it needs root. The claim to them is taken
     here, unless it `is_claimed` by whoever started this.
+
+    What was asked of the store already is `early`: of another address it does not count.
 
     `leave` gets, before `ready`, the mount's device and the `heritage` of a successor: whoever keeps both may let one
     take over, when this process has died. Of the `libfuse` tier there is no device, and nobody can.
@@ -127,6 +131,7 @@ def serve(
         offline=offline,
         meanwhile=lambda store, tree: following.ask(store, tree.tree) if following else None,
         on_found=lambda image: following.ask_beside(image) if following and not offline else None,
+        early=early,
     )
     if device is None:
         # A successor must not look: the mount is there, and waits for it.
