@@ -4,14 +4,19 @@ import os
 import select
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from sapwood import open_store
 from sapwood.errors import InvalidInputError, NotFoundError, UnavailableError
 from sapwood.mount import process
 from sapwood.mount.begun import Begun, begin
+from tests.support.faultyproxy import Proxy, proxying
 from tests.support.mounting import is_mounted, pushed
+from tests.support.webserver import serving
 
 PATIENCE_S = 30
 # Begins a mount, says of which holder, and waits to be killed.
@@ -42,8 +47,11 @@ def test_what_is_told_nothing_ends_with_the_block() -> None:
     with begin(tied=True) as begun:
         pid = begun.process.pid
     assert begun.process.returncode is not None
+    # Its server was killed with it, and is gone when whoever has inherited it has seen that.
+    until = time.monotonic() + PATIENCE_S
     with pytest.raises(ProcessLookupError):
-        os.killpg(pid, 0)
+        while time.monotonic() < until:
+            os.killpg(pid, 0)
 
 
 def test_what_is_told_nothing_ends_with_who_began_it() -> None:
@@ -76,6 +84,51 @@ def test_what_was_begun_serves_what_it_is_told(tree: Path, tmp_path: Path, cache
     assert (place / "hello").read_text() == "hello\n"
     started.end()
     assert not is_mounted(place)
+
+
+@pytest.fixture
+def web(tree: Path, tmp_path: Path) -> Iterator[Proxy]:
+    """A store on a server, where `main` is a tree and `other` another one."""
+    store = tmp_path / "store"
+    pushed(tree, store)
+    (tree / "hello").write_text("another\n")
+    open_store(str(store)).push(tree, "other")
+    with serving(store) as url, proxying(url) as proxy:
+        yield proxy
+
+
+def asked_for(web: Proxy, what: str) -> int:
+    return sum(f"/{what}" in seen for seen in web.seen)
+
+
+def test_a_store_is_asked_ahead_and_not_again(web: Proxy, tmp_path: Path, cache_dir: Path) -> None:
+    address, place = f"{web.url}#main", tmp_path / "mount"
+    place.mkdir()
+    with begin(tied=True, ahead=address) as begun:
+        until = time.monotonic() + PATIENCE_S
+        while not asked_for(web, "maps/"):  # and it was told nothing yet
+            assert time.monotonic() < until
+        started = process.start(address, place, cache_dir=cache_dir, tied=True, begun=begun)
+    assert (place / "hello").read_text() == "hello\n"
+    started.end()
+    assert [asked_for(web, what) for what in ("sapwood.json", "refs/main.ref", "snapshots/", "maps/")] == [1, 1, 1, 1]
+
+
+def test_what_was_asked_ahead_counts_for_no_other_address(web: Proxy, tmp_path: Path, cache_dir: Path) -> None:
+    place = tmp_path / "mount"
+    place.mkdir()
+    with begin(tied=True, ahead=f"{web.url}#main") as begun:
+        started = process.start(f"{web.url}#other", place, cache_dir=cache_dir, tied=True, begun=begun)
+    assert (place / "hello").read_text() == "another\n"
+    started.end()
+
+
+def test_what_was_asked_ahead_in_vain_says_what_is_wrong(web: Proxy, tmp_path: Path, cache_dir: Path) -> None:
+    address, place = f"{web.url}#not", tmp_path / "mount"
+    place.mkdir()
+    with begin(tied=True, ahead=address) as begun, pytest.raises(NotFoundError) as refused:
+        process.start(address, place, cache_dir=cache_dir, tied=True, begun=begun)
+    assert (refused.value.kind, asked_for(web, "refs/not.ref")) == ("ref-missing", 1)
 
 
 def test_what_was_begun_says_what_is_wrong(tree: Path, tmp_path: Path, cache_dir: Path) -> None:

@@ -15,7 +15,7 @@ from sapwood.store import attempts
 
 __all__ = ["BEGIN_BYTES", "Asked", "Pace"]
 
-BEGIN_BYTES = 384 << 10
+BEGIN_BYTES = 640 << 10
 """In flight until something is known of the link."""
 
 # Times what the link carries in a round trip: while one request ends and the next begins others fill the gap. Less lets
