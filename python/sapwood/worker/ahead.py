@@ -6,9 +6,10 @@ here: what lies beside what is read (`sapwood.mount.blobs`), which files are ali
 
 from __future__ import annotations
 
-import contextlib
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Protocol, Self
 
@@ -33,9 +34,10 @@ class Ahead:
     def __init__(self, blobs: _Blobs, keep: Callable[[bytes], None]) -> None:
         self._blobs = blobs
         self._keep = keep
+        # An action whose files are all here has no use of what its directories have: that is looked at when one is not.
+        self._unread = deque[tuple[Name, bytes]]()
         self._layout = Layout()
-        self._guard = threading.Lock()
-        self._todo = SimpleQueue[list[Name]]()
+        self._wanted = SimpleQueue[Name | None]()
         # What was not there when it was looked for, and may come: its client guesses alike.
         self._late: list[Name] = []
         self._is_over = False
@@ -46,33 +48,38 @@ class Ahead:
 
     def __exit__(self, *_: object) -> None:
         self._is_over = True
-        self._todo.put([])
+        self._wanted.put(None)
 
     def learn(self, name: Name, message: bytes) -> None:
-        """Know what a directory has."""
-        with contextlib.suppress(SapwoodError):  # who looks into it finds out
-            files, called, _ = directory_of(message, name)
-            with self._guard:
-                self._layout.add(files, called)
+        """Know a directory."""
+        self._unread.append((name, message))
 
     def want(self, blob: Name) -> None:
         """Know that a file is read that was not here."""
-        with self._guard:
-            alike = self._layout.want(blob)
-        if alike or self._late:
-            self._todo.put(alike)
+        self._wanted.put(blob)
 
     def _run(self) -> None:
         while True:
-            names = [*self._late[-_LATE:], *self._todo.get()]
-            with contextlib.suppress(Empty):
+            wanted = [self._wanted.get()]
+            with suppress(Empty):
                 while True:
-                    names += self._todo.get_nowait()
+                    wanted.append(self._wanted.get_nowait())
+            self._read()
             if self._is_over:
                 return
+            alike = [name for blob in wanted if blob is not None for name in self._layout.want(blob)]
+            names = [*self._late[-_LATE:], *alike]
             # Whoever needs what cannot be had asks for it.
-            with contextlib.suppress(SapwoodError):
-                here = set(self._blobs.present(names))
+            with suppress(SapwoodError):
+                here = set(self._blobs.present(names)) if names else set()
                 self._late = [name for name in names if name not in here]
                 for data in self._blobs.read_many(list(here)).values() if here else ():
                     self._keep(data)
+
+    def _read(self) -> None:
+        """Look at what directories have that were not looked at."""
+        while self._unread and not self._is_over:
+            name, message = self._unread.popleft()
+            with suppress(SapwoodError):  # who looks into it finds out
+                files, called, _ = directory_of(message, name)
+                self._layout.add(files, called)
