@@ -53,7 +53,7 @@ def run_image(
     kept = None if keep is None else Path(keep).absolute()
     # Before there is any other thread.
     is_user = apart()
-    with begin(tied=True) as begun:
+    with begin(tied=True, ahead=arguments.address) as begun:
         return _run(arguments, binds, kept, begun, is_user=is_user, to_stderr=to_stderr, offline=offline, trace=trace)
 
 
@@ -70,14 +70,17 @@ def _run(
     from sapwood import places
     from sapwood.image import ImageName, read_config
     from sapwood.image.remembered import meant
-    from sapwood.mount import process
-    from sapwood.oci import sandbox
-    from sapwood.oci.program import program_of, user_of
     from sapwood.store.waiting import meanwhile
 
     name = ImageName.parse(for_platform(arguments.address, arguments))
     offline, cache_dir = bool(options.get("offline")), places.cache_dir()
-    now = meant(name, cache_dir=cache_dir, offline=offline)
+    asked = meanwhile(lambda: meant(name, cache_dir=cache_dir, offline=offline))
+    # While the answer is on its way.
+    from sapwood.mount import process
+    from sapwood.oci import sandbox
+    from sapwood.oci.program import program_of, user_of
+
+    now = asked()
     if now.away and not offline:
         show.talk(f"sapwood: {now.away}: run is {now.name}")
     # What is to run is asked for while the image is mounted: that takes longer than a round trip.

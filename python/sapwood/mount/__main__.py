@@ -30,10 +30,23 @@ def main(arguments: list[str]) -> int:
 
 
 def _asked(ahead: int) -> Asking | None:
-    """Ask of a store what whoever began us is about to want; what is wrong with it is told to who wants it."""
+    """Ask of a store what whoever began us is about to want; what is wrong with it is told to who wants it.
+
+    Of an image nothing is asked, for its registry is asked by whoever began us.
+    """
     address = os.fsdecode(os.pread(ahead, _MOST_BYTES, 0))
     os.close(ahead)
     from sapwood.errors import SapwoodError
+    from sapwood.store.naming import names_image
+
+    if names_image(address):
+        # Whoever began us asks which image that is; meanwhile there is this to do.
+        import sapwood.image.image
+        import sapwood.image.profiles
+        import sapwood.image.remembered
+        import sapwood.image.remote  # noqa: F401
+
+        return None
     from sapwood.mount.early import Asking
 
     try:

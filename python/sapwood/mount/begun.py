@@ -66,7 +66,7 @@ def begin(*, tied: bool, inherited: Sequence[int] = (), ahead: str | None = None
     """Start the processes of a mount; they have the descriptors `inherited` as long as one of them lives.
 
     The server outlives this process, unless it is `tied` to it. `ahead` is an address that it will be told, of a store
-    that may be asked for it now.
+    that may be asked for it now, or of an image.
     """
     messages, writing = os.pipe()
     theirs, lifeline = os.pipe() if tied else (-1, None)
