@@ -1,7 +1,8 @@
-"""Mounts under fire for a while: readers, kills, a network that spoils, a cache that is damaged, unmounts.
+"""Mounts under fire for a while: readers, kills, a network that spoils, a cache that is damaged or full, unmounts.
 
 Promise: it fails, and says why, if a reader saw a wrong byte, an operation took longer than the deadline allows, a
-mount could not be taken away, or anything is left mounted or running at the end. Errors of the mount are counted.
+mount could not be taken away, or anything is left mounted or running at the end; and if a reader got an error that
+nothing explains: EIO while the network was fine (docs/mount.md), or that the mount has ended when it had not.
 
     python -m tests.soak_mount --minutes 30 [--seed N]
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import math
 import os
 import random
 import re
@@ -29,11 +31,14 @@ from sapwood import open_store
 from sapwood.errors import InvalidInputError, SapwoodError, UnavailableError
 from sapwood.mount import Mount, mounts, process, unmount
 from tests.support import faultyproxy, peers, soakreader
+from tests.support.smalldisk import fill, small_ext4, writable
 
 DEADLINE_S = 4.0
 # What an operation may take in all: each of its reads waits for the deadline at most, and for a successor.
 LONGEST_S = 90.0
 _READERS = 6
+# Of the disk with the cache; the tree is a third of it.
+_DISK = 80 << 20
 # By turns; of who is not root the first only.
 _KINDS: dict[str, dict[str, object]] = {
     "fuse": {"tier": "fuse"},
@@ -56,14 +61,25 @@ class _Network:
     dice: random.Random
     mood: str = "fine"
     until: float = 0.0
+    bad: list[tuple[float, float]] = field(default_factory=list)
+    """From when to when it was not fine; until it is asked again it stays as it was."""
 
     def spoil(self, _: int) -> faultyproxy.Fault | None:
-        if time.monotonic() > self.until:
+        now = time.monotonic()
+        if now > self.until:
+            if self.mood != "fine":
+                self.bad[-1] = (self.bad[-1][0], now)
             self.mood = self.dice.choice(["fine", "fine", "spoiling", "away", "silent"])
-            self.until = time.monotonic() + self.dice.uniform(0.5, 1.5 * DEADLINE_S)
+            self.until = now + self.dice.uniform(0.5, 1.5 * DEADLINE_S)
+            if self.mood != "fine":
+                self.bad.append((now, math.inf))
         if self.mood == "spoiling" and self.dice.random() < 0.4:
             return faultyproxy.FAULTS[self.dice.choice(_FAULTS)]
         return {"away": faultyproxy.FAULTS["cut before"], "silent": self._silent}.get(self.mood)
+
+    def was_bad(self, begun: float, ended: float) -> bool:
+        """Whether it was not fine at any time from when something asked then may have waited."""
+        return any(since <= ended and until >= begun - DEADLINE_S for since, until in list(self.bad))
 
     def _silent(self, passing: faultyproxy.Passing) -> None:
         time.sleep(max(0.0, self.until - time.monotonic()))  # the fault itself
@@ -74,6 +90,8 @@ class _Network:
 class _Reading:
     process: subprocess.Popen[bytes]
     log: Path
+    place: Path
+    mounted: process.Started
 
 
 @dataclass
@@ -82,16 +100,21 @@ class _Soak:
     tree: Path
     work: Path
     dice: random.Random
+    network: _Network
+    disk: Path | None
     did: Counter[str] = field(default_factory=Counter)
     reading: list[_Reading] = field(default_factory=list)
     started: dict[Path, process.Started] = field(default_factory=dict)
     kinds: dict[Path, str] = field(default_factory=dict)
+    ended: set[Path] = field(default_factory=set)
+    """Mounts that were taken away, or that nobody serves any more."""
     numbers: int = 0
     mounts: int = 0
+    full_until: float = 0.0
 
     @property
     def cache(self) -> Path:
-        return self.work / "cache"
+        return (self.disk or self.work) / "cache"
 
     def mount(self) -> None:
         place = self.work / f"mount-{self.mounts}"
@@ -120,6 +143,7 @@ class _Soak:
         if self.found(place) is None:
             log = self.started[place].log
             raise WrongError(f"{place} is not mounted any more: {log.read_text()[-2000:] if log.exists() else ''}")
+        self.ended.add(place)
         # One that needs no process hears no signal.
         how = self.dice.choice(["polite", "lazy", "signal"] if self.started[place].is_served else ["polite", "lazy"])
         if how == "polite":
@@ -156,10 +180,11 @@ class _Soak:
         self.numbers += 1
         log = self.work / f"reader-{self.numbers}"
         log.touch()
-        words = [self.dice.choice(sorted(self.started)), self.tree, log, self.numbers, self.dice.uniform(0.5, 6)]
+        place = self.dice.choice(sorted(self.started))
+        words = [place, self.tree, log, self.numbers, self.dice.uniform(0.5, 6)]
         command = [sys.executable, "-I", "-S", soakreader.__file__, *map(str, words)]
         with log.open("ab") as said:
-            self.reading.append(_Reading(subprocess.Popen(command, stderr=said), log))
+            self.reading.append(_Reading(subprocess.Popen(command, stderr=said), log, place, self.started[place]))
 
     def check_readers(self) -> None:
         for one in list(self.reading):
@@ -173,17 +198,36 @@ class _Soak:
             said = one.log.read_text()
             if code not in (0, -signal.SIGKILL, -signal.SIGINT):
                 raise WrongError(f"a reader ended with {code}: {said.lstrip('.')[-500:]}{self.kinds}")
+            self._explain(one, said)
             for what, times in re.findall(r"(\w+)=(\d+)", said):
                 self.did[f"read: {what}"] += int(times)
             self.reading.remove(one)
             one.log.unlink()
 
+    def _explain(self, one: _Reading, said: str) -> None:
+        """Hold the errors that a reader got against what was done."""
+        for name, begun, ended in re.findall(r"^error (\w+) (\S+) (\S+)$", said, re.MULTILINE):
+            # A mount that has ended aborts what is under way.
+            if one.place in self.ended or (
+                name in ("EIO", "SIGBUS") and self.network.was_bad(float(begun), float(ended))
+            ):
+                continue
+            log = one.mounted.log.read_text()[-1000:] if one.mounted.log.exists() else ""
+            raise WrongError(f"{one.place} ({self.kinds.get(one.place)}): {name}, and nothing explains it: {log}")
+
     def harm(self) -> None:
-        """Kill a server, its holder, both, or a reader; damage or remove what is in the cache."""
+        """Kill a server, its holder, both, or a reader; damage or remove what is in the cache, or fill its disk."""
         what = self.dice.choice(
-            ["server", "server", "holder", "both", "reader", "interrupt", "damage", "truncate", "cache"]
+            ["server", "server", "holder", "both", "reader", "interrupt", "damage", "truncate", "cache", "disk"]
         )
-        if what in ("reader", "interrupt"):
+        if self.disk and not self.did["harm: disk"]:
+            what = "disk"
+        if what == "disk":
+            if not self.disk or self.full_until:
+                return
+            fill(self.disk, leave=self.dice.choice([0, 200_000]))
+            self.full_until = time.monotonic() + self.dice.uniform(1, 6)
+        elif what in ("reader", "interrupt"):
             if self.reading:
                 signo = signal.SIGKILL if what == "reader" else signal.SIGINT
                 self.dice.choice(self.reading).process.send_signal(signo)
@@ -196,6 +240,7 @@ class _Soak:
             if found is None or not found.server or self.started[place].process.poll() is not None:
                 return
             if what in ("holder", "both"):
+                self.ended.add(place)
                 self.started[place].process.kill()
                 self.started[place].process.wait()
             if what in ("server", "both"):
@@ -233,7 +278,15 @@ class _Soak:
                     byte = os.pread(file.fileno(), 1, at)
                     os.pwrite(file.fileno(), bytes([byte[0] ^ 0x20]), at)
 
+    def empty_disk(self) -> None:
+        """Let there be room again."""
+        if self.disk and self.full_until:
+            writable(self.disk)
+            self.full_until = 0.0
+
     def step(self) -> None:
+        if self.full_until and time.monotonic() > self.full_until:
+            self.empty_disk()
         if len(self.started) < 2:
             self.mount()
         while self.started and len(self.reading) < _READERS:
@@ -249,6 +302,7 @@ class _Soak:
 
     def end(self) -> None:
         """See all readers out, then the mounts."""
+        self.empty_disk()
         deadline = time.monotonic() + LONGEST_S + 10
         while self.reading and time.monotonic() < deadline:
             self.check_readers()
@@ -282,10 +336,11 @@ def campaign(work: Path, *, seconds: float, seed: int) -> Counter[str]:
     dice = random.Random(seed)
     tree = work / "tree"
     make_tree(tree, dice)
-    with _store(work) as proxy:
+    with _disk(work) as disk, _store(work) as proxy:
         open_store("s3://bucket/store", create=True).push(tree, "main")
-        proxy.begin(_Network(dice).spoil)
-        soak = _Soak("s3://bucket/store#main", tree, work, random.Random(seed + 1))
+        network = _Network(dice)
+        proxy.begin(network.spoil)
+        soak = _Soak("s3://bucket/store#main", tree, work, random.Random(seed + 1), network, disk)
         try:
             until = time.monotonic() + seconds
             while time.monotonic() < until:
@@ -304,6 +359,16 @@ def make_tree(root: Path, dice: random.Random) -> None:
         path.write_bytes(dice.randbytes(dice.randrange(40_000)))
     for number, size in enumerate([300_000, 2_500_000, 6_000_000, 12_000_000]):
         (root / f"large-{number}").write_bytes(dice.randbytes(size))
+
+
+@contextlib.contextmanager
+def _disk(work: Path) -> Iterator[Path | None]:
+    """A disk that can be filled, of who may mount one."""
+    if os.getuid() != 0:
+        yield None
+        return
+    with small_ext4(work / "disk", _DISK) as disk:
+        yield disk
 
 
 @contextlib.contextmanager

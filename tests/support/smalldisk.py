@@ -24,6 +24,22 @@ def small_disk(place: Path, size: int) -> Iterator[Path]:
         subprocess.run(["umount", place], check=True)
 
 
+@contextmanager
+def small_ext4(place: Path, size: int) -> Iterator[Path]:
+    """As `small_disk`, one from which the kernel can mount an image."""
+    place.mkdir()
+    image = place.with_suffix(".image")
+    with image.open("wb") as file:
+        file.truncate(size)
+    subprocess.run(["mkfs.ext4", "-q", "-m", "0", image], check=True, capture_output=True)
+    subprocess.run(["mount", "-o", "loop", image, place], check=True)
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", place], check=True)
+        image.unlink()
+
+
 def free(place: Path) -> int:
     """Bytes left on the disk of `place`."""
     seen = os.statvfs(place)

@@ -1,7 +1,8 @@
 """A reader of a mount that compares all it reads with the tree that was pushed; run by `tests.soak_mount`.
 
 Promise: it imports nothing of sapwood, says in its log when each operation has ended, and ends with 3 if it saw a wrong
-byte or a wrong name. An error of the mount is no wrong byte: it is counted.
+byte or a wrong name. An error of the mount is no wrong byte: it is counted, and logged with when its operation began
+and ended, by the clock that all processes share (CLOCK_MONOTONIC).
 
     python soakreader.py MOUNT TREE LOG SEED SECONDS
 """
@@ -38,6 +39,7 @@ class Reader:
             os.path.relpath(os.path.join(path, name), tree) for path, _, names in os.walk(tree) for name in names
         )
         self._dice = random.Random(seed)
+        self.begun = 0.0
         self._operations: list[Callable[[], None]] = [self.whole, self.parts, self.mapped, self.find, self.hashed]
 
     def operate(self) -> str:
@@ -47,6 +49,7 @@ class Reader:
             AssertionError: something was read that is not so.
         """
         operation = self._dice.choice(self._operations)
+        self.begun = time.monotonic()
         try:
             operation()
         except OSError as error:
@@ -147,8 +150,8 @@ def main(mount: str, tree: str, log: str, seed: str, seconds: str) -> int:
             reader = Reader(mount, tree, int(seed))
             # A mount that has ended does not come back.
             while reader.is_mounted and time.monotonic() < until and did["ENOTCONN"] < _ENOUGH:
-                did[reader.operate()] += 1
-                said.write(".")
+                did[what := reader.operate()] += 1
+                said.write("." if what.islower() else f"\nerror {what} {reader.begun} {time.monotonic()}\n")
                 said.flush()
         except AssertionError as error:
             said.write(f"\nwrong: {mount}: {error}\n")
