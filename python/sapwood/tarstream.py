@@ -95,11 +95,18 @@ def write_stream(
 
 
 def write_tar(
-    store: Store | Archive, tree: Snapshot | ArchiveTree, out: IO[bytes], *, progress: OnProgress | None = None
+    store: Store | Archive,
+    tree: Snapshot | ArchiveTree,
+    out: IO[bytes],
+    *,
+    before: bytes = b"",
+    leaves_out: Collection[bytes] = (),
+    progress: OnProgress | None = None,
 ) -> Told:
     """Write the tar that a tree was pushed as to `out`, or, of a tree that was pushed as none, the stream of `pack`.
 
-    Before that stream comes a global header, by which docker knows it for a tar.
+    Before that stream comes a global header, by which docker knows it for a tar. With more members `before` it, where
+    the paths `leaves_out` are not to be in it, it is always that stream.
 
     What was written is proved only when this returns.
 
@@ -109,9 +116,9 @@ def write_tar(
     """
     file_map = load_map(store, tree, pages=False)
     proved = _Proved(out)
-    if file_map.tar is None:
-        proved.write(_global_header())
-        write_entries(store, file_map, proved, progress, holes=False)
+    if file_map.tar is None or before:
+        proved.write(_global_header() + before)
+        write_entries(store, file_map, proved, progress, holes=False, leaves_out=leaves_out)
         return Told(proved.digest, proved.size, exact=False)
     bring_pages(store, file_map, range(len(file_map.pages())))
     _write_splits(store, file_map, proved, progress)

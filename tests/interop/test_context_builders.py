@@ -84,6 +84,28 @@ def test_buildah_builds_elsewhere_of_a_mounted_context_what_it_builds_of_the_tar
         assert content(run, f"localhost/{name}") == {"all/files/deep/kept"}
 
 
+def test_builders_take_a_dockerfile_from_elsewhere_in_the_tar_and_obey_its_own_rules(run: Near) -> None:
+    (run.home / "other.Dockerfile").write_text("FROM scratch\nCOPY . /other\n")
+    (run.home / "other.Dockerfile.dockerignore").write_text("**/secret\n")
+    addresses = run.good("context", "push", "-f", "other.Dockerfile", "app", "main").out.split()
+    sent = {"other/Dockerfile", "other/files/deep/kept", "other/other", "other/.dockerignore"}
+    # Podman takes no runroot with a longer name.
+    with tempfile.TemporaryDirectory() as short:
+        podman = ["podman", "--root", str(run.home / "root"), "--runroot", f"{short}/r", "--tmpdir", f"{short}/t"]
+        podman += ["--storage-driver", "vfs", "build", "--quiet", "--isolation", "chroot"]
+        for name, builder in (("buildah", bud(run)), ("podman", podman)):
+            words = run.command("context", "tar", *addresses)
+            tar = subprocess.Popen(words, cwd=run.home, env=run.environment, stdout=subprocess.PIPE)
+            build = [*builder, "-t", name, "-f", ".dockerfile.sapwood", "-"]
+            done = subprocess.run(build, stdin=tar.stdout, timeout=100, capture_output=True, text=True, check=False)
+            assert done.returncode == 0, done.stderr
+            assert tar.wait(60) == 0
+            assert content(run, f"localhost/{name}") == sent
+    mounted = [*bud(run), "-t", "mounted", "-f", "{dockerfile}", "{}"]
+    assert run("context", "build", "-f", "other.Dockerfile", "app", "--", *mounted).code == 0
+    assert content(run, "localhost/mounted") == sent
+
+
 def test_output_and_code_come_back_and_the_second_build_sends_what_changed(
     run: Near, machine: tuple[str, Path]
 ) -> None:

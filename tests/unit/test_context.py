@@ -452,3 +452,47 @@ def test_two_builds_of_one_context_at_once_both_run_on_a_whole_one(run: Sapwood)
         subprocess.Popen(words, cwd=run.home, env=run.environment, stdout=subprocess.PIPE, text=True) for _ in range(2)
     ]
     assert [(one.communicate(timeout=100)[0], one.returncode) for one in both] == [("a\n", 0)] * 2
+
+
+def test_one_tar_has_a_dockerfile_from_elsewhere_and_hides_it_by_the_rules_that_count(run: Sapwood) -> None:
+    write(run.home, {"other.Dockerfile": "FROM other\n", "none/a": "a\n"})
+
+    def sent(folder: str) -> dict[str, str]:
+        words = run.command(
+            "context", "tar", *run.good("context", "push", "-f", "other.Dockerfile", folder, "main").out.split()
+        )
+        first, again = (
+            subprocess.run(words, cwd=run.home, env=run.environment, capture_output=True, check=True).stdout
+            for _ in range(2)
+        )
+        assert first == again
+        assert first[156:157] == b"g"
+        with tarfile.open(fileobj=io.BytesIO(first)) as tar:
+            files = [member for member in tar if member.isreg()]
+            assert len(files) == len({member.name.removeprefix("./") for member in files})
+            contents = {member.name.removeprefix("./"): tar.extractfile(member) for member in files}
+            return {name: content.read().decode() for name, content in contents.items() if content}
+
+    told = sent("app")
+    assert told.pop(".dockerfile.sapwood") == "FROM other\n"
+    # DIR's Dockerfile is a file as any, which these rules leave out.
+    assert told == {".dockerignore": "*\n!src\nsrc/b\n\n.dockerfile.sapwood\n", "src/a": "a\n"}
+    write(run.home, {"other.Dockerfile.dockerignore": "src\n"})
+    told = sent("app")
+    assert told[".dockerignore"] == "src\n\n.dockerfile.sapwood\n"
+    assert set(told) == {".dockerfile.sapwood", ".dockerignore", "Dockerfile", "secret"}
+    (run.home / "other.Dockerfile.dockerignore").unlink()
+    assert sent("none")[".dockerignore"] == "\n.dockerignore\n.dockerfile.sapwood\n"
+    said = run("context", "tar", "main", "main")
+    assert (said.code, "Dockerfile" in said.err) == (3, True)
+
+
+def test_rules_of_a_dockerfile_of_its_own_are_where_a_builder_looks_for_them(run: Sapwood) -> None:
+    write(run.home, {"other.Dockerfile": "FROM other\n", "other.Dockerfile.dockerignore": "src\n"})
+    write(run.home / "app/docker", {"Dockerfile": "FROM inside\n", "Dockerfile.dockerignore": "docker\nsecret\n"})
+    told = run.good("context", "push", "-f", "other.Dockerfile", "--json", "app", "main").document
+    assert run.good("cat", told["dockerfile"], "Dockerfile.dockerignore").out == "src\n"
+    run.good("context", "push", "-f", "app/docker/Dockerfile", "app", "main")
+    names = run.good("ls", "-R", "main").out.split()
+    assert "docker/Dockerfile.dockerignore" in names
+    assert "secret" not in names

@@ -25,7 +25,7 @@ def _configure(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_context(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("action", metavar="push|build", help="store a context, or build from it, here or elsewhere")
+    parser.add_argument("action", metavar="push|build|tar", help="store a context, or build from it, here or elsewhere")
     parser.add_argument("dir", metavar="DIR", help="the context; its .dockerignore counts")
     parser.add_argument(
         "-f", "--file", metavar="FILE", help="the Dockerfile, wherever it lies (default: DIR/Dockerfile)"
@@ -50,6 +50,13 @@ def _configure_push(parser: argparse.ArgumentParser) -> None:
     _add_context(parser)
     parser.add_argument("address", metavar="ADDRESS", help="STORE_URL#REF; a store is made where there is nothing yet")
     add_json(parser)
+
+
+def _configure_tar(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("action", metavar="tar", help="one tar of both for stdout, as docker's client would send it")
+    parser.add_argument("context", metavar="ADDRESS", help="which context")
+    parser.add_argument("dockerfile", metavar="DOCKERFILE", help="the second address that `push -f` printed")
+    parser.set_defaults(json=False)
 
 
 def context_of(arguments: argparse.Namespace) -> Context:
@@ -105,6 +112,31 @@ def _push(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _tar(arguments: argparse.Namespace) -> int:
+    import os
+
+    from sapwood.address import open_address
+    from sapwood.cli.binary import require_one_stdout
+    from sapwood.cli.progress import opening
+    from sapwood.context.outside import NAME, write_with_dockerfile
+    from sapwood.errors import InvalidInputError
+    from sapwood.open import open_tree, tree_of
+    from sapwood.store import Store
+    from sapwood.store.snapshot import Snapshot
+
+    require_one_stdout(arguments, "-", "tar")
+    with opening() as callback:
+        store, snapshot = open_address(arguments.context, progress=callback)
+        if not isinstance(store, Store) or not isinstance(snapshot, Snapshot):
+            raise InvalidInputError(f"{arguments.context}: no context that was pushed", kind="bad-address")
+        dockerfile = open_tree(arguments.dockerfile)
+    context = tree_of(store, snapshot)
+    with progress("writing") as callback, os.fdopen(os.dup(1), "wb", buffering=0) as out:
+        told = write_with_dockerfile(store, snapshot, context, dockerfile, out, progress=callback)
+    show.talk(f"tar: {show.exact(told.size)}; the Dockerfile is {NAME}")
+    return 0
+
+
 def talk(pushed: PushedContext) -> None:
     """Say what a context has, and what of it was sent."""
     every = [one for one in (pushed.context, pushed.dockerfile, *pushed.named.values()) if one is not None]
@@ -144,7 +176,9 @@ class _Context(Command):
     def parser(self, name: str, summary: str) -> argparse.ArgumentParser:
         parser = super().parser(name, summary)
         parser.usage = (
-            "sapwood context push [OPTION …] DIR ADDRESS\n       sapwood context build [OPTION …] DIR [OPTION …] -- CMD"
+            "sapwood context push [OPTION …] DIR ADDRESS\n"
+            "       sapwood context build [OPTION …] DIR [OPTION …] -- CMD\n"
+            "       sapwood context tar ADDRESS DOCKERFILE"
         )
         return parser
 
@@ -162,6 +196,8 @@ class _Context(Command):
                     return builder.build(parsed, argv)
 
                 return Command(_configure_build, build, self.examples).main(name, summary, arguments[:at])
+            case ["tar"]:
+                return Command(_configure_tar, _tar, self.examples).main(name, summary, arguments)
             case ["far"]:
                 from sapwood.cli.far import far
 
@@ -184,7 +220,7 @@ def _refuse(arguments: argparse.Namespace) -> int:
         raise InvalidInputError(
             "context build: no command", kind="bad-usage", hint="sapwood context build DIR -- buildah bud {}"
         )
-    said = "options come behind it" if arguments.action == "push" else "no such action"
+    said = "options come behind it" if arguments.action in ("push", "tar") else "no such action"
     raise InvalidInputError(
         f"context {arguments.action}: {said}", kind="bad-usage", hint="sapwood context push DIR ADDRESS"
     )
@@ -198,6 +234,7 @@ COMMANDS = {
         sapwood context push . s3://bucket/contexts#app        the second time only what changed
         sapwood tar s3://bucket/contexts#app | docker build -  there; or mount it
         sapwood context push -f ../app.Dockerfile --build-context shared=../shared . main
+        sapwood context tar $(sapwood context push -f ../app.Dockerfile . main) | docker build -f .dockerfile.sapwood -
         sapwood context build . --on ssh://builder -- buildah bud -t app {}
         sapwood context build -f ../app.Dockerfile . -- podman build -f {dockerfile} {}
         """,

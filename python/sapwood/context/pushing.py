@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from sapwood import places
 from sapwood.context.ignore import Rules
+from sapwood.context.outside import DOCKERFILE, IGNORED
 from sapwood.context.selection import exclusions
 from sapwood.errors import InvalidInputError, NotFoundError
 from sapwood.push import Pushed, push, require_directory
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Context", "PushedContext", "check_context", "push_context"]
 
-_IGNORED = ".dockerignore"
 # No rule file that anybody keeps is larger.
 _LARGEST = 1024 * 1024
 
@@ -45,26 +45,27 @@ class Context:
     @property
     def place(self) -> str:
         """Where the Dockerfile is, if there is one."""
-        return self.dockerfile or os.path.join(self.root, "Dockerfile")
+        return self.dockerfile or os.path.join(self.root, DOCKERFILE)
 
     @property
     def inside(self) -> str | None:
         """The Dockerfile's path in the context, None of one that lies elsewhere, or is a link to elsewhere."""
-        return self._within(os.path.realpath(self.place))
+        return self.within(os.path.realpath(self.place))
 
     def paths(self) -> list[str]:
         """Return what has to be in the context so that a builder finds the Dockerfile: itself, and what it links to."""
         folder, name = os.path.split(self.place)
-        every = {self._within(os.path.join(os.path.realpath(folder), name)), self.inside}
+        every = {self.within(os.path.join(os.path.realpath(folder), name)), self.inside}
         return sorted(path for path in every if path and os.path.lexists(os.path.join(self.root, path)))
 
-    def _within(self, path: str) -> str | None:
+    def within(self, path: str) -> str | None:
+        """Return the path of something in the context, None if it lies elsewhere."""
         within = os.path.relpath(path, os.path.realpath(self.root))
         return None if within.startswith("../") else within
 
     def rules(self) -> tuple[Rules, str | None]:
         """Return the rules of the directory, and the file they stand in; errors as `Rules.parse`."""
-        for name in (self.place + _IGNORED, os.path.join(self.root, _IGNORED)):
+        for name in (self.place + IGNORED, os.path.join(self.root, IGNORED)):
             if (text := _read(name)) is not None:
                 return Rules.parse(text, name), name
         return Rules(), None
@@ -106,14 +107,16 @@ def push_context(
     rules, ruled_by = context.rules()
     for path in context.paths():
         rules = rules.bringing_back(path)
-    if ruled_by == os.path.join(context.root, _IGNORED):
-        rules = rules.bringing_back(_IGNORED)
+    # The builder looks for the same file, and would else find another.
+    if ruled_by is not None and (ruling := context.within(ruled_by)) is not None:
+        rules = rules.bringing_back(ruling)
     named = {
         name: _push(store, folder, _rules_of(folder), f"{ref}/context/{name}", level, progress)
         for name, folder in sorted((context.named or {}).items())
     }
     is_outside = context.inside is None and os.path.isfile(context.place)
-    outside = _push_alone(store, context.place, f"{ref}/dockerfile") if is_outside else None
+    own = context.place + IGNORED if ruled_by == context.place + IGNORED else None
+    outside = _push_alone(store, context.place, own, f"{ref}/dockerfile") if is_outside else None
     return PushedContext(_push(store, context.root, rules, ref, level, progress), outside, named)
 
 
@@ -125,7 +128,7 @@ def _require_directory(folder: str) -> None:
 
 
 def _rules_of(folder: str) -> Rules:
-    name = os.path.join(folder, _IGNORED)
+    name = os.path.join(folder, IGNORED)
     text = _read(name)
     return Rules() if text is None else Rules.parse(text, name)
 
@@ -142,13 +145,15 @@ def _index_of(root: str) -> str:
     return os.path.join(places.index_dir(), f"{name}.index")
 
 
-def _push_alone(store: Store, file: str, ref: str) -> Pushed:
-    """Push a tree that has nothing but a file, called Dockerfile, and what is as old."""
+def _push_alone(store: Store, file: str, rules: str | None, ref: str) -> Pushed:
+    """Push a tree that has nothing but a file, called Dockerfile, and its own rules, and what is as old."""
     with tempfile.TemporaryDirectory(prefix="sapwood-context-") as scratch:
         folder = os.path.join(scratch, "dockerfile")
         os.mkdir(folder, 0o755)
-        shutil.copy2(file, os.path.join(folder, "Dockerfile"))
-        shutil.copystat(os.path.join(folder, "Dockerfile"), folder)
+        if rules is not None:
+            shutil.copy2(rules, os.path.join(folder, DOCKERFILE + IGNORED))
+        shutil.copy2(file, os.path.join(folder, DOCKERFILE))
+        shutil.copystat(os.path.join(folder, DOCKERFILE), folder)
         os.chmod(folder, 0o755)
         return push(store, folder, ref, index=os.path.join(scratch, "index"))
 
