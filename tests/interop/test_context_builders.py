@@ -155,6 +155,23 @@ def test_when_we_are_killed_the_builder_there_ends(run: Near, machine: tuple[str
     os.close(builder)
 
 
+def test_when_ssh_is_killed_the_builder_there_ends_and_the_next_build_runs(
+    run: Near, machine: tuple[str, Path]
+) -> None:
+    words = run.command("context", "build", "app", "--on", machine[0], "--", "sh", "-c", "echo $$; exec sleep 999")
+    with subprocess.Popen(words, cwd=run.home, env=run.environment, stdout=-1, stderr=-1, text=True) as near:
+        assert near.stdout is not None
+        builder = os.pidfd_open(int(near.stdout.readline()))
+        for child in Path(f"/proc/{near.pid}/task/{near.pid}/children").read_text().split():
+            if Path(f"/proc/{child}/comm").read_text() == "ssh\n":
+                os.kill(int(child), signal.SIGKILL)
+        _, said = near.communicate(timeout=60)
+        assert (near.returncode, "the connection ended" in said) == (6, True), said
+    assert select.select([builder], [], [], 60)[0]
+    os.close(builder)
+    assert run("context", "build", "app", "--on", machine[0], "--", "cat", "{}/files/deep/kept").out == "kept"
+
+
 def test_a_machine_that_lets_nobody_in_is_a_clear_word(run: Near) -> None:
     said = run("context", "build", "app", "--on", "ssh://127.0.0.1:1", "--", "true")
     assert said.code == 6
