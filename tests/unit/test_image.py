@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from sapwood.address import open_address
+from sapwood.digests import PackName
 from sapwood.errors import CorruptError, InvalidInputError, NotFoundError
+from sapwood.image import ImageName, open_image
 from sapwood.open import open_tree
 from sapwood.tree import Tree
 from tests.support import images
@@ -247,3 +249,16 @@ def test_a_hard_link_across_layers_is_another_name_of_the_lower_ones_file(
 def test_an_image_without_layers_is_an_empty_tree(fake: FakeRegistry) -> None:
     fake.add(Image(), "latest")
     assert contents(open_tree(of(fake))) == {}
+
+
+@pytest.mark.parametrize(("between", "requests"), [(8_000, 1), (40_000, 2)])
+def test_what_lies_between_two_ranges_comes_along_if_it_is_little(
+    fake: FakeRegistry, between: int, requests: int
+) -> None:
+    fake.add(Image(stargz({"large": os.urandom(1 << 20)})), "apart")
+    image, _ = open_image(ImageName.parse(f"oci://{fake.host}/some/name:apart"))
+    [first, *_] = image.file_map.lookup(b"large").chunks  # type: ignore[union-attr]
+    before = fake.blob_requests()
+    found = image.read_ranges(PackName(first[0].pack), [(0, 1000), (1000 + between, 500)])
+    assert [len(one) for one in found] == [1000, 500]
+    assert fake.blob_requests() - before == requests
