@@ -154,3 +154,32 @@ fn a_redirect_reads_back_and_no_damaged_one_does() {
     let newer = deflate(b"{\"format\":2}\n", 3);
     assert!(matches!(Redirect::decode(&newer), Err(Error::NewerFormat { version: 2, .. })));
 }
+
+#[test]
+fn of_a_gzip_member_what_is_wanted_comes_whatever_is_behind_it() {
+    let text: Vec<u8> = (0..200_000_u32).flat_map(|n| (n / 7).to_le_bytes()).collect();
+    let member = |plain: &[u8]| {
+        let mut compressor = libdeflater::Compressor::new(libdeflater::CompressionLvl::default());
+        let mut out = vec![0; compressor.gzip_compress_bound(plain.len())];
+        let length = compressor.gzip_compress(plain, &mut out).unwrap();
+        out.truncate(length);
+        out
+    };
+    let whole = member(&text);
+    let two = [member(&text[..300_000]), member(&text[300_000..])].concat();
+    for (stored, plain) in
+        [(&whole, text.len()), (&whole, text.len() - 1000), (&whole, 100_000), (&two, 250_000), (&two, 400_000)]
+    {
+        assert_eq!(frame::Form::Archive.open(stored, plain as u32).unwrap(), text[..plain], "{plain}");
+    }
+    let longer = frame::Form::Archive.open(&whole, text.len() as u32 + 1);
+    assert!(matches!(longer, Err(Error::Damaged { .. })));
+    for at in (0..whole.len() - 8).step_by(97) {
+        let mut damaged = whole.clone();
+        damaged[at] ^= 4;
+        match frame::Form::Archive.open(&damaged, text.len() as u32) {
+            Ok(got) => assert!(got == text || at < 10 || Digest::of(&got) != Digest::of(&text), "at {at}"),
+            Err(error) => assert!(matches!(error, Error::Damaged { .. }), "at {at}"),
+        }
+    }
+}
