@@ -16,6 +16,8 @@ use crate::wanted::Class;
 /// Background frames that are queued at a time: enough for neighbours to come together, and few, so that what has become
 /// likelier meanwhile comes soon. The rest of the tree is known by the place reached.
 const ROOM: usize = 16;
+/// ... or, of small ones, such as an archive has for each small file, so many bytes: no fewer than may be in flight.
+const ROOM_BYTES: u64 = 1 << 20;
 /// Contents wait so long for the first reading, which tells what is read.
 const FIRST_READING: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_millis(20);
@@ -147,7 +149,7 @@ impl Server {
 
     /// False when the mount has ended.
     fn queue_page(&self, page: usize) -> bool {
-        if !self.wanted.wait_for_room(ROOM) {
+        if !self.wanted.wait_for_room(ROOM, ROOM_BYTES) {
             return false;
         }
         let mut parked = self.parked();
@@ -169,7 +171,7 @@ impl Server {
     fn queue_entry(&self, inode: u64, entry: &Entry) -> bool {
         let Kind::Regular(content) = &entry.kind else { return true };
         for index in self.cache.missing(content) {
-            if !self.wanted.wait_for_room(ROOM) {
+            if !self.wanted.wait_for_room(ROOM, ROOM_BYTES) {
                 return false;
             }
             let mut parked = self.parked();

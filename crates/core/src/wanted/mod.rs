@@ -57,8 +57,8 @@ pub struct Wanted {
 }
 
 impl Wanted {
-    /// `in_flight`: see `set_in_flight`. Of one pack `of_a_pack` batches may be in flight at a time; what nobody waits for
-    /// is handed out while fewer than the second number are.
+    /// `in_flight`: see `set_in_flight`. Of one pack `of_a_pack` batches may be on their way at a time; what nobody
+    /// waits for is handed out while fewer than the second number are.
     pub fn new(in_flight: u64, of_a_pack: (usize, usize)) -> Wanted {
         let wanted = Wanted::default();
         wanted.lock().most_of_a_pack = of_a_pack;
@@ -151,10 +151,14 @@ impl Wanted {
         self.drained.notify_all();
     }
 
-    /// Wait until fewer than `below` background frames are queued. False when the queue is closed.
-    pub fn wait_for_room(&self, below: usize) -> bool {
+    /// Wait until fewer than `below` background frames are queued, or of small ones fewer `bytes`. False when the queue is
+    /// closed.
+    pub fn wait_for_room(&self, below: usize, bytes: u64) -> bool {
         let mut state = self.lock();
-        while !state.closed && state.queued(Class::Background) >= below {
+        while !state.closed
+            && state.queued(Class::Background) >= below
+            && state.queued_bytes(Class::Background) >= bytes
+        {
             state = self.drained.wait(state).expect("no one panics holding the queue");
         }
         !state.closed

@@ -27,7 +27,7 @@ struct Flight {
     off_link: bool,
 }
 
-/// What was handed out together, as long as any of it is in flight.
+/// What was handed out together, as long as any of it is on its way.
 struct Batch {
     pack: Arc<[u8; 32]>,
     left: usize,
@@ -38,17 +38,18 @@ pub struct State {
     queue: BTreeMap<FrameAt, (Class, u64)>,
     /// Who came first, by class.
     order: [BTreeMap<u64, FrameAt>; 4],
+    queued_bytes: [u64; 4],
     /// With those that have landed.
     in_flight: HashMap<FrameAt, Flight>,
     in_flight_bytes: [u64; 4],
     batches: HashMap<u64, Batch>,
-    /// How many batches of each pack are in flight.
+    /// How many batches of each pack are on their way.
     of_pack: HashMap<Arc<[u8; 32]>, usize>,
     turn: u32,
     demands: u32,
     last_batch: u64,
     pub most_in_flight: u64,
-    /// Batches of one pack that may be in flight, and for what nobody waits for.
+    /// Batches of one pack that may be on their way, and for what nobody waits for.
     pub most_of_a_pack: (usize, usize),
     pub counts: Counts,
     pub closed: bool,
@@ -59,6 +60,7 @@ impl Default for State {
         State {
             queue: BTreeMap::new(),
             order: Default::default(),
+            queued_bytes: [0; 4],
             in_flight: HashMap::new(),
             in_flight_bytes: [0; 4],
             batches: HashMap::new(),
@@ -95,7 +97,7 @@ impl State {
                 if was < class || (was == class && class != Class::Readahead) {
                     return false;
                 }
-                self.order[was as usize].remove(&turn);
+                self.leave_order(frame, was, turn);
                 false
             }
             None => true,
@@ -106,7 +108,14 @@ impl State {
         let turn = u64::from(group) << 32 | u64::from(self.turn);
         self.queue.insert(frame.clone(), (class, turn));
         self.order[class as usize].insert(turn, frame.clone());
+        self.queued_bytes[class as usize] += u64::from(frame.length);
         new
+    }
+
+    /// It is queued as of this class no more.
+    fn leave_order(&mut self, frame: &FrameAt, class: Class, turn: u64) {
+        self.order[class as usize].remove(&turn);
+        self.queued_bytes[class as usize] -= u64::from(frame.length);
     }
 
     pub fn batch(&mut self, max: usize, max_bytes: u64, lowest: Class) -> Vec<Want> {
@@ -130,7 +139,7 @@ impl State {
         *self.of_pack.entry(seed.pack).or_default() += 1;
         for frame in &frames {
             let (_, turn) = self.queue.remove(frame).expect("neighbours are queued");
-            self.order[class as usize].remove(&turn);
+            self.leave_order(frame, class, turn);
             self.in_flight.insert(frame.clone(), Flight { class, since, batch, landed: false, off_link: false });
             self.in_flight_bytes[class as usize] += u64::from(frame.length);
             self.counts.taken[class as usize] += 1;
@@ -177,8 +186,10 @@ impl State {
 
     pub fn land(&mut self, frame: &FrameAt) {
         self.free_link(frame);
-        if let Some(flight) = self.in_flight.get_mut(frame) {
+        if let Some(flight) = self.in_flight.get_mut(frame).filter(|flight| !flight.landed) {
             flight.landed = true;
+            let batch = flight.batch;
+            self.leave(batch);
         }
     }
 
@@ -202,15 +213,13 @@ impl State {
     /// Neither queued nor in flight any more.
     pub fn forget(&mut self, frame: &FrameAt) {
         self.land(frame);
-        if let Some(flight) = self.in_flight.remove(frame) {
-            self.leave(flight.batch);
-        }
+        self.in_flight.remove(frame);
         if let Some((class, turn)) = self.queue.remove(frame) {
-            self.order[class as usize].remove(&turn);
+            self.leave_order(frame, class, turn);
         }
     }
 
-    /// One less of a batch is in flight.
+    /// One less of a batch is on its way.
     fn leave(&mut self, batch: u64) {
         let Some(of) = self.batches.get_mut(&batch) else { return };
         of.left -= 1;
@@ -229,6 +238,10 @@ impl State {
 
     pub fn queued(&self, class: Class) -> usize {
         self.order[class as usize].len()
+    }
+
+    pub fn queued_bytes(&self, class: Class) -> u64 {
+        self.queued_bytes[class as usize]
     }
 
     pub fn counts(&self) -> Counts {

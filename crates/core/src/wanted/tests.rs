@@ -133,7 +133,7 @@ fn who_waits_is_woken_by_a_want_and_by_the_end() {
     }
     let filler = {
         let wanted = wanted.clone();
-        std::thread::spawn(move || wanted.wait_for_room(0))
+        std::thread::spawn(move || wanted.wait_for_room(0, 0))
     };
     wanted.close();
     assert_eq!(taker.join().unwrap(), (1, 0));
@@ -175,17 +175,40 @@ fn one_pack_never_has_all_who_fetch_and_leaves_some_for_who_waits() {
 }
 
 #[test]
-fn what_was_taken_together_is_under_way_until_all_of_it_is_done() {
+fn what_was_taken_together_is_under_way_until_all_of_it_has_landed() {
     let wanted = Wanted::new(1 << 40, (1, 1));
     let (first, second) = (frame(1, 0, 10), frame(1, 10, 10));
     wanted.want_all([&first, &second].into_iter(), Class::Demand);
     assert_eq!(wanted.take(9, 1 << 20, ANY, NOW).len(), 2);
     wanted.want(&frame(1, 1 << 20, 10), Class::Demand);
     wanted.done(&first);
-    wanted.landed([&second].into_iter());
     assert!(wanted.take(9, 1 << 20, ANY, NOW).is_empty());
-    wanted.fail(&second);
-    assert_eq!(wanted.take(9, 1 << 20, ANY, NOW).len(), 1);
+    wanted.landed([&second].into_iter());
+    assert_eq!(wanted.take(9, 1 << 20, ANY, NOW).len(), 1, "who proves it asks nothing of the pack");
+    wanted.want(&frame(1, 2 << 20, 10), Class::Demand);
+    wanted.done(&second);
+    assert!(wanted.take(9, 1 << 20, ANY, NOW).is_empty(), "what has landed is not counted twice");
+}
+
+#[test]
+fn there_is_room_for_few_frames_or_for_few_bytes() {
+    let wanted = Arc::new(Wanted::default());
+    for number in 0..4 {
+        wanted.want(&frame(number, 0, 10), Class::Background);
+    }
+    assert!(wanted.wait_for_room(5, 0), "they are few");
+    assert!(wanted.wait_for_room(0, 41), "they are small");
+    wanted.want(&frame(9, 0, 10), Class::Demand);
+    wanted.want(&frame(3, 0, 10), Class::Demand);
+    assert!(wanted.wait_for_room(0, 31), "only background counts");
+    let filler = {
+        let wanted = wanted.clone();
+        std::thread::spawn(move || wanted.wait_for_room(3, 30))
+    };
+    while wanted.take(1, 1 << 20, Class::Demand, NOW).pop().is_some() {}
+    assert!(!filler.is_finished());
+    wanted.take(1, 1 << 20, ANY, NOW);
+    assert!(filler.join().unwrap());
 }
 
 #[test]
