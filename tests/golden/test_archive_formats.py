@@ -13,6 +13,8 @@ from sapwood.tarstream import write_tar
 from tests.golden.make_archives import HERE, long_tar, make, tar
 
 TREE = "sha256:82f8e03b9931659ee5b2b4c2e8f1f14ff7988d0b92ace3763c0d4baa39f43879"
+OLD = {"cut-by-content.tar.gz", "cut-by-content.tar.zst"}
+"""Written before there was docs/decisions/0035."""
 FILES = {
     b"d/a": b"second\n",
     b"d/empty": b"",
@@ -31,11 +33,11 @@ def kept() -> Snapshot:
 def test_what_is_written_now_has_the_same_bytes(tmp_path: Path) -> None:
     make(tmp_path, (HERE / "plain.tar.gz").read_bytes(), (HERE / "long.tar.gz").read_bytes())
     made, golden = ({path.name: path.read_bytes() for path in place.iterdir()} for place in (tmp_path, HERE))
-    assert made.keys() == golden.keys()
-    assert [name for name in golden if made[name] != golden[name]] == []
+    assert made.keys() == golden.keys() - OLD
+    assert [name for name in made if made[name] != golden[name]] == []
 
 
-@pytest.mark.parametrize("name", ["tree.tar.gz", "tree.tar.zst", "plain.tar.gz"])
+@pytest.mark.parametrize("name", ["tree.tar.gz", "tree.tar.zst", "plain.tar.gz", *sorted(OLD)])
 def test_every_file_is_read_of_each_archive_and_by_the_seek_index(name: str) -> None:
     tree = open_tree(str(HERE / name))
     assert tree.digest == TREE

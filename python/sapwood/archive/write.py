@@ -35,7 +35,8 @@ class Choices:
     """How an archive is made; immutable.
 
     `zstd`: zstd:chunked instead of gzip. `level`: 0 to 12 of gzip (5), 1 to 19 of zstd (3). `chunk_size`: cut files by
-    so many bytes instead of by content. `min_chunk_size`: of gzip, let chunks share a member up to so many bytes.
+    so many bytes instead of what docs/archive.md says. `min_chunk_size`: of gzip, let chunks share a member up to so
+    many bytes.
     An archive's members are taken over as they are unless one of these three is given.
     `compatible_times`: of gzip, whole seconds in the TOC. `prioritize`: paths of files to be first.
     """

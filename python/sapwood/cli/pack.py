@@ -28,7 +28,10 @@ def _add_choices(parser: argparse.ArgumentParser) -> None:
         "--level", type=int, metavar="N", help="0 to 12 of gzip (default 5; 1 is fast), 1 to 19 of zstd (default 3)"
     )
     parser.add_argument(
-        "--chunk-size", type=int, metavar="BYTES", help="cut large files by size (default: by content, 512 KiB or so)"
+        "--chunk-size",
+        type=int,
+        metavar="BYTES",
+        help="cut files by size (default: those of 512 KiB and more, by 128 KiB)",
     )
     parser.add_argument(
         "--min-chunk-size",

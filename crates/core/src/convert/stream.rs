@@ -8,7 +8,6 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::front::{Front, is_reserved, landmark};
 use super::{Made, Out, input};
-use crate::chunk::MAX_CHUNK;
 use crate::error::{Error, Result};
 use crate::job::{Job, release_memory};
 use crate::stargz::{self, Bounds, Compression, Copies, Holes, Options, Origin, Writer, are_zeros, footer_of};
@@ -82,7 +81,7 @@ fn weight(header: &Header, options: &Options) -> usize {
     let kind = match &header.kind {
         Kind::HardLink { first } => 2 * first.len(),
         Kind::Regular { holes, .. } => {
-            let each = options.chunk_size.unwrap_or(MAX_CHUNK) as u64;
+            let each = options.piece_of(header.size());
             let chunks = holes.iter().map(|hole| hole.1 / each).sum::<u64>();
             usize::try_from(chunks * CHUNK).unwrap_or(usize::MAX).saturating_add(HOLE * holes.len())
         }

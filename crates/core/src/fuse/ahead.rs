@@ -19,7 +19,11 @@ const BESIDE: u64 = 4 << 20;
 const ENTRIES: usize = 512;
 /// A file of more compressed bytes is large, and so is one of more chunks.
 const LARGE: u64 = 4 << 20;
-const MANY: usize = 64;
+const MANY: usize = 256;
+/// Compressed bytes queued behind what is demanded of a large file: the next chunk of a store, or some of an archive.
+const NEXT: u64 = 192 << 10;
+/// What is here right before it tells who reads on from who reads here and there: chunks, and plain bytes of them.
+const BEFORE: (usize, u64) = (2, 512 << 10);
 /// Compressed bytes queued of a large file that is read on from chunk to chunk.
 const ON: u64 = 1 << 20;
 /// Compressed bytes of pages queued after one that is demanded: many of a small tree, where they are small, and none or one
@@ -69,15 +73,17 @@ impl Server {
             (0..content.chunks.len(), u64::MAX)
         } else if let Some(loaded) = self.loaded(content) {
             (0..loaded, u64::MAX)
-        } else if last >= 2 && self.cache.missing_in(content, last - 2..last).is_empty() {
+        } else if before(content, last).is_some_and(|range| self.cache.missing_in(content, range).is_empty()) {
             (next..next + MANY, ON)
         } else {
-            (next..next + 1, u64::MAX)
+            (next..next + MANY, NEXT)
         };
         let mut left = most;
         for index in self.cache.missing_in(content, range) {
             let frame = &content.chunks[index].frame;
-            let Some(rest) = left.checked_sub(frame.length.into()) else { break };
+            // The next one comes however large.
+            let is_next = index == next;
+            let Some(rest) = left.checked_sub(frame.length.into()).or(is_next.then_some(0)) else { break };
             left = rest;
             guess.push((frame, Purpose::Chunk(inode, index)));
         }
@@ -132,6 +138,17 @@ impl Server {
         parked.intend(frame, purpose);
         self.wanted.want(frame, class)
     }
+}
+
+/// The chunks right before one of a file; none where the file begins.
+fn before(content: &Content, index: usize) -> Option<std::ops::Range<usize>> {
+    let mut bytes = 0;
+    let mut chunks = content.chunks[..index].iter().rev().map(|chunk| {
+        bytes += chunk.digest.size;
+        bytes
+    });
+    let count = chunks.position(|bytes| bytes >= BEFORE.1)? + 1;
+    index.checked_sub(count.max(BEFORE.0)).map(|begin| begin..index)
 }
 
 pub(super) fn is_large(content: &Content) -> bool {

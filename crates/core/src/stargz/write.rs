@@ -13,10 +13,18 @@ use crate::job::Job;
 /// Sizes that `Options::chunk_size` may have.
 pub const CHUNK_SIZES: Range<usize> = 64 << 10..4_000_000;
 
+/// A smaller file is one chunk, unless somebody says otherwise: mostly all of it is read.
+const WHOLE: u64 = 512 << 10;
+/// What a larger file is cut into: docs/decisions/0035. Twice as much, up to the most, of one that would be cut into more
+/// pieces than these.
+const PIECE: u64 = 128 << 10;
+const MOST_OF_A_PIECE: u64 = 2 << 20;
+const PIECES: u64 = 512;
+
 #[derive(Clone, Debug)]
 pub struct Options {
     pub compression: Compression,
-    /// Cut by this size instead of by content.
+    /// Cut by this size instead of that which the file's own suggests.
     pub chunk_size: Option<usize>,
     /// Of gzip: let chunks share a member until they have this many bytes; 0 for a member a chunk.
     pub min_chunk_size: usize,
@@ -27,6 +35,22 @@ pub struct Options {
     pub threads: usize,
     /// Where a large TOC is kept until the end.
     pub temporary: PathBuf,
+}
+
+impl Options {
+    /// A file of up to so many bytes is one chunk.
+    pub fn most_of_one_chunk(&self) -> u64 {
+        self.chunk_size.map_or(WHOLE - 1, |size| size as u64)
+    }
+
+    /// How many bytes each chunk but the last has of a file of `size` that is cut.
+    pub fn piece_of(&self, size: u64) -> u64 {
+        let mut piece = PIECE;
+        while piece < MOST_OF_A_PIECE && size.div_ceil(piece) > PIECES {
+            piece *= 2;
+        }
+        self.chunk_size.map_or(piece, |size| size as u64)
+    }
 }
 
 /// What was written.

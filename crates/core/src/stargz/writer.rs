@@ -21,7 +21,6 @@ use super::members::{Batch, Compression, Done, Workers};
 use super::split::Split;
 use super::toc::TocPacker;
 use super::write::{Chunked, Options, Written};
-use crate::chunk::{Cutter, MAX_CHUNK};
 use crate::digest::{Digest, Hasher, Twin};
 use crate::error::{Error, Result, show};
 use crate::job::Job;
@@ -188,7 +187,7 @@ impl<'a> Writer<'a> {
             let cuts = self.copies.zip(origin).and_then(|(copies, at)| copies.cuts(at, size));
             let is_one = match &cuts {
                 Some(cuts) => cuts.len() == 1,
-                None => size < self.options.chunk_size.map_or(MAX_CHUNK, |size| size + 1) as u64,
+                None => size <= self.options.most_of_one_chunk(),
             };
             if is_one {
                 let place = self.read_chunk(&header.name, content, size as usize, origin)?;
@@ -224,29 +223,17 @@ impl<'a> Writer<'a> {
                 None => Pending::Next(place),
             });
         };
-        if self.options.chunk_size.is_some() || cuts.is_some() {
-            let (cuts, origin) = cuts.unzip();
-            let mut cuts = cuts.into_iter().flatten();
-            while left > 0 {
-                let chunk = cuts.next().or(self.options.chunk_size.map(|size| size as u64)).unwrap_or(left).min(left);
-                let origin = origin.map(|origin| origin + size - left);
-                let place = self.read_chunk(name, content, chunk as usize, origin)?;
-                let start = self.batch.plain.len() - place.size as usize;
-                hasher.update(&self.batch.plain[start..]);
-                note(self, place);
-                left -= place.size;
-            }
-        } else {
-            let mut cutter = Cutter::default();
-            let mut piece = vec![0; MAX_CHUNK.min(size as usize)];
-            while left > 0 {
-                let most = left.min(piece.len() as u64) as usize;
-                read_all(content, &mut piece[..most], name)?;
-                hasher.update(&piece[..most]);
-                left -= most as u64;
-                cutter.piece(&piece[..most], |chunk| self.chunk(chunk).map(|place| note(self, place)))?;
-            }
-            cutter.finish(|chunk| self.chunk(chunk).map(|place| note(self, place)))?;
+        let (cuts, origin) = cuts.unzip();
+        let mut cuts = cuts.into_iter().flatten();
+        let each = self.options.piece_of(size);
+        while left > 0 {
+            let chunk = cuts.next().unwrap_or(each).min(left);
+            let origin = origin.map(|origin| origin + size - left);
+            let place = self.read_chunk(name, content, chunk as usize, origin)?;
+            let start = self.batch.plain.len() - place.size as usize;
+            hasher.update(&self.batch.plain[start..]);
+            note(self, place);
+            left -= place.size;
         }
         self.pending.push(Pending::End(hasher.finish().sha256));
         Ok(())
@@ -275,16 +262,6 @@ impl<'a> Writer<'a> {
             inner: (at - self.member) as u64,
             size: size as u64,
         })
-    }
-
-    fn chunk(&mut self, bytes: &[u8]) -> Result<Place> {
-        let place = self.begin_chunk(bytes.len(), None)?;
-        self.batch.plain.extend_from_slice(bytes);
-        if let Some(split) = &mut self.split {
-            split.content(bytes);
-        }
-        self.job.step(bytes.len() as u64)?;
-        Ok(place)
     }
 
     fn read_chunk(&mut self, name: &[u8], content: &mut dyn Read, size: usize, origin: Option<u64>) -> Result<Place> {

@@ -295,6 +295,19 @@ fn chunks_are_cut_and_share_members_as_told() {
 }
 
 #[test]
+fn a_large_file_is_cut_every_128_kib_and_a_very_large_one_into_few_pieces() {
+    let chunks = |size| {
+        let entries = vec![file(b"a", &noise(size))];
+        let (bytes, written) = written(&options(Compression::GZIP), &entries);
+        check(&bytes, &written, &entries, false);
+        written.chunks
+    };
+    assert_eq!([(512 << 10) - 1, 512 << 10, (640 << 10) + 1].map(chunks), [1, 4, 6]);
+    let piece = |size| options(Compression::GZIP).piece_of(size);
+    assert_eq!([64 << 20, (64 << 20) + 1, 1 << 30, 1 << 40].map(piece), [128 << 10, 256 << 10, 2 << 20, 2 << 20]);
+}
+
+#[test]
 fn neither_threads_nor_their_timing_change_a_byte() {
     let entries = corpus();
     let once = written(&options(Compression::GZIP), &entries).0;
