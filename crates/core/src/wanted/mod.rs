@@ -50,9 +50,9 @@ pub struct Counts {
 #[derive(Default)]
 pub struct Wanted {
     state: Mutex<State>,
-    /// Something may be taken, or the queue was closed.
-    ready: Condvar,
-    /// Something was taken, or the queue was closed.
+    /// By the least urgent class that who waits takes: something may be taken, or the queue was closed.
+    ready: [Condvar; 4],
+    /// Less is queued in the background, or the queue was closed.
     drained: Condvar,
 }
 
@@ -71,8 +71,7 @@ impl Wanted {
     pub fn want(&self, frame: &FrameAt, class: Class) -> bool {
         let mut state = self.lock();
         let new = state.want(frame, class);
-        // Whoever waits may only accept urgent classes, so waking one could wake the wrong one.
-        self.ready.notify_all();
+        self.wake(&state);
         new
     }
 
@@ -82,7 +81,7 @@ impl Wanted {
         for frame in frames {
             state.want(frame, class);
         }
-        self.ready.notify_all();
+        self.wake(&state);
     }
 
     /// The next batch: the most urgent frame that is of `lowest` class or above, and its queued neighbours of the same
@@ -97,14 +96,19 @@ impl Wanted {
             }
             let batch = state.batch(max, max_bytes, lowest);
             if !batch.is_empty() {
-                self.drained.notify_all();
+                // What is left is another one's: whoever wakes somebody wakes one.
+                self.wake(&state);
+                self.drain(&mut state);
                 return batch;
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return batch;
             }
-            state = self.ready.wait_timeout(state, left).expect("no one panics holding the queue").0;
+            state.waiting[lowest as usize] += 1;
+            let ready = &self.ready[lowest as usize];
+            state = ready.wait_timeout(state, left).expect("no one panics holding the queue").0;
+            state.waiting[lowest as usize] -= 1;
         }
     }
 
@@ -112,14 +116,14 @@ impl Wanted {
     pub fn landed<'f>(&self, frames: impl Iterator<Item = &'f FrameAt>) {
         let mut state = self.lock();
         frames.for_each(|frame| state.land(frame));
-        self.ready.notify_all();
+        self.wake(&state);
     }
 
     /// Nothing is heard of these: the link counts as free of them, though they are still in flight.
     pub fn silent<'f>(&self, frames: impl Iterator<Item = &'f FrameAt>) {
         let mut state = self.lock();
         frames.for_each(|frame| state.free_link(frame));
-        self.ready.notify_all();
+        self.wake(&state);
     }
 
     /// Whether somebody waits for any of these, which are in flight and have not landed.
@@ -138,8 +142,8 @@ impl Wanted {
         let mut state = self.lock();
         state.forget(frame);
         state.counts.done += 1;
-        self.ready.notify_all();
-        self.drained.notify_all();
+        self.wake(&state);
+        self.drain(&mut state);
     }
 
     /// The frame will not come. Who asks again queues it again.
@@ -147,8 +151,8 @@ impl Wanted {
         let mut state = self.lock();
         state.forget(frame);
         state.counts.failed += 1;
-        self.ready.notify_all();
-        self.drained.notify_all();
+        self.wake(&state);
+        self.drain(&mut state);
     }
 
     /// Wait until fewer than `below` background frames are queued, or of small ones fewer `bytes`. False when the queue is
@@ -159,6 +163,7 @@ impl Wanted {
             && state.queued(Class::Background) >= below
             && state.queued_bytes(Class::Background) >= bytes
         {
+            state.below = (state.below.0.max(below), state.below.1.max(bytes));
             state = self.drained.wait(state).expect("no one panics holding the queue");
         }
         !state.closed
@@ -172,14 +177,15 @@ impl Wanted {
     /// What nobody waits for is handed out only while fewer bytes than this are in flight, demands included: what is demanded
     /// next then finds the link free enough.
     pub fn set_in_flight(&self, bytes: u64) {
-        self.lock().most_in_flight = bytes;
-        self.ready.notify_all();
+        let mut state = self.lock();
+        state.most_in_flight = bytes;
+        self.wake(&state);
     }
 
     /// Nothing more will be handed out; who waits returns at once.
     pub fn close(&self) {
         self.lock().closed = true;
-        self.ready.notify_all();
+        self.ready.iter().for_each(Condvar::notify_all);
         self.drained.notify_all();
     }
 
@@ -189,6 +195,22 @@ impl Wanted {
 
     pub fn counts(&self) -> Counts {
         self.lock().counts()
+    }
+
+    /// Wake one who may take the next batch, if there is one: the choosiest, so that others are left for what follows.
+    fn wake(&self, state: &State) {
+        if let Some(lowest) = state.next_taker() {
+            self.ready[lowest].notify_one();
+        }
+    }
+
+    /// Wake those who wait for room, if there is some.
+    fn drain(&self, state: &mut State) {
+        let (below, bytes) = state.below;
+        if state.queued(Class::Background) < below || state.queued_bytes(Class::Background) < bytes {
+            state.below = (0, 0);
+            self.drained.notify_all();
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -53,6 +53,10 @@ pub struct State {
     pub most_of_a_pack: (usize, usize),
     pub counts: Counts,
     pub closed: bool,
+    /// Who waits for a batch, by the least urgent class they take.
+    pub waiting: [usize; 4],
+    /// Somebody waits until fewer background frames are queued, or fewer bytes of them; 0 when nobody does.
+    pub below: (usize, u64),
 }
 
 impl Default for State {
@@ -72,6 +76,8 @@ impl Default for State {
             most_of_a_pack: (usize::MAX, usize::MAX),
             counts: Counts::default(),
             closed: false,
+            waiting: [0; 4],
+            below: (0, 0),
         }
     }
 }
@@ -119,18 +125,10 @@ impl State {
     }
 
     pub fn batch(&mut self, max: usize, max_bytes: u64, lowest: Class) -> Vec<Want> {
-        let next = CLASSES.into_iter().filter(|&class| class <= lowest).find_map(|class| {
-            let mut frames = self.order[class as usize].values();
-            Some((class, frames.find(|frame| self.has_room(frame, class))?.clone()))
-        });
-        let Some((class, seed)) = next else { return Vec::new() };
-        let mut room = max_bytes;
+        let Some((class, seed)) = self.next(lowest) else { return Vec::new() };
+        let (seed, mut room) = (seed.clone(), max_bytes);
         if class > Class::Demand {
-            let used = self.in_flight_bytes.iter().sum::<u64>();
-            if used >= self.most_in_flight {
-                return Vec::new();
-            }
-            room = room.min(self.most_in_flight - used);
+            room = room.min(self.free());
         }
         let frames = self.neighbours(&seed, class, max, room);
         self.last_batch += 1;
@@ -145,6 +143,33 @@ impl State {
             self.counts.taken[class as usize] += 1;
         }
         frames.into_iter().map(|frame| Want { frame, class }).collect()
+    }
+
+    /// The frame that goes next, and its class, if one of `lowest` class or above may be handed out now.
+    fn next(&self, lowest: Class) -> Option<(Class, &FrameAt)> {
+        let (class, frame) = CLASSES.into_iter().filter(|&class| class <= lowest).find_map(|class| {
+            let mut full: Option<&Arc<[u8; 32]>> = None;
+            let frame = self.order[class as usize].values().find(|frame| {
+                // Most of what is queued lies where what is queued before it does.
+                let is_full = full == Some(&frame.pack) || !self.has_room(frame, class);
+                full = is_full.then_some(&frame.pack);
+                !is_full
+            })?;
+            Some((class, frame))
+        })?;
+        (class == Class::Demand || self.free() > 0).then_some((class, frame))
+    }
+
+    /// How many more bytes that nobody waits for may be in flight.
+    fn free(&self) -> u64 {
+        self.most_in_flight.saturating_sub(self.in_flight_bytes.iter().sum())
+    }
+
+    /// Of those who wait and may take what goes next the choosiest, by the least urgent class they take.
+    pub fn next_taker(&self) -> Option<usize> {
+        let least = (0..CLASSES.len()).rev().find(|&lowest| self.waiting[lowest] > 0)?;
+        let (class, _) = self.next(CLASSES[least])?;
+        (class as usize..=least).find(|&lowest| self.waiting[lowest] > 0)
     }
 
     /// `seed` and the queued frames of its class after and before it in its pack, sorted, as many as fit.

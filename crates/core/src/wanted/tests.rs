@@ -141,6 +141,59 @@ fn who_waits_is_woken_by_a_want_and_by_the_end() {
     assert!(wanted.is_closed());
 }
 
+fn wait_for_takers(wanted: &Wanted, number: usize) {
+    while wanted.lock().waiting.iter().sum::<usize>() < number {
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn of_those_who_wait_one_is_woken_the_choosiest_who_may_take_what_goes_next() {
+    let wanted = Wanted::new(10, (9, 9));
+    assert!(wanted.want(&frame(1, 0, 10), Class::Background));
+    assert_eq!(wanted.lock().next_taker(), None, "nobody waits");
+    wanted.lock().waiting = [2, 0, 0, 1];
+    assert_eq!(wanted.lock().next_taker(), Some(3));
+    wanted.want(&frame(2, 0, 10), Class::Demand);
+    assert_eq!(wanted.lock().next_taker(), Some(0));
+    wanted.lock().waiting = [0, 0, 1, 1];
+    assert_eq!(wanted.lock().next_taker(), Some(2));
+    wanted.lock().waiting = [1, 0, 0, 1];
+    assert_eq!(wanted.take(1, 10, ANY, NOW)[0].class, Class::Demand);
+    assert_eq!(wanted.lock().next_taker(), None, "the link is full of what somebody waits for");
+    wanted.landed([frame(2, 0, 10)].iter());
+    assert_eq!(wanted.lock().next_taker(), Some(3));
+    wanted.lock().waiting = [1, 0, 0, 0];
+    assert_eq!(wanted.lock().next_taker(), None, "nobody takes what nobody waits for");
+}
+
+#[test]
+fn whoever_was_woken_wakes_another_for_what_is_left() {
+    let wanted = &Wanted::default();
+    std::thread::scope(|scope| {
+        let takers = [Class::Demand, ANY, ANY, Class::Profile]
+            .map(|lowest| scope.spawn(move || wanted.take(1, 10, lowest, Duration::from_secs(600)).len()));
+        wait_for_takers(wanted, takers.len());
+        let frames: Vec<_> = (0..4).map(|pack| frame(pack, 0, 10)).collect();
+        wanted.want_all(frames.iter(), Class::Demand);
+        assert_eq!(takers.map(|taker| taker.join().unwrap()), [1; 4]);
+    });
+}
+
+#[test]
+fn who_waits_for_room_hears_of_it() {
+    let wanted = Wanted::default();
+    wanted.want(&frame(1, 0, 10), Class::Background);
+    std::thread::scope(|scope| {
+        let filler = scope.spawn(|| wanted.wait_for_room(1, 0));
+        while wanted.lock().below.0 == 0 {
+            std::thread::yield_now();
+        }
+        assert_eq!(wanted.take(1, 10, ANY, NOW).len(), 1);
+        assert!(filler.join().unwrap());
+    });
+}
+
 #[test]
 fn a_profile_goes_before_background() {
     let wanted = Wanted::default();
