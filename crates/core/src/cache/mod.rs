@@ -176,7 +176,7 @@ impl Cache {
             return Err(Error::Mismatch { what: format!("blob {}", digest.short()), expected: *digest, got });
         }
         self.grown.fetch_add(digest.size, Relaxed);
-        self.publish(path, digest, Some(look)).map_err(failed("keep"))
+        self.publish(path, &file, digest, Some(look)).map_err(failed("keep"))
     }
 
     /// Keep a chunk of a blob; its last one makes the blob complete.
@@ -325,15 +325,15 @@ impl Cache {
         let number = self.written.fetch_add(1, Relaxed);
         let clock = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |now| now.as_nanos());
         let path = self.temporary().join(format!("{}-{clock:x}-{number}", std::process::id()));
-        let done = object::write_new(&path, bytes).and_then(|()| self.publish(&path, digest, None));
+        let done = object::write_new(&path, bytes).and_then(|file| self.publish(&path, &file, digest, None));
         if done.is_err() {
             let _ = fs::remove_file(&path);
         }
         done
     }
 
-    /// Give a proved file its name; `look` is how it looked before it was.
-    fn publish(&self, from: &Path, digest: &Digest, look: Option<Look>) -> io::Result<()> {
+    /// Give a proved file, open as `file`, its name; `look` is how it looked before it was proved.
+    fn publish(&self, from: &Path, file: &fs::File, digest: &Digest, look: Option<Look>) -> io::Result<()> {
         let to = self.path(digest);
         if let Err(error) = fs::rename(from, &to) {
             if error.kind() != io::ErrorKind::NotFound {
@@ -343,7 +343,7 @@ impl Cache {
             fs::rename(from, &to)?;
         }
         // After the rename, which changes the ctime.
-        let stamp = Stamp::of(&fs::symlink_metadata(&to)?);
+        let stamp = Stamp::of(&file.metadata()?);
         if look.is_none_or(|look| look == stamp.look()) {
             self.note_proved(digest, stamp);
         }
@@ -352,7 +352,7 @@ impl Cache {
 
     fn publish_partial(&self, partial: &Partial, content: &Content, look: Look) {
         // When the rename fails, another process was first, or the disk is full of trouble: readers go on with the partial.
-        if self.publish(partial.path(), &content.digest, Some(look)).is_ok() {
+        if self.publish(partial.path(), partial.file(), &content.digest, Some(look)).is_ok() {
             partial.remove_record();
         }
         lock(&self.partials).remove(&content.digest.sha256);

@@ -52,6 +52,10 @@ impl Partial {
         &self.path
     }
 
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
     /// Whether the chunk is said to be here, by this process or another.
     pub fn has(&self, index: usize) -> bool {
         let mut byte = [0];

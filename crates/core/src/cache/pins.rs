@@ -45,7 +45,7 @@ impl Cache {
             // Who chooses now what goes knows no pin of ours yet.
             let _chooses = self.lock_choice()?;
             let written = self.temporary().join(format!("{}-pin", std::process::id()));
-            let done = object::write_new(&written, &bytes).and_then(|()| fs::rename(&written, path));
+            let done = object::write_new(&written, &bytes).and_then(|_| fs::rename(&written, path));
             done.map_err(Error::io("write", path))?;
         }
         if all_proved() {

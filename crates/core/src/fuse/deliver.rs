@@ -10,10 +10,15 @@ use super::answer;
 use super::parked::{Purpose, Waiting};
 use super::server::{Server, TRIES};
 use super::wire::Reply;
+use crate::archive::MAX_FRAME;
 use crate::archive::frame::Form;
 use crate::digest::{Digest, hex};
 use crate::error::{Error, Result};
 use crate::filemap::{FrameAt, frame_of};
+
+/// Decompressed into is memory that was before: what is given back to the kernel and taken again costs more than the bytes.
+const SPARE: usize = 4;
+const SPARE_BYTES: usize = 2 * MAX_FRAME;
 
 impl Server {
     /// A frame has arrived. What it was asked for is proved and kept, with what else it holds, and requests that
@@ -114,7 +119,17 @@ impl Server {
     }
 
     fn keep(&self, at: &FrameAt, compressed: &[u8], purposes: &[Purpose]) -> Result<()> {
-        let plain = self.map.form.open(compressed, at.plain)?;
+        let mut plain = self.spare().pop().unwrap_or_default();
+        let opened = self.map.form.open_into(compressed, at.plain, &mut plain);
+        let kept = opened.and_then(|()| self.keep_plain(&plain, purposes));
+        let mut spare = self.spare();
+        if spare.len() < SPARE && plain.capacity() <= SPARE_BYTES {
+            spare.push(plain);
+        }
+        kept
+    }
+
+    fn keep_plain(&self, plain: &[u8], purposes: &[Purpose]) -> Result<()> {
         let mut asked = HashSet::new();
         let mut wanted = Vec::new();
         for purpose in purposes {
@@ -124,11 +139,11 @@ impl Server {
         }
         // Neighbours first, so that what somebody waits for is the newest where the cache keeps little.
         if self.map.form == Form::Pack {
-            self.keep_neighbours(&plain, &asked);
+            self.keep_neighbours(plain, &asked);
         }
         let mut result = Ok(());
         for (purpose, inner, digest) in wanted {
-            let kept = slice(&plain, inner, &digest).and_then(|bytes| self.keep_one(purpose, bytes));
+            let kept = slice(plain, inner, &digest).and_then(|bytes| self.keep_one(purpose, bytes));
             result = result.and(kept);
         }
         result

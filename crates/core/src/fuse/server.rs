@@ -79,6 +79,8 @@ pub struct Server {
     pub(super) passthrough: OnceLock<Passthrough>,
     parked: Mutex<Parked>,
     neighbours: Mutex<Neighbours>,
+    /// For what frames hold when they are decompressed.
+    spare: Mutex<Vec<Vec<u8>>>,
     pub(super) walk: Walk,
     /// A page came, or will not.
     pub(super) page: Condvar,
@@ -124,6 +126,7 @@ impl Server {
             passthrough: OnceLock::new(),
             parked: Mutex::default(),
             neighbours: Mutex::default(),
+            spare: Mutex::default(),
             walk: Walk::default(),
             page: Condvar::new(),
             sparse: OnceLock::new(),
@@ -343,6 +346,10 @@ impl Server {
 
     pub(super) fn neighbours(&self) -> MutexGuard<'_, Neighbours> {
         self.neighbours.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn spare(&self) -> MutexGuard<'_, Vec<Vec<u8>>> {
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn note_read(&self, request: &Request, first: bool) {
