@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 
 from sapwood.address import open_address
+from sapwood.archive.write import Choices
 from sapwood.digests import PackName
 from sapwood.errors import CorruptError, InvalidInputError, NotFoundError
 from sapwood.image import ImageName, open_image
+from sapwood.image.convert import convert_image
 from sapwood.open import open_tree
 from sapwood.tree import Tree
 from tests.support import images
@@ -174,6 +176,22 @@ def test_the_image_for_a_platform_is_taken_out_of_an_index(fake: FakeRegistry) -
         assert contents(open_tree(f"{of(fake, 'nested')}?platform={platform}")) == {"a": text}
     with pytest.raises(NotFoundError, match="linux/amd64, linux/arm/v6, linux/arm64/v8") as caught:
         open_tree(f"{of(fake)}?platform=windows/amd64")
+    assert caught.value.kind == "platform-missing"
+
+
+def test_an_image_that_is_for_another_platform_is_not_that_which_is_asked_for(
+    fake: FakeRegistry, tmp_path: Path
+) -> None:
+    fake.add(Image(plain({"a": b"1"}), architecture="arm64"), "latest")
+    for name in ("", "?platform=linux/arm64", "?platform=linux/arm64/v8"):
+        assert contents(open_tree(of(fake) + name)) == {"a": b"1"}
+    with pytest.raises(NotFoundError, match="one image, for linux/arm64") as caught:
+        open_tree(f"{of(fake)}?platform=linux/amd64")
+    assert (caught.value.kind, caught.value.hint) == ("platform-missing", "--platform linux/arm64")
+    with pytest.raises(NotFoundError) as caught:
+        convert_image(
+            ImageName.parse(f"{of(fake)}?platform=linux/amd64"), ImageName.parse(f"oci:{tmp_path}/no:1"), Choices()
+        )
     assert caught.value.kind == "platform-missing"
 
 

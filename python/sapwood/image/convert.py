@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from sapwood import places
 from sapwood.archive import write
 from sapwood.archive.write import Choices, Written
 from sapwood.errors import CorruptError, InvalidInputError, NotFoundError, SapwoodError, StoppedError
-from sapwood.image.image import find_root, read_config_bytes, read_document
+from sapwood.image.image import find_root, read_config_bytes, read_document, require_platform
 from sapwood.image.layers import CHUNKED_TOC, STARGZ_TOC, vouched_map
 from sapwood.image.manifest import Described, Manifest, choose, described, parse
 from sapwood.image.name import ImageName
@@ -200,14 +200,18 @@ class _Conversion:
 
     def _find(self) -> _Document:
         digest, data = find_root(self._source_name, self._source, self._kept)
-        for _ in range(_MOST_HOPS):
+        for hop in range(_MOST_HOPS):
             said = parse(data, str(self._source_name))
+            if isinstance(said, Manifest) and hop == 0:
+                require_platform(said, self._source_name, self._source, self._kept)
             if isinstance(said, Manifest) or self._source_name.platform is None:
                 break
             chosen = choose(said, self._source_name)
             digest, data = chosen.digest, read_document(chosen, self._source, self._kept)
-        self._source_name = self._source_name.pinned(digest)
-        return self._document(digest, data, self._source_name.platform or "", _MOST_HOPS)
+        platform = self._source_name.platform or ""
+        # By its digest it is one image, whatever its index said of it.
+        self._source_name = replace(self._source_name.pinned(digest), platform=None)
+        return self._document(digest, data, platform, _MOST_HOPS)
 
     def _document(self, digest: str, data: bytes, platform: str, hops: int) -> _Document:
         said = parse(data, str(self._source_name))

@@ -19,7 +19,7 @@ from sapwood import places
 from sapwood.archive import FileMap
 from sapwood.archive.layers import lead, merge
 from sapwood.digests import MapDigest, PackName, TreeDigest
-from sapwood.errors import CorruptError, InvalidInputError
+from sapwood.errors import CorruptError, InvalidInputError, NotFoundError
 from sapwood.image.kept import forget, keep_soon, kept_map
 from sapwood.image.layers import Layer, open_layer, wants_index
 from sapwood.image.manifest import Described, Manifest, choose, parse
@@ -46,6 +46,7 @@ __all__ = [
     "read_config",
     "read_config_bytes",
     "read_document",
+    "require_platform",
 ]
 
 # Of indexes that name indexes.
@@ -271,9 +272,11 @@ def find_manifest(name: ImageName, place: Place, kept: KeptTexts) -> tuple[Image
     """
     digest, data = find_root(name, place, kept)
     pinned = name.pinned(digest)
-    for _ in range(_MOST_HOPS):
+    for hop in range(_MOST_HOPS):
         said = parse(data, str(name))
         if isinstance(said, Manifest):
+            if hop == 0:
+                require_platform(said, name, place, kept)
             return pinned, Described(digest, len(data), said.media_type), said
         chosen = choose(said, name)
         data, digest = read_document(chosen, place, kept), chosen.digest
@@ -294,6 +297,32 @@ def find_root(name: ImageName, place: Place, kept: KeptTexts) -> tuple[str, byte
         raise CorruptError(f"{name}: its manifest hashes to {found[:19]}, not {digest}", kind="image-corrupt")
     kept.keep(found, data)
     return found, data
+
+
+def require_platform(manifest: Manifest, name: ImageName, place: Place, kept: KeptTexts) -> None:
+    """Refuse an image that no index tells of, if one for a platform is asked for and it says that it is for another.
+
+    Raises:
+        NotFoundError: `platform-missing`.
+        SapwoodError: as `read_config_bytes`.
+    """
+    if name.platform is None:
+        return
+    data = read_config_bytes(manifest.config, name, place, kept)
+    try:
+        said = json.loads(data)
+    except (ValueError, RecursionError):
+        return  # who needs it will say so
+    words = [said.get(key) for key in ("os", "architecture", "variant")] if isinstance(said, dict) else []
+    found = [word if isinstance(word, str) else "" for word in words]
+    if any(one and other and one != other for one, other in zip(found, name.wanted_platform, strict=False)):
+        shown = "/".join(word for word in found if word)
+        raise NotFoundError(
+            f"{name}: nothing for {name.platform}; it is no index, but one image, for {shown}",
+            kind="platform-missing",
+            hint=f"--platform {shown}" if all(found[:2]) else None,
+            address=str(name),
+        )
 
 
 def read_config_bytes(blob: Described, name: ImageName, place: Place, kept: KeptTexts) -> bytes:
