@@ -16,7 +16,8 @@ const BLOCK_BITS: u8 = 12;
 const TIMES_OF_CHANGE: u32 = 2;
 const FILES_IN_CHUNKS: u32 = 4;
 
-/// A directory by the numbers of entries: its own, its parent's, and its children's.
+/// A directory by the numbers of entries: its own, its parent's, and its children's. Not all of these are shown: others have
+/// inodes that no line names.
 struct Directory {
     at: usize,
     parent: usize,
@@ -106,10 +107,21 @@ impl<'a> Image<'a> {
         }
     }
 
+    /// Those of a directory's children that a mount shows.
+    fn shown(&self, directory: &Directory) -> Result<Vec<usize>> {
+        let mut shown = Vec::with_capacity(directory.children.len());
+        for at in directory.children.clone() {
+            if self.map.shows(&self.entry(at)?.path) {
+                shown.push(at);
+            }
+        }
+        Ok(shown)
+    }
+
     /// A directory's lines, sorted by their names.
     fn lines(&self, directory: &Directory) -> Result<Vec<Line<'a>>> {
         let mut lines = Vec::with_capacity(directory.children.len() + 2);
-        for at in directory.children.clone() {
+        for at in self.shown(directory)? {
             let (entry, inode) = (self.entry(at)?, self.inode_of(at)?);
             let (node, kind) = (self.places[inode].node(), inode::type_of(self.entry(inode)?));
             lines.push(Line { name: entry.name(), node, kind });
@@ -123,7 +135,7 @@ impl<'a> Image<'a> {
 
     fn packed(&self, directory: &Directory) -> Result<Packed> {
         let mut lengths: Vec<&[u8]> = Vec::with_capacity(directory.children.len() + 2);
-        for at in directory.children.clone() {
+        for at in self.shown(directory)? {
             lengths.push(self.entry(at)?.name());
         }
         for name in [&b"."[..], b".."] {

@@ -48,6 +48,8 @@ pub struct Missing(pub usize);
 pub(super) const ROW_BITS: u32 = 20;
 /// Entries of a page of a map that is in memory from the start.
 const ROWS: usize = 8192;
+/// In the root of the tree of an image that a store holds: what it takes to give the image back (docs/oci.md).
+const BESIDE_IMAGE: &[u8] = b".wh..wh.image";
 
 /// The inode of the entry at (page, row); the root is 1.
 pub fn inode_of(page: usize, row: usize) -> u64 {
@@ -245,6 +247,12 @@ impl FileMap {
         let Some(page) = self.page_of(wanted) else { return Ok(None) };
         let rows = self.rows(page)?;
         Ok(rows.binary_search_by(|row| parent_and_name(&row.path).cmp(&wanted)).ok().map(|row| inode_of(page, row)))
+    }
+
+    /// Whether a mount shows an entry: not what lies beside an image. A tree of the REAPI is shown as it is.
+    pub fn shows(&self, path: &[u8]) -> bool {
+        let below = path.strip_prefix(BESIDE_IMAGE).filter(|_| self.grown.is_none());
+        below.is_none_or(|rest| !rest.is_empty() && rest[0] != b'/')
     }
 
     /// The entry of a hard link's first name, of anything else itself. `None`: a hard link to nothing.

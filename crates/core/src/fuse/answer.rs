@@ -120,7 +120,9 @@ fn lookup(map: &FileMap, request: &Request, reply: &mut Reply) -> Answer {
         // Asked for by an NFS server that has only an inode (EXPORT_SUPPORT).
         b"." => Some(request.node),
         b".." => map.find(parent_and_name(&parent.path).0)?,
-        _ => map.find(&joined(&parent.path, name))?,
+        _ => {
+            Some(joined(&parent.path, name)).filter(|path| map.shows(path)).map_or(Ok(None), |path| map.find(&path))?
+        }
     };
     match inode {
         // A hard link whose first name is not there: the file map is wrong, the name is not absent.
@@ -197,6 +199,10 @@ fn list_entries(map: &FileMap, directory: &[u8], offset: u64, reply: &mut Reply,
         None => map.first_child(directory)?,
     };
     while let Some(((page, row), entry)) = map.child(directory, place)? {
+        place = (page, row + 1);
+        if !map.shows(&entry.path) {
+            continue;
+        }
         let name = entry.name();
         if !attr::line_fits(reply, plus, name.len()) {
             break;
@@ -214,7 +220,6 @@ fn list_entries(map: &FileMap, directory: &[u8], offset: u64, reply: &mut Reply,
             mode,
             name,
         );
-        place = (page, row + 1);
     }
     Ok(())
 }

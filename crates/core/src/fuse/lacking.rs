@@ -23,6 +23,9 @@ impl Server {
             }
             for entry in self.map.rows(page).unwrap_or(&[]) {
                 let Kind::Regular(content) = &entry.kind else { continue };
+                if !self.map.shows(&entry.path) {
+                    continue;
+                }
                 let missing = self.cache.missing(content);
                 lacking.files += u64::from(!missing.is_empty());
                 lacking.bytes += missing.iter().map(|&index| content.chunks[index].digest.size).sum::<u64>();

@@ -91,7 +91,7 @@ impl Server {
     /// False when the mount has ended.
     fn queue_rows(&self, page: usize, chosen: impl Fn(&Entry) -> bool) -> bool {
         let rows = if self.wait_for_page(page) { self.map.rows(page).unwrap_or(&[]) } else { return false };
-        let mut chosen = rows.iter().enumerate().filter(|(_, entry)| chosen(entry));
+        let mut chosen = rows.iter().enumerate().filter(|(_, entry)| self.map.shows(&entry.path) && chosen(entry));
         chosen.all(|(row, entry)| self.queue_entry(inode_of(page, row), entry))
     }
 

@@ -16,6 +16,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use rustix::fs::SeekFrom;
 use rustix::io::Errno;
 
+use super::lacking::Lacking;
 use super::wire::Request;
 use crate::filemap::Kind;
 use world::{Act, Mounted, Tree};
@@ -331,4 +332,22 @@ fn bytes_that_are_no_request_are_refused() {
         request.truncate(length);
         assert!(Request::parse(&request).is_err());
     }
+}
+
+#[test]
+fn what_lies_beside_a_stored_image_is_not_shown() {
+    let mut tree = Tree::new();
+    for directory in [".wh..wh.image", ".wh..wh.image/layers", ".wh..wh.images", "d", "d/.wh..wh.image"] {
+        tree.directory(directory);
+    }
+    tree.file(".wh..wh.image/image.json", noise(1, 3000));
+    tree.file("d/.wh..wh.image/file", noise(2, 3000));
+    let mounted = Mounted::new(tree.store());
+    assert_eq!(names(&mounted, ""), [".wh..wh.images", "d"].map(String::from).into());
+    assert_eq!(names(&mounted, "d"), [".wh..wh.image"].map(String::from).into());
+    for hidden in [".wh..wh.image", ".wh..wh.image/image.json"] {
+        assert_eq!(fs::metadata(mounted.path(hidden)).unwrap_err().raw_os_error(), Some(libc::ENOENT));
+    }
+    assert!(mounted.read("d/.wh..wh.image/file").unwrap() == noise(2, 3000));
+    assert_eq!(mounted.server.lacking(), Some(Lacking { files: 0, bytes: 0 }));
 }

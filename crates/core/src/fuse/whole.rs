@@ -24,7 +24,7 @@ pub fn mount_whole(map: &FileMap, cache: &Cache, place: &Path, pin: &Path) -> Re
     }
     let mut contents: Vec<Digest> = Vec::new();
     for page in 0..map.pages().len() {
-        let files = map.rows(page).unwrap_or(&[]).iter();
+        let files = map.rows(page).unwrap_or(&[]).iter().filter(|entry| map.shows(&entry.path));
         contents.extend(files.filter_map(|entry| match &entry.kind {
             Kind::Regular(content) => Some(content.digest),
             _ => None,

@@ -357,7 +357,7 @@ impl Composing<'_> {
             .unwrap_or_default();
         for (inode, entry) in self.base.children(lower).map_err(absent)? {
             let path = below(&folder.path, entry.name());
-            if named.contains(entry.name()) {
+            if named.contains(entry.name()) || !self.base.shows(&entry.path) {
                 continue;
             }
             // What the look did not find came after it; or it is what no tree has, as a socket.
