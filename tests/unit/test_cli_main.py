@@ -86,7 +86,7 @@ USAGE = {
     ("xyzzy",): "sapwood: no command 'xyzzy'\nhint: sapwood --help\n",
     ("push",): "sapwood: push: the following arguments are required: TREE, ADDRESS\nhint: sapwood push --help\n",
     ("hash", ".", "--jsn"): "sapwood: hash: unrecognized arguments: --jsn\nhint: sapwood hash --help\n",
-    ("run", "main"): "sapwood: run: no command\nhint: sapwood run main -- ls {}\n",
+    ("run", "a.tar"): "sapwood: run: no command\nhint: sapwood run a.tar -- ls {}\n",
     ("log", "main", "-n", "-1"): "sapwood: log: -n -1: less than nothing\n",
     ("push", ".", "main@sha256:" + "0" * 64): (
         "sapwood: {store}#main@sha256:"

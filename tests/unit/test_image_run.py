@@ -76,6 +76,40 @@ def test_what_the_image_says_is_what_runs(base: Layer, tmp_path: Path) -> None:
     assert home == "/root"
 
 
+def test_an_image_of_a_store_runs_as_it_does_where_it_lies(base: Layer, tmp_path: Path) -> None:
+    config = {"Entrypoint": ["/bin/sh", "-c"], "Cmd": ["echo $GREETING; id -u; cat /etc/said; ls -a / | grep wh; pwd"]}
+    address = layout(
+        tmp_path / "image", base, **config, Env=["PATH=/bin", "GREETING=hello"], User="1000", WorkingDir="/tmp"
+    )
+    run = Sapwood(tmp_path)
+    run.good("push", address, "it")
+    said = run("run", "it")
+    assert (said.code, said.out) == (0, "hello\n1000\nby the image\n/tmp\n"), said.err
+    # With another command, and changes that stay; and without the store, as it was then.
+    said = run("run", "--keep", "kept", "it", "--", "echo more >> /tmp/new; cat /tmp/new; exit 7")
+    assert (said.code, said.out) == (7, "more\n"), said.err
+    run.store.rename(tmp_path / "away")
+    said = run("run", "--offline", "--keep", "kept", "it", "--", "cat /tmp/new")
+    assert (said.code, said.out) == (0, "more\n"), said.err
+    assert str(tmp_path) not in run.good("mounts").out
+
+
+def test_a_tree_of_a_store_runs_as_no_image(base: Layer, tmp_path: Path) -> None:
+    run = Sapwood(tmp_path)
+    run.good("push", layout(tmp_path / "image", base, Cmd=["/bin/true"]), "it")
+    (tmp_path / "tree").mkdir()
+    run.good("push", "tree", "tree")
+    for words, why in {
+        ("run", "tree"): "no command",
+        ("run", "--net", "tree", "--", "true"): "is no image",
+        ("run", "--keep", "kept", "tree", "--", "true"): "is no image",
+        ("run", "--writable", "it"): "takes changes as it is",
+    }.items():
+        said = run(*words)
+        assert (said.code, why in said.err) == (2, True), said.err
+    assert str(tmp_path) not in run.good("mounts").out
+
+
 def test_what_to_run_is_asked_for_while_layers_are_opened(base: Layer, tmp_path: Path) -> None:
     made = Image(base, Cmd=["/bin/sh", "-c", "echo it ran"])
     opening = threading.Event()
@@ -205,7 +239,7 @@ def test_what_cannot_be_run_is_refused_with_a_remedy(base: Layer, tmp_path: Path
         (["run", "--writable", address, "--", "sh"], "takes changes as it is"),
         (["run", "--bind", "nowhere:/x", address, "--", "sh"], "nowhere is not there"),
         (["run", "--bind", "x", address, "--", "sh"], "no HERE:/THERE"),
-        (["run", "--net", "main", "--", "sh"], "main is no image"),
+        (["run", "--net", "a.tar", "--", "sh"], "a.tar is no image"),
     ):
         said = run(*words)
         assert (said.code, found in said.err) == (2, True), said.err

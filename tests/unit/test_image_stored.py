@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 import os
@@ -17,6 +18,7 @@ from sapwood import open_store
 from sapwood.errors import CorruptError, InvalidInputError, NotFoundError, SapwoodError
 from sapwood.fetch import load_map
 from sapwood.image import ImageName
+from sapwood.oci import staging
 from sapwood.oci.giving import Given, give_image
 from sapwood.oci.scratch import PREFIX, scratch
 from sapwood.oci.stored import FOLDER, StoredImage
@@ -28,6 +30,7 @@ from sapwood.upkeep.gc import collect
 from sapwood.upkeep.verify import verify
 from tests.support.cli import Sapwood
 from tests.support.images import Image, Layer, chunked, gzipped, plain, stargz
+from tests.support.smalldisk import small_disk
 
 LARGE = random.Random(1).randbytes(1_500_000)
 WORDS = b"".join(b"line %d of something that is written down\n" % number for number in range(4000))
@@ -165,6 +168,84 @@ def test_an_index_of_one_image_comes_back_too(store: OpenStore, tmp_path: Path) 
     pushed(store, image, place)
     assert given(store, tmp_path / "back").digest == f"sha256:{name}"
     assert blobs(tmp_path / "back") == blobs(place)
+
+
+@pytest.mark.parametrize("how", ["fuse", "native", "writable"])
+def test_a_mount_shows_the_image_and_nothing_beside_it(how: str, tmp_path: Path) -> None:
+    sapwood = Sapwood(tmp_path)
+    Image(gzipped(BASE), chunked(UPPER)).layout(tmp_path / "image")
+    sapwood.good("push", f"oci:{tmp_path}/image", "it")
+    place = tmp_path / "place"
+    place.mkdir()
+    sapwood.good("mount", *(["--writable"] if how == "writable" else ["--tier", how]), "it", place)
+    try:
+        assert sorted(os.listdir(place)) == ["bin", "etc"]
+        assert not (place / FOLDER).exists()
+        assert (place / "bin" / "tool").read_bytes() == LARGE
+        # What is pushed from there is a tree: it may have been changed, and would give nothing back.
+        sapwood.good("push", place, "tree")
+    finally:
+        sapwood.good("umount", "--discard", place) if how == "writable" else sapwood.good("umount", place)
+    assert [entry["path"] for entry in sapwood.good("ls", "tree", "--json").document] == ["bin", "etc"]
+    assert sapwood("convert", "tree", f"oci:{tmp_path}/back:1").code == 3
+
+
+def test_an_index_of_several_is_told_of_and_not_given_back(tmp_path: Path) -> None:
+    sapwood, image = Sapwood(tmp_path), Image(gzipped(BASE))
+    place = image.layout(tmp_path / "image")
+    attestation = {"mediaType": image.kinds["manifest"], "digest": "sha256:" + "0" * 64, "size": 7}
+    known = image.described(os="linux", architecture="amd64")
+    entries = [known, attestation | {"platform": {"os": "unknown", "architecture": "unknown"}}]
+    index = json.dumps({"schemaVersion": 2, "mediaType": image.kinds["index"], "manifests": entries}).encode()
+    digest = hashlib.sha256(index).hexdigest()
+    (place / "blobs" / "sha256" / digest).write_bytes(index)
+    said = {"mediaType": image.kinds["index"], "digest": f"sha256:{digest}", "size": len(index)}
+    (place / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [said]}))
+    sapwood.good("push", "--platform", "linux/amd64", f"oci:{place}", "it")
+    given = sapwood.good("convert", "it", f"oci:{tmp_path}/back:latest")
+    assert f"without its index sha256:{digest[:12]}" in given.err
+    assert given.out.endswith(f"{image.digest}\n")
+    again = sapwood.good("convert", "it", f"oci:{tmp_path}/back:latest", "--json")
+    assert (again.document["digest"], again.document["indexLeft"]) == (image.digest, f"sha256:{digest}")
+
+
+def test_what_is_told_of_a_push_is_the_image(tmp_path: Path) -> None:
+    sapwood = Sapwood(tmp_path)
+    Image(gzipped({"a": b"one", "b": b"two", "c": b"three"}), plain({".wh.a": b""})).layout(tmp_path / "image")
+    first = sapwood.good("push", f"oci:{tmp_path}/image", "it", "--json").document
+    again = sapwood.good("push", f"oci:{tmp_path}/image", "it", "--json").document
+    assert (first["unchanged"], again["unchanged"]) == (False, True)
+    assert (first["files"], first["bytes"]) == (again["files"], again["bytes"]) == (2, 8)
+
+
+@pytest.mark.parametrize("form", ["gzip", "zstd"])
+def test_a_layer_that_becomes_too_large_is_refused(
+    form: str, store: OpenStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    zeros = plain({"zeros": bytes(40_000_000)}).tar
+    command = ["gzip", "-9c"] if form == "gzip" else ["zstd", "-qc"]
+    bomb = Layer(subprocess.run(command, input=zeros, capture_output=True, check=True).stdout, zeros, form)
+    monkeypatch.setattr(staging, "MOST_PLAIN", 20_000_000)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with pytest.raises(CorruptError) as wrong:
+        pushed(store, Image(plain(BASE), bomb), tmp_path / "image")
+    assert (wrong.value.kind, bomb.digest[7:] in str(wrong.value)) == ("layer-too-large", True)
+    assert not list(tmp_path.glob(f"{PREFIX}*"))
+    monkeypatch.setattr(staging, "MOST_PLAIN", 50_000_000)
+    pushed(store, Image(plain(BASE), bomb), tmp_path / "image")
+
+
+def test_a_disk_without_room_is_not_filled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sapwood = Sapwood(tmp_path)
+    zeros = plain({"zeros": bytes(40_000_000)}).tar
+    images = {"plain": Layer(zeros, zeros, "tar"), "gzip": Layer(gzip.compress(zeros), zeros, "gzip")}
+    with small_disk(tmp_path / "disk", 32 << 20) as disk:
+        monkeypatch.setenv("TMPDIR", str(disk))
+        for name, layer in images.items():
+            Image(layer).layout(tmp_path / name)
+            said = sapwood("push", f"oci:{tmp_path}/{name}", "it")
+            assert (said.code, "hint: TMPDIR=" in said.err or "No space left" in said.err) == (6, True), said.err
+            assert os.listdir(disk) == []
 
 
 def test_an_image_is_kept_by_its_ref_collected_with_it_and_copied(store: OpenStore, tmp_path: Path) -> None:

@@ -106,6 +106,7 @@ def _give_image(arguments: argparse.Namespace, choices: Choices) -> int:
         document = {
             "address": str(given.name),
             "digest": given.digest,
+            "indexLeft": given.index_left,
             "layers": given.layers,
             "layersSent": given.layers_sent,
             "bytesSent": given.bytes_sent,
@@ -114,6 +115,11 @@ def _give_image(arguments: argparse.Namespace, choices: Choices) -> int:
         }
         show.document(document)
         return 0
+    if given.index_left:
+        show.talk(
+            f"without its index {given.index_left[:19]}: that names others, too, of which the store has none;"
+            " what is signed by the index's digest is not this"
+        )
     show.talk(
         f"image: {show.counted(given.layers, 'layer')} as they were, {given.layers_sent} sent,"
         f" {show.exact(given.bytes_sent)}, in {show.seconds(given.seconds)}"

@@ -1,4 +1,4 @@
-"""`sapwood run oci://…`: a program of an image, in the image.
+"""`sapwood run oci://…`, or of an image that a store holds: a program of an image, in the image.
 
 Promise: as of `sapwood run`: signals reach the program, and when it has ended, however it ended, nothing is mounted and
 no server runs. What it changed is thrown away, or lies where it was to be kept.
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from sapwood.cli import show
 from sapwood.cli.command import cache_size, deadline_s, for_platform
-from sapwood.cli.mount import absolute_path, show_layers
+from sapwood.cli.mount import absolute, absolute_path, show_layers
 from sapwood.cli.run import hold_signals, life_of
 from sapwood.cli.signals import leave_by_finally
 from sapwood.mount.begun import begin
@@ -20,10 +20,14 @@ from sapwood.mount.begun import begin
 TYPE_CHECKING = False  # as typing has it, without the 5 ms that importing typing takes
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Callable
     from typing import Any
 
     from sapwood.mount.begun import Begun
     from sapwood.oci.sandbox import Bind
+
+    # What is to be mounted, what people call it, and how to wait for what it says.
+    Meant = tuple[str, str, Callable[[], dict[str, Any]]]
 
 __all__ = ["run_image"]
 
@@ -35,17 +39,19 @@ def run_image(
     offline: bool = False,
     trace: str | None = None,
     to_stderr: bool = False,
+    snapshot: str | None = None,
 ) -> int:
     """Run what an image says, or what was said, in it, and return its code.
 
     What it changes lies in the directory `keep` afterwards, if that is said; the profile of what it reads of the image
     goes to the file `trace`. `offline`: the registry is asked nothing. `to_stderr`: so goes what it says on stdout.
+    What is meant is that `snapshot` of the address's store, if one is said.
 
     Raises:
         InvalidInputError: `bad-usage`; `not-supported`: what the image says cannot be.
         DeniedError: `namespace-denied`.
         UnavailableError: `sandbox-missing`, `mount-failed`; as `process.start`.
-        SapwoodError: as `read_config`.
+        SapwoodError: as `read_config`, `stored_config`.
     """
     from sapwood.oci.sandbox import Bind, apart
 
@@ -53,32 +59,28 @@ def run_image(
     kept = None if keep is None else Path(keep).absolute()
     # Before there is any other thread.
     is_user = apart()
-    with begin(tied=True, ahead=arguments.address) as begun:
-        return _run(arguments, binds, kept, begun, is_user=is_user, to_stderr=to_stderr, offline=offline, trace=trace)
+    with begin(tied=True, ahead=arguments.address if snapshot is None else None) as begun:
+        if snapshot is None:
+            found = _meant(arguments, offline=offline)
+        else:
+            found = _stored(arguments, snapshot, offline=offline)
+        return _run(
+            arguments, found, binds, kept, begun, is_user=is_user, to_stderr=to_stderr, offline=offline, trace=trace
+        )
 
 
-def _run(
-    arguments: argparse.Namespace,
-    binds: list[Bind],
-    kept: Path | None,
-    begun: Begun,
-    *,
-    is_user: bool,
-    to_stderr: bool,
-    **options: Any,
-) -> int:
+def _meant(arguments: argparse.Namespace, *, offline: bool) -> Meant:
     from sapwood import places
     from sapwood.image import ImageName, read_config
     from sapwood.image.remembered import meant
     from sapwood.store.waiting import meanwhile
 
     name = ImageName.parse(for_platform(arguments.address, arguments))
-    offline, cache_dir = bool(options.get("offline")), places.cache_dir()
+    cache_dir = places.cache_dir()
     asked = meanwhile(lambda: meant(name, cache_dir=cache_dir, offline=offline))
     # While the answer is on its way.
-    from sapwood.mount import process
-    from sapwood.oci import sandbox
-    from sapwood.oci.program import program_of, user_of
+    from sapwood.mount import process  # noqa: F401
+    from sapwood.oci import program, sandbox  # noqa: F401
 
     now = asked()
     if now.away and not offline:
@@ -88,6 +90,39 @@ def _run(
     pinned = now.name if now.name.digest else reading()[0]
     if not offline and not now.away:
         show_layers(str(pinned))
+    return str(pinned), str(name), lambda: reading()[1]
+
+
+def _stored(arguments: argparse.Namespace, snapshot: str, *, offline: bool) -> Meant:
+    from sapwood import places
+    from sapwood.digests import SnapshotDigest, parse_digest
+    from sapwood.oci.stored import stored_config
+    from sapwood.store import Address
+    from sapwood.store.waiting import meanwhile
+
+    said = Address.parse(absolute(arguments.address))
+    pinned = Address(said.store_url, said.ref, parse_digest(SnapshotDigest, snapshot))
+    reading = meanwhile(lambda: stored_config(pinned, cache_dir=places.cache_dir(), offline=offline))
+    return str(pinned), arguments.address, reading
+
+
+def _run(
+    arguments: argparse.Namespace,
+    found: Meant,
+    binds: list[Bind],
+    kept: Path | None,
+    begun: Begun,
+    *,
+    is_user: bool,
+    to_stderr: bool,
+    **options: Any,
+) -> int:
+    from sapwood import places
+    from sapwood.mount import process
+    from sapwood.oci import sandbox
+    from sapwood.oci.program import program_of, user_of
+
+    pinned, name, config_of = found
     with tempfile.TemporaryDirectory(prefix="sapwood-run-") as scratch, sandbox.held(kept):
         # Whoever the program is, its way to the image leads through here.
         os.chmod(scratch, 0o755)
@@ -96,7 +131,7 @@ def _run(
             place.mkdir()
         leave_by_finally()
         started = process.start(
-            str(pinned),
+            pinned,
             tree,
             cache_dir=places.cache_dir(),
             tied=True,
@@ -110,11 +145,11 @@ def _run(
             **options,
         )
         try:
-            _, config = reading()
+            config = config_of()
             said: list[str] = arguments.command[1:] if arguments.command[:1] == ["--"] else arguments.command
-            program = program_of(config, said, str(name))
+            program = program_of(config, said, name)
             sandbox.layered(tree, root, kept or upper, is_user=is_user, is_kept=kept is not None)
-            user = user_of(program.user, tree, str(name))
+            user = user_of(program.user, tree, name)
             with tempfile.TemporaryFile(dir=scratch) as status:
                 os.set_inheritable(status.fileno(), True)
                 argv = sandbox.command_line(

@@ -191,10 +191,11 @@ def _check_wait(arguments: argparse.Namespace) -> None:
         raise InvalidInputError(f"--wait and {other} do not go together", kind="bad-usage", hint=f"leave {other} out")
 
 
-def tell_of_age(place: Path) -> None:
-    """Say of a mount whose store was not asked what it shows."""
+def tell_of_age(place: Path) -> Mount | None:
+    """Say of a mount whose store was not asked what it shows, and return what is known of it."""
     if (found := _found(place)) is not None and found.away:
         show.talk(f"sapwood: {found.away}")
+    return found
 
 
 def _found(place: Path) -> Mount | None:

@@ -106,7 +106,9 @@ def _push(arguments: argparse.Namespace) -> int:
         return 0
     show.unreadable(pushed.unreadable)
     show.talk(f"tree:   {show.counted(pushed.files, 'file')}, {show.exact(pushed.bytes)}, {pushed.tree}")
-    show.talk(f"hashed: {show.counted(pushed.files_hashed, 'file')}, {show.exact(pushed.bytes_hashed)}")
+    # Of an image not only its files.
+    hashed = "" if names_image(tree) else f"{show.counted(pushed.files_hashed, 'file')}, "
+    show.talk(f"hashed: {hashed}{show.exact(pushed.bytes_hashed)}")
     show.talk(f"saved:  {show.exact(pushed.bytes_reused)}, in the store already or twice in the tree")
     show.talk(
         f"sent:   {show.counted(pushed.chunks_sent, 'chunk')}, {show.exact(pushed.chunk_bytes_sent)}"

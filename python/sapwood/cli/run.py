@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Any
 
+    from sapwood.mount import Mount
     from sapwood.mount.begun import Begun
 
 _PASSED_ON = {
@@ -86,27 +87,40 @@ def add_running(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from sapwood.store.naming import names_image
+    from sapwood.store.naming import may_name_archive, names_image
 
     if names_image(arguments.address):
-        from sapwood.cli.image import run_image
-        from sapwood.errors import InvalidInputError
-
-        if arguments.writable or tier(arguments) not in ("auto", "fuse"):
-            raise InvalidInputError(
-                "an image takes changes as it is, by the fuse tier",
-                kind="bad-usage",
-                hint="leave out --writable and --tier",
-            )
-        return run_image(arguments, keep=arguments.keep, offline=arguments.offline)
-    require_no_image_words(arguments, keep=arguments.keep)
-    return run_mounted(
-        command_of(arguments, "run"),
+        return _run_image(arguments)
+    if may_name_archive(arguments.address):
+        _command_of_tree(arguments)
+    # Of a ref its mount knows first what it names; then all is there, but for the image's own mount.
+    ran = run_mounted(
+        lambda mount: None if mount and mount.image else _command_of_tree(arguments),
         arguments,
         by=tier(arguments),
         offline=arguments.offline,
         writable=arguments.writable,
     )
+    return _run_image(arguments, ran) if isinstance(ran, str) else ran
+
+
+def _run_image(arguments: argparse.Namespace, snapshot: str | None = None) -> int:
+    """Run an image, or that which is a snapshot of a store."""
+    from sapwood.cli.image import run_image
+    from sapwood.errors import InvalidInputError
+
+    if arguments.writable or tier(arguments) not in ("auto", "fuse"):
+        raise InvalidInputError(
+            "an image takes changes as it is, by the fuse tier",
+            kind="bad-usage",
+            hint="leave out --writable and --tier",
+        )
+    return run_image(arguments, keep=arguments.keep, offline=arguments.offline, snapshot=snapshot)
+
+
+def _command_of_tree(arguments: argparse.Namespace) -> list[str]:
+    require_no_image_words(arguments, keep=arguments.keep)
+    return command_of(arguments, "run")
 
 
 def require_no_image_words(arguments: argparse.Namespace, keep: str | None = None) -> None:
@@ -140,7 +154,7 @@ def command_of(arguments: argparse.Namespace, name: str) -> list[str]:
 
 
 def run_mounted(
-    command: list[str],
+    command: Callable[[Mount | None], list[str] | None],
     arguments: argparse.Namespace,
     *,
     by: str = "fuse",
@@ -148,11 +162,12 @@ def run_mounted(
     to_stderr: bool = False,
     offline: bool = False,
     writable: bool = False,
-) -> int:
-    """Run `command` on a mount of its own and return its code; the profile of what it reads goes to the file `trace`.
+) -> int | str:
+    """Run a command on a mount of its own and return its code; the profile of what it reads goes to the file `trace`.
 
-    `by`: the tier. `to_stderr`: so goes what it says on stdout. `offline`: the store is asked nothing.
-    A `writable` mount takes changes for so long. Errors as `process.start`.
+    `command` is told of the mount, if its note is there, and says what to run; or None, then the mount is taken away,
+    and its snapshot returned. `by`: the tier. `to_stderr`: so goes what it says on stdout.
+    `offline`: the store is asked nothing. A `writable` mount takes changes for so long. Errors as `process.start`.
     """
     # First of all: it starts up while we find out what it is to serve. What takes changes needs more beforehand.
     ahead = None if offline else of_remote_store(arguments.address)
@@ -171,8 +186,13 @@ def run_mounted(
 
 
 def _run_mounted(
-    command: list[str], arguments: argparse.Namespace, begun: Begun | None, *, to_stderr: bool, **options: Any
-) -> int:
+    command: Callable[[Mount | None], list[str] | None],
+    arguments: argparse.Namespace,
+    begun: Begun | None,
+    *,
+    to_stderr: bool,
+    **options: Any,
+) -> int | str:
     import tempfile
     from pathlib import Path
 
@@ -202,10 +222,13 @@ def _run_mounted(
             **options,
         )
         try:
-            tell_of_age(place)
+            mount = tell_of_age(place)
+            words = command(mount)
+            if words is None:
+                return mount.snapshot if mount else ""
             # From here to the end signals wait: for the command, or for the mount to be gone.
             before = hold_signals()
-            argv = [word.replace("{}", str(place)) for word in command]
+            argv = [word.replace("{}", str(place)) for word in words]
             return life_of(argv, {**os.environ, "SAPWOOD_ROOT": str(place)}, before, to_stderr=to_stderr)
         finally:
             started.end()
@@ -262,6 +285,7 @@ COMMANDS = {
         sapwood run main -- sh -c 'cd "$SAPWOOD_ROOT" && make -n'
         sapwood run oci://docker.io/library/python:3.11 -- python3 -V   in the image, not on a mount of it
         sapwood run --net --bind .:/src --keep state oci:layout:dev -- make -C /src
+        sapwood run s3://bucket/i#py                  what an image that was pushed to a store says is to be run
         sapwood run --writable main -- sh -c 'make -C {} && sapwood push {} built'
         """,
     ),

@@ -67,7 +67,9 @@ def _trace(arguments: argparse.Namespace) -> int:
 
             code = run_image(arguments, trace=os.fsdecode(traced), to_stderr=arguments.json)
         else:
-            code = run_mounted(command, arguments, trace=os.fsdecode(traced), to_stderr=arguments.json)
+            ran = run_mounted(lambda _: command, arguments, trace=os.fsdecode(traced), to_stderr=arguments.json)
+            assert isinstance(ran, int)  # for there was a command
+            code = ran
         return _keep(arguments, traced, code)
 
 

@@ -181,4 +181,6 @@ def _left(snapshot: Snapshot, stored: bytes, place: Path, cache_dir: Path, asked
     # Without it a successor asks the store.
     with contextlib.suppress(SapwoodError):
         kept.write(table.map_path(cache_dir, place), stored)
-    return {"snapshot": snapshot.digest, "map": snapshot.map, "map_size": snapshot.map_size, "asked": asked}
+    is_image = names_image(snapshot.source)
+    left = {"snapshot": snapshot.digest, "map": snapshot.map, "map_size": snapshot.map_size, "asked": asked}
+    return left | {"image": is_image}

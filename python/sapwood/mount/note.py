@@ -47,6 +47,7 @@ class Note:
             "map_size": left.get("map_size"),
             "changes": os.fsdecode(changes.directory_of(place)) if writable else None,
             "asked": left.get("asked"),
+            "image": left.get("image", False),
             "away": left.get("away", ""),
             "bytes": file_map.bytes,
             "problem": "",

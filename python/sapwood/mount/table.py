@@ -76,6 +76,8 @@ class Mount:
     """Digest of the snapshot that is mounted; empty of an archive."""
     asked: int | None = None
     """When the store was last asked what the address names, seconds since 1970; None when it was for this mount."""
+    image: bool = False
+    """Whether its snapshot was pushed as an image."""
     bytes: int | None = None
     """Of all files."""
     lacking: int | None = None
@@ -214,6 +216,7 @@ def _mount(path: Path, note: dict[str, object]) -> Mount:
         away=text("away"),
         snapshot=text("snapshot"),
         asked=number("asked"),
+        image=note.get("image") is True,
         bytes=number("bytes"),
         lacking=number("lacking"),
         whole=note.get("whole") is not False,

@@ -35,6 +35,8 @@ class Given:
     name: ImageName
     digest: str
     """Of the manifest; of the index, where it names no other images."""
+    index_left: str | None
+    """Digest of the index that it was pushed by, if that names other images, too, and is not written."""
     layers: int
     layers_sent: int
     bytes_sent: int
@@ -75,6 +77,7 @@ def give_image(image: StoredImage, name: ImageName, *, progress: OnProgress | No
     return Given(
         name=name.pinned(described.digest),
         digest=described.digest,
+        index_left=image.index if index is None else None,
         layers=len(todo),
         layers_sent=sum(1 for size in sent if size),
         bytes_sent=sum(sent),

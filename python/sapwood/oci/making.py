@@ -41,8 +41,10 @@ def write_image(
     before: StoredImage | None,
     attribute: bytes,
     out: Sink,
-) -> None:
+) -> tuple[int, int]:
     """Write the tar. What `before`, the image that the ref names, has is told by entries that have `attribute`.
+
+    Return how many files the image has, and how many bytes these.
 
     Raises:
         SapwoodError: as `write_entries`, and as `StoredImage`.
@@ -59,7 +61,8 @@ def write_image(
     write_entries(image, image.file_map, tar, None, holes=True, is_all=False, told=(attribute, known))
     for folder in ("", "/documents", "/files", "/layers"):
         tar.folder(FOLDER + folder)
-    tar.file(f"{FOLDER}/image.json", json.dumps({**said, "files": files}, separators=(",", ":")).encode() + b"\n")
+    told = {**said, "files": files, "bytes": image.file_map.bytes}
+    tar.file(f"{FOLDER}/image.json", json.dumps(told, separators=(",", ":")).encode() + b"\n")
     for digest, data in sorted(documents.items()):
         tar.file(f"{FOLDER}/documents/{digest.removeprefix('sha256:')}", data)
     for layer in layers:
@@ -69,6 +72,7 @@ def write_image(
             _again(layer, before, held, there, tar)
         else:
             _anew(layer, there, tar)
+    return files, image.file_map.bytes
 
 
 def _again(

@@ -15,18 +15,27 @@ from io import FileIO
 from pathlib import Path
 
 from sapwood.archive.regzip import apart, inflate
-from sapwood.errors import CorruptError, InvalidInputError, SapwoodError
+from sapwood.destination import writing
+from sapwood.errors import CorruptError, InvalidInputError, SapwoodError, UnavailableError
 from sapwood.image import ImageName, open_image
 from sapwood.image.image import Image
 from sapwood.image.manifest import Described, Manifest
 from sapwood.image.places import Place
 from sapwood.image.sending import fetch_layer
+from sapwood.oci.piping import piped
 from sapwood.oci.stored import StoredImage, StoredLayer
 from sapwood.store.naming import begins_as
 
 __all__ = ["Staged", "StagedLayer"]
 
 _BLOCK = 512
+MOST_PLAIN = 1 << 30
+MOST_RATIO = 200
+"""A layer has no more bytes than the first when it is decompressed, or so many times its own size if that is more."""
+
+_RESERVE = 1 << 30
+# Between two looks at the disk.
+_LOOK = 64 << 20
 # Corrections that would have a larger part than this of a layer are not worth the time it takes to apply them.
 _MOST_CORRECTIONS = 0.25
 _TAR = "application/vnd.oci.image.layer.v1.tar"
@@ -70,11 +79,14 @@ class Staged:
 
         Raises:
             CorruptError: `image-corrupt`: it is not what its manifest names; `archive-corrupt`.
+            CorruptError: `layer-too-large`: decompressed it has more bytes than layers have.
+            UnavailableError: `disk-full`.
             SapwoodError: as `fetch_layer`.
         """
         name = layer.digest.removeprefix("sha256:")
         whole, tar, rest = (self._folder / f"{name}{ending}" for ending in ("", ".tar", ".rest"))
         ranges = place.blob(layer)
+        _require_room(self._folder, layer.size)
         with whole.open("xb") as file:
             fetch_layer(ranges, layer, file, lambda _: None)
         # The core reads where the descriptor stands, not where a buffer does.
@@ -144,16 +156,61 @@ def _taken_apart(url: str, file: FileIO, tar: Path, rest: Path) -> str:
     if what not in ("gzip", "zstd"):
         return "tar"
     with tar.open("xb", buffering=0) as plain:
+        bounded = _Bounded(url, plain, tar.parent, max(MOST_PLAIN, MOST_RATIO * os.fstat(file.fileno()).st_size))
         if what == "gzip":
             with rest.open("xb") as corrections:
-                is_apart = apart(file.fileno(), url, plain.fileno(), corrections.fileno())
+                is_apart = piped(lambda into: apart(file.fileno(), url, into, corrections.fileno()), bounded)
             if is_apart and rest.stat().st_size <= _MOST_CORRECTIONS * os.fstat(file.fileno()).st_size:
                 return "gzip"
             file.seek(0)
             plain.seek(0)
             plain.truncate()
+            bounded.begin_anew()
         try:
-            inflate(file.fileno(), url, plain.fileno())
+            piped(lambda into: inflate(file.fileno(), url, into), bounded)
         except CorruptError as error:
+            if error.kind != "damaged":
+                raise
             raise CorruptError(str(error), kind="archive-corrupt", address=url) from error
     return "kept"
+
+
+class _Bounded:
+    """A file that grows as a layer is decompressed, and no further than layers do."""
+
+    def __init__(self, url: str, file: FileIO, folder: Path, most: int) -> None:
+        self._url, self._file, self._folder, self._most = url, file, folder, most
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        self._size = self._looked = 0
+
+    def write(self, data: bytes) -> int:
+        self._size += len(data)
+        if self._size > self._most:
+            raise CorruptError(
+                f"{self._url}: it has more than {self._most:,} bytes when decompressed, as no layer has",
+                kind="layer-too-large",
+                address=self._url,
+            )
+        if self._size - self._looked > _LOOK:
+            self._looked = self._size
+            _require_room(self._folder, _LOOK)
+        left = data
+        with writing(self._folder):
+            while left:
+                left = left[self._file.write(left) :]
+        return len(data)
+
+
+def _require_room(folder: Path, size: int) -> None:
+    """Refuse to fill the disk: of it a twentieth, or 1 GiB if that is less, is others'."""
+    room = os.statvfs(folder)
+    free, reserve = room.f_bavail * room.f_frsize, min(room.f_blocks * room.f_frsize // 20, _RESERVE)
+    if free < size + reserve:
+        raise UnavailableError(
+            f"{folder.parent}: {free:,} bytes are free, and of the image at least {size:,} more are to come,"
+            f" beside {reserve:,} that stay free",
+            kind="disk-full",
+            hint="TMPDIR=/a/larger/place sapwood push …",
+        )

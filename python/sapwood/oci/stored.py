@@ -6,6 +6,7 @@ came there (`storing`), where it goes (`giving`). Bytes: docs/oci.md, "Images in
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -14,6 +15,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO, Any
 
 from sapwood.archive import FileMap
@@ -21,11 +23,14 @@ from sapwood.archive.regzip import inflate, together
 from sapwood.errors import CorruptError, FormatError, NotFoundError, SapwoodError
 from sapwood.fetch import load_map
 from sapwood.image.manifest import Manifest, parse
+from sapwood.oci.piping import piped
+from sapwood.store.address import Address
 from sapwood.store.snapshot import Snapshot
 from sapwood.store.store import Store
+from sapwood.store.tocs import KeptTexts
 from sapwood.tarstream import Entry, Sink, Window, entries_of, write_files
 
-__all__ = ["FOLDER", "FORMAT", "StoredImage", "StoredLayer", "stored_before"]
+__all__ = ["FOLDER", "FORMAT", "StoredImage", "StoredLayer", "stored_before", "stored_config"]
 
 FOLDER = ".wh..wh.image"
 """Where in the tree of an image the rest of it lies; no image shows such a name."""
@@ -84,6 +89,8 @@ class StoredImage:
             self.media_type = str(said["mediaType"])
             self.index: str | None = None if said.get("index") is None else _digest(said["index"])
             self.files = int(said["files"])
+            # Unknown of what was pushed before it was told.
+            self.bytes: int | None = None if said.get("bytes") is None else int(said["bytes"])
             self.layers = [_layer(layer) for layer in said["layers"]]
         except (KeyError, TypeError, ValueError) as error:
             raise self._corrupt("its image.json says no image") from error
@@ -111,6 +118,11 @@ class StoredImage:
             raise self._corrupt(f"its document {digest[:19]} hashes to {found[:19]}")
         return data
 
+    def config(self) -> tuple[dict[str, Any], bytes]:
+        """Return the configuration, and its bytes; errors as `document`."""
+        data = self.document(self.manifest.config.digest)
+        return self._object(data), data
+
     def read(self, path: str) -> bytes:
         """Return a file of at most 16 MiB.
 
@@ -137,7 +149,7 @@ class StoredImage:
             with tempfile.TemporaryFile() as blob:
                 self.write_file(f"{layer.folder}/blob", blob)
                 blob.flush()
-                _piped(lambda into: inflate(blob.fileno(), self.where, into), proved)
+                piped(lambda into: inflate(blob.fileno(), self.where, into), proved)
         else:
             self._write_parts(layer, proved)
         proved.require(self, layer.tar, layer.tar_size)
@@ -156,7 +168,7 @@ class StoredImage:
                 for file in (corrections, tar):
                     file.flush()
                     os.lseek(file.fileno(), 0, os.SEEK_SET)
-                _piped(lambda into: together(tar.fileno(), corrections.fileno(), self.where, into), proved)
+                piped(lambda into: together(tar.fileno(), corrections.fileno(), self.where, into), proved)
         proved.require(self, layer.digest, layer.size)
 
     def write_file(self, path: str, out: Sink) -> None:
@@ -255,32 +267,6 @@ class _Proved:
             )
 
 
-def _piped(write: Any, out: _Proved) -> None:
-    """Let `write` write to a descriptor, and pass on what comes."""
-    source, into = os.pipe2(os.O_CLOEXEC)
-    failed = list[BaseException]()
-
-    def work() -> None:
-        try:
-            write(into)
-        except BaseException as error:  # noqa: BLE001 - raised below
-            failed.append(error)
-        finally:
-            os.close(into)
-
-    thread = threading.Thread(target=work, daemon=True, name="sapwood-layer")
-    thread.start()
-    try:
-        with open(source, "rb", buffering=0) as pipe:
-            while piece := pipe.read(_PIECE):
-                out.write(piece)
-    finally:
-        # It meets a closed pipe; what it reads is not to be taken away from under it.
-        thread.join()
-    if failed:
-        raise failed[0]
-
-
 def _layer(said: Any) -> StoredLayer:
     layer = StoredLayer(
         _digest(said["digest"]), int(said["size"]), _digest(said["tar"]), int(said["tarSize"]), said["form"]
@@ -302,3 +288,29 @@ def stored_before(store: Store, snapshot: Snapshot) -> StoredImage | None:
         return StoredImage(store, snapshot)
     except SapwoodError:
         return None
+
+
+def stored_config(address: Address, *, cache_dir: Path, offline: bool = False) -> dict[str, Any]:
+    """Return the configuration of the image that a pinned address names: what to run in it, and how.
+
+    Raises:
+        NotFoundError: `image-missing`; `not-kept`: it was not read before, and no store is asked `offline`.
+        CorruptError: `image-corrupt`.
+        SapwoodError: as `Address.open`, `load_map`.
+    """
+    assert address.pin is not None
+    kept, name = KeptTexts(cache_dir, "trees"), f"{address.pin.removeprefix('sha256:')}.config"
+    with contextlib.suppress(ValueError, RecursionError):
+        if isinstance(said := json.loads(kept.look(name) or b""), dict):
+            return said
+    if offline:
+        raise NotFoundError(
+            f"{address}: what is to be run in it is not kept here, and no store is asked offline",
+            kind="not-kept",
+            hint="run it once without --offline",
+        )
+    store, _, snapshot = address.open(cache_dir=cache_dir)
+    image = StoredImage(store, snapshot)
+    config, data = image.config()
+    kept.write(name, data)
+    return config

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sapwood import places
 from sapwood.errors import NotFoundError
@@ -29,6 +29,7 @@ from sapwood.store.store import Store
 from sapwood.store.tocs import KeptTexts
 from sapwood.store.waiting import each
 from sapwood.tarsource import made
+from sapwood.tarstream import Sink
 
 __all__ = ["FoundImage", "find_image", "push_image"]
 
@@ -68,7 +69,7 @@ def find_image(name: ImageName) -> FoundImage:
 def push_image(
     store: Store, image: FoundImage, ref: str, *, level: int | None = None, progress: OnProgress | None = None
 ) -> Pushed:
-    """Push an image, and let `ref` name it.
+    """Push an image, and let `ref` name it; files and bytes that are told of are those of the image alone.
 
     Layers are fetched into the directory for temporary files; those that the image has that `ref` names are not.
 
@@ -121,10 +122,16 @@ def _push(
         }
         # Drawn anew, so that no image has it.
         told = b"sapwood." + os.urandom(16).hex().encode()
-        write = lambda out: write_image(opened, said, image.documents, layers, before, told, out)  # noqa: E731
+        counts = list[tuple[int, int]]()
+
+        def write(out: Sink) -> None:
+            counts.append(write_image(opened, said, image.documents, layers, before, told, out))
+
         with made(str(image.name), write) as tar:
             try:
-                return push_archive(store, tar, ref, level=level, told=told, progress=progress)
+                pushed = push_archive(store, tar, ref, level=level, told=told, progress=progress)
+                [(files, size)] = counts
+                return replace(pushed, files=files, bytes=size)
             except NotFoundError as error:
                 if before is None or error.kind != "missing":
                     raise
@@ -147,7 +154,7 @@ def _unchanged(ref: Ref, image: StoredImage, name: str, seconds: float) -> Pushe
         ref=name,
         entries=snapshot.entries,
         files=image.files,
-        bytes=snapshot.bytes,
+        bytes=snapshot.bytes if image.bytes is None else image.bytes,
         files_hashed=0,
         bytes_hashed=0,
         bytes_reused=snapshot.bytes,
