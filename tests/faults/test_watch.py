@@ -23,6 +23,7 @@ from sapwood.watch import start, stop, watchers
 from tests.support.clock import settle
 from tests.support.nobody import as_nobody, nobodys_directory
 from tests.support.reapi_digest import tree_digest
+from tests.support.rooted import takes_root
 from tests.support.smalldisk import small_disk
 from tests.support.watching import answers, check, run_to_end, watching
 
@@ -142,7 +143,7 @@ class TestLostNotices:
             (root / "new/n").write_text("told")
             assert check(root) == 1
 
-    @pytest.mark.skipif(os.geteuid() != 0, reason="mounting takes root")
+    @takes_root("mounting takes root")
     def test_what_is_mounted_and_unmounted_below_is_noticed(self, root: Path) -> None:
         with watching(root):
             with small_disk(root / "disk", 1 << 20) as disk:
@@ -316,7 +317,7 @@ class TestTheTreeItself:
             os.kill(started.pid, signal.SIGCONT)
             check(root, by_watcher=False)
 
-    @pytest.mark.skipif(os.geteuid() != 0, reason="mounting takes root")
+    @takes_root("mounting takes root")
     def test_unmounting_it_is_noticed(self, tmp_path: Path) -> None:
         disk = tmp_path / "disk"
         with small_disk(disk, 1 << 20):
@@ -333,7 +334,7 @@ class TestTheTreeItself:
 LIMITED = "echo {limit} > /proc/sys/user/max_inotify_watches && exec {python} -m sapwood watch {root}"
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="making a user namespace may take root")
+@takes_root("making a user namespace may take root")
 class TestLimits:
     def limited(self, root: Path, limit: int) -> subprocess.CompletedProcess[str]:
         script = LIMITED.format(limit=limit, python=sys.executable, root=root)
@@ -369,7 +370,7 @@ class TestTheSocket:
             assert socket_of(root).stat().st_mode & 0o777 == 0o600
             assert socket_of(root).parent.stat().st_mode & 0o777 == 0o700
 
-    @pytest.mark.skipif(os.geteuid() != 0, reason="becoming somebody else takes root")
+    @takes_root("becoming somebody else takes root")
     def test_another_user_is_neither_answered_nor_believed(self, root: Path) -> None:
         with watching(root):
             socket, folder = socket_of(root), socket_of(root).parent

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -16,9 +15,10 @@ from tests.support.busybox import make_root
 from tests.support.cli import Sapwood
 from tests.support.oci import layout
 from tests.support.podman import Podman
+from tests.support.rooted import takes_root
 from tests.support.trees import Facts, look, noise
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="containers of podman's overlays take root")
+pytestmark = takes_root("containers of podman's overlays take root")
 
 FORMS = {"estargz": (), "zstd-chunked": ("--zstd",)}
 

@@ -14,8 +14,9 @@ from tests.support.cli import Sapwood
 from tests.support.images import Image, gzipped
 from tests.support.podman import Podman
 from tests.support.programs import busybox
+from tests.support.rooted import takes_root
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="containers of podman's overlays take root")
+pytestmark = takes_root("containers of podman's overlays take root")
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,9 +12,10 @@ from tests.support.cli import Sapwood
 from tests.support.images import Image, gzipped
 from tests.support.mounting import mounted
 from tests.support.oci import copied, layout
+from tests.support.rooted import takes_root
 from tests.support.trees import Facts, look, noise
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="the snapshotter mounts by root alone")
+pytestmark = takes_root("the snapshotter mounts by root alone")
 
 VARIANTS: dict[str, tuple[str, ...]] = {
     "as it is": (),
