@@ -481,6 +481,8 @@ def test_one_tar_has_a_dockerfile_from_elsewhere_and_hides_it_by_the_rules_that_
     told = sent("app")
     assert told[".dockerignore"] == "src\n\n.dockerfile.sapwood\n"
     assert set(told) == {".dockerfile.sapwood", ".dockerignore", "Dockerfile", "secret"}
+    # What DIR has not, COPY does not see.
+    assert sent("none")[".dockerignore"] == "src\n\n.dockerignore\n.dockerfile.sapwood\n"
     (run.home / "other.Dockerfile.dockerignore").unlink()
     assert sent("none")[".dockerignore"] == "\n.dockerignore\n.dockerfile.sapwood\n"
     said = run("context", "tar", "main", "main")
@@ -496,3 +498,27 @@ def test_rules_of_a_dockerfile_of_its_own_are_where_a_builder_looks_for_them(run
     names = run.good("ls", "-R", "main").out.split()
     assert "docker/Dockerfile.dockerignore" in names
     assert "secret" not in names
+
+
+def test_rules_are_found_by_links_to_them_and_to_their_directory(run: Sapwood) -> None:
+    write(run.home, {"other.Dockerfile": "FROM other\n", "outside": "secret\n"})
+    (run.home / "link").symlink_to("app")
+    run.good("context", "push", "link", "main")
+    assert set(run.good("ls", "main").out.split()) == {".dockerignore", "Dockerfile", "src"}
+    rules = run.home / "app/.dockerignore"
+    rules.rename(run.home / "app/rules")
+    rules.symlink_to("rules")
+    run.good("context", "push", "app", "main")
+    assert set(run.good("ls", "main").out.split()) == {".dockerignore", "Dockerfile", "rules", "src"}
+    # One that leads elsewhere a builder finds nowhere but in the one tar, or beside the Dockerfile.
+    rules.unlink()
+    rules.symlink_to("../outside")
+    addresses = run.good("context", "push", "-f", "other.Dockerfile", "app", "main").out.split()
+    assert run.good("cat", addresses[1], "Dockerfile.dockerignore").out == "secret\n"
+    words = run.command("context", "tar", *addresses)
+    done = subprocess.run(words, cwd=run.home, env=run.environment, capture_output=True, check=True)
+    with tarfile.open(fileobj=io.BytesIO(done.stdout)) as tar:
+        said = tar.extractfile(".dockerignore")
+        assert said is not None
+        assert said.read() == b"secret\n\n.dockerfile.sapwood\n"
+        assert "secret" not in tar.getnames()

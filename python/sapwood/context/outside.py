@@ -1,8 +1,8 @@
 """A context and a Dockerfile from elsewhere as one tar, as docker's own client sends the two.
 
 Promise: the same trees give the same bytes; a builder finds the Dockerfile as `NAME`, and the rules that counted as
-`.dockerignore`, which keep both from what COPY sees. Nothing else of the context is another. Not here: pushing them
-(`pushing`), the form of a tree's tar (`tarstream`).
+`.dockerignore`, which keep from COPY what the context has not. Nothing else of the context is another. Not here:
+pushing them (`pushing`), the form of a tree's tar (`tarstream`).
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import tarfile
 from typing import IO, TYPE_CHECKING
 
-from sapwood.errors import NotFoundError
 from sapwood.tarstream import Told, write_tar
 
 if TYPE_CHECKING:
@@ -23,7 +22,7 @@ __all__ = ["DOCKERFILE", "IGNORED", "NAME", "write_with_dockerfile"]
 
 NAME = ".dockerfile.sapwood"
 DOCKERFILE = "Dockerfile"
-"""What the Dockerfile is called in the tree that it is pushed as; its own rules lie beside it, if it has any."""
+"""What the Dockerfile is called in the tree that it is pushed as; rules of its own lie beside it, if there are any."""
 IGNORED = ".dockerignore"
 
 
@@ -37,10 +36,10 @@ def write_with_dockerfile(
         SapwoodError: as `tarstream.write_tar`.
     """
     said = b"".join(dockerfile.read_blob(DOCKERFILE.encode()))
-    own, of_context = (_read(tree, name) for tree, name in ((dockerfile, DOCKERFILE + IGNORED), (context, IGNORED)))
-    rules = own if own is not None else of_context
-    # As docker's client adds them.
-    hidden = [NAME] if rules is not None else [IGNORED, NAME]
+    rules = _read(dockerfile, DOCKERFILE + IGNORED)
+    if rules is None:
+        rules = _read(context, IGNORED)
+    hidden = [NAME] if context.find(IGNORED.encode()) is not None else [IGNORED, NAME]
     lines = (rules or b"") + "".join(f"\n{name}" for name in hidden).encode() + b"\n"
     before = _member(NAME, said) + _member(IGNORED, lines)
     leaves_out = [NAME.encode(), IGNORED.encode()]
@@ -48,12 +47,7 @@ def write_with_dockerfile(
 
 
 def _read(tree: Tree, name: str) -> bytes | None:
-    try:
-        return b"".join(tree.read_blob(name.encode()))
-    except NotFoundError as error:
-        if error.kind != "path-missing":
-            raise
-        return None
+    return None if tree.find(name.encode()) is None else b"".join(tree.read_blob(name.encode()))
 
 
 def _member(name: str, data: bytes) -> bytes:

@@ -50,16 +50,16 @@ class Context:
     @property
     def inside(self) -> str | None:
         """The Dockerfile's path in the context, None of one that lies elsewhere, or is a link to elsewhere."""
-        return self.within(os.path.realpath(self.place))
+        return self._within(os.path.realpath(self.place))
 
-    def paths(self) -> list[str]:
-        """Return what has to be in the context so that a builder finds the Dockerfile: itself, and what it links to."""
-        folder, name = os.path.split(self.place)
-        every = {self.within(os.path.join(os.path.realpath(folder), name)), self.inside}
+    def needed(self, file: str) -> list[str]:
+        """Return what has to be in the context so that a builder finds a file in it: itself, and what it links to."""
+        folder, name = os.path.split(file)
+        every = {self._within(os.path.join(os.path.realpath(folder), name)), self._within(os.path.realpath(file))}
         return sorted(path for path in every if path and os.path.lexists(os.path.join(self.root, path)))
 
-    def within(self, path: str) -> str | None:
-        """Return the path of something in the context, None if it lies elsewhere."""
+    def _within(self, path: str) -> str | None:
+        """Return the path in the context of a path without links to it, None if it lies elsewhere."""
         within = os.path.relpath(path, os.path.realpath(self.root))
         return None if within.startswith("../") else within
 
@@ -105,17 +105,17 @@ def push_context(
     check_ref_name(ref)
     check_context(context)
     rules, ruled_by = context.rules()
-    for path in context.paths():
+    # The builder looks for the same rules, and would else find others.
+    for path in (*context.needed(context.place), *(context.needed(ruled_by) if ruled_by else ())):
         rules = rules.bringing_back(path)
-    # The builder looks for the same file, and would else find another.
-    if ruled_by is not None and (ruling := context.within(ruled_by)) is not None:
-        rules = rules.bringing_back(ruling)
     named = {
         name: _push(store, folder, _rules_of(folder), f"{ref}/context/{name}", level, progress)
         for name, folder in sorted((context.named or {}).items())
     }
     is_outside = context.inside is None and os.path.isfile(context.place)
-    own = context.place + IGNORED if ruled_by == context.place + IGNORED else None
+    # In a tree a link is not followed, and may lead out of it.
+    is_beside = ruled_by is not None and (ruled_by == context.place + IGNORED or os.path.islink(ruled_by))
+    own = ruled_by if is_beside else None
     outside = _push_alone(store, context.place, own, f"{ref}/dockerfile") if is_outside else None
     return PushedContext(_push(store, context.root, rules, ref, level, progress), outside, named)
 
@@ -146,7 +146,7 @@ def _index_of(root: str) -> str:
 
 
 def _push_alone(store: Store, file: str, rules: str | None, ref: str) -> Pushed:
-    """Push a tree that has nothing but a file, called Dockerfile, and its own rules, and what is as old."""
+    """Push a tree that has nothing but a file, called Dockerfile, and rules beside it, and what is as old."""
     with tempfile.TemporaryDirectory(prefix="sapwood-context-") as scratch:
         folder = os.path.join(scratch, "dockerfile")
         os.mkdir(folder, 0o755)
