@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 
 from sapwood._core.serve import Expand, compress
 from sapwood.push import push_upon
+from sapwood.reapi.protocol import bytestream_pb2 as bytestream
 from sapwood.reapi.protocol import remote_execution_pb2 as reapi
 from sapwood.serve.server import Options, Server
 from sapwood.store import open_store
@@ -180,6 +182,30 @@ def test_a_write_that_begins_anew_forgets_what_came(client: Client) -> None:
     client.write(name, [b"something else"], finish=False)
     assert client.write(name, [blob[:MIB], blob[MIB:]]) == len(blob)
     assert client.read(blob) == blob
+
+
+def test_of_a_write_only_the_bytes_of_its_blob_are_held(server: Server) -> None:
+    blob = some(32)
+    first = bytestream.WriteRequest(resource_name=f"uploads/one/blobs/{digest_of(blob).hash}/{len(blob)}")
+    # Field 99, which no WriteRequest has, of 2 MiB.
+    beside = bytes.fromhex("9a06 80808001") + bytes(2 * MIB)
+
+    def requests() -> Iterator[bytes]:
+        yield first.SerializeToString()
+        for at in range(len(blob)):
+            piece = bytestream.WriteRequest(write_offset=at, data=blob[at : at + 1], finish_write=at == len(blob) - 1)
+            yield piece.SerializeToString() + beside
+
+    tracemalloc.start()
+    try:
+        with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+            write = channel.stream_unary("/google.bytestream.ByteStream/Write")
+            written = bytestream.WriteResponse.FromString(write(requests()))
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert written.committed_size == len(blob)
+    assert most < 32 * MIB
 
 
 def test_a_write_of_what_is_here_ends_at_once(client: Client) -> None:

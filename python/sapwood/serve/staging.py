@@ -328,7 +328,7 @@ class Upload:
         self._hash = hashlib.sha256()
         self._hashing: Future[None] = Future()
         self._hashing.set_result(None)
-        self._small: list[bytes | memoryview] | None = [] if size <= LARGE else None
+        self._small: bytearray | None = bytearray() if size <= LARGE else None
         self._fd = -1
         self._path = staging.folder / "parts" / os.urandom(8).hex()
         self._begun = 0
@@ -344,7 +344,8 @@ class Upload:
             raise mismatch(self.name, self.size, f"{self.received + len(data)} bytes came, which is more")
         self._digest(data)
         if self._small is not None:
-            self._small.append(data)
+            # Not the view: that would hold on to its message, which may be much longer than what is taken from it.
+            self._small += data
             self.received += len(data)
             return
         try:
@@ -374,7 +375,7 @@ class Upload:
         if self._hash.hexdigest() != self.name:
             raise mismatch(self.name, self.size, f"what came hashes to {self._hash.hexdigest()[:12]}")
         if self._small is not None:
-            self._staging.add([(self.name, b"".join(self._small))])
+            self._staging.add([(self.name, bytes(self._small))])
             return
         try:
             os.fdatasync(self._fd)
