@@ -1,5 +1,6 @@
 """`sapwood build` and `sapwood cache` as people call them."""
 
+import io
 import os
 import select
 import shutil
@@ -143,6 +144,16 @@ def test_what_is_said_without_an_end_of_a_line_is_shown_and_not_gathered(capsys)
     lines = capsys.readouterr().err.splitlines()
     assert all(line.startswith("one> ") for line in lines)
     assert "".join(line.removeprefix("one> ") for line in lines) == "x" * (64 * 8192) + "y"
+
+
+def test_threads_that_tell_of_servers_outlive_who_reads_stderr(monkeypatch):
+    read, write = os.pipe()
+    os.close(read)
+    with open(write, "wb", buffering=0) as closed:
+        monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(closed, write_through=True))
+        Talking(quiet=False, silent=False).told("a server is away")
+        with pytest.raises(BrokenPipeError):
+            Talking(quiet=False, silent=False).begun(derivation("one", "true", outputs=["x"]))
 
 
 def test_a_failure_is_shown_with_its_log(run):

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -87,7 +87,8 @@ class Talking(Listener):
 
     def told(self, words: str) -> None:
         """See `Listener`."""
-        with self._lock:
+        # It comes from threads that a build cannot do without, Ctrl-C neither: they do not end with who reads stderr.
+        with self._lock, suppress(OSError):
             self._tell(words)
 
     def made(self, one: Derivation, made: Made) -> None:
