@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -157,6 +158,38 @@ def test_what_a_server_does_not_tell_it_is_asked(
     built = build(place, server, one_in(place))
     assert place.read(built, "one", b"out") == b"made"
     assert server.calls == ["execute"]
+
+
+def test_what_is_told_of_an_operation_that_was_begun_anew_meanwhile_counts_for_nothing(
+    place: Place, server: Scripted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_module, "_SILENT_S", 0.5)
+    asked, is_anew, asked_anew = threading.Event(), threading.Event(), threading.Event()
+    [*_, old] = server.fails(_Code.INVALID_ARGUMENT)(None)
+    [*_, new] = server.makes({"out": b"made"})(None)
+
+    class Late(dict[str, Any]):
+        def __contains__(self, name: object) -> bool:
+            (asked if name == "operations/one" else asked_anew).set()
+            return name == "operations/one" and is_anew.wait(60)
+
+    server.operations = Late({"operations/one": old})
+
+    def forgotten(context: Any) -> Iterator[Any]:
+        yield operation(reapi.ExecutionStage.EXECUTING)
+        asked.wait(60)
+        context.abort(_Code.NOT_FOUND, "never heard of it")
+
+    def anew(_: Any) -> Iterator[Any]:
+        for told in (operation(reapi.ExecutionStage.EXECUTING), new):
+            told.name = "operations/two"
+            yield told
+            is_anew.set()
+            asked_anew.wait(60)
+
+    server.steps = [forgotten, anew]
+    built = build(place, server, one_in(place))
+    assert place.read(built, "one", b"out") == b"made"
 
 
 def test_an_action_that_is_gone_when_it_is_to_be_run_is_sent_again(place: Place, server: Scripted) -> None:

@@ -210,11 +210,12 @@ class Engine:
                 call = self._get.future(operations.GetOperationRequest(name=one.name), timeout=_SILENT_S)
             except ValueError:  # it is over
                 return
-            call.add_done_callback(partial(self._learn, one))
+            call.add_done_callback(partial(self._learn, one, one.name))
 
-    def _learn(self, one: _Going, call: Any) -> None:
-        # What a server without this method, or that is away, says is nothing new.
-        if call.code() is not _Code.OK:
+    def _learn(self, one: _Going, name: str, call: Any) -> None:
+        # What a server without this method, or that is away, says is nothing new; nor is what became of an operation
+        # that was begun anew meanwhile.
+        if call.code() is not _Code.OK or one.name != name:
             return
         operation = call.result()
         if operation.done:
