@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
 import tarfile
@@ -214,6 +215,38 @@ def test_an_ordinary_user_runs_images_too(base: Layer, tmp_path: Path) -> None:
     command = [*as_user, *run.command("run", address, "--", "sh", "-c", words)]
     said = subprocess.run(command, env=run.environment, capture_output=True, text=True, timeout=60)
     assert (said.returncode, said.stdout) == (0, "0\nby the image\nnew\nx\n"), said.stderr
+
+
+def test_a_mount_ends_that_was_there_when_a_program_began(base: Layer, tmp_path: Path) -> None:
+    """Its mounts are a copy of all that there were: one that stayed would keep the server, and what it has open."""
+    address, run = layout(tmp_path / "image", base, Env=["PATH=/bin"]), Sapwood(tmp_path)
+    (tmp_path / "tree").mkdir()
+    run.good("push", tmp_path / "tree", "main")
+    shared = tmp_path / "shared"
+    (shared / "mnt").mkdir(parents=True)
+    subprocess.run(["mount", "--bind", shared, shared], check=True)
+    try:
+        # As all of a machine is under systemd.
+        subprocess.run(["mount", "--make-shared", shared], check=True)
+        server = os.pidfd_open(run.good("mount", "--json", "main", shared / "mnt").document["pid"])
+        with subprocess.Popen(
+            run.command("run", address, "--", "sh", "-c", "echo ready; cat"),
+            env=run.environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        ) as process:
+            assert process.stdin
+            assert process.stdout
+            assert process.stdout.readline() == b"ready\n"
+            run.good("umount", shared / "mnt")
+            has_ended, _, _ = select.select([server], [], [], 60)
+            assert process.poll() is None
+            process.stdin.close()
+            assert process.wait(30) == 0
+        os.close(server)
+        assert has_ended
+    finally:
+        subprocess.run(["umount", "--lazy", "--recursive", shared], check=True)
 
 
 def test_what_is_no_program_gives_the_codes_that_a_shell_gives(base: Layer, tmp_path: Path) -> None:

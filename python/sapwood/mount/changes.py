@@ -95,7 +95,8 @@ def claim(place: Path, patience_s: float = 0.0) -> int:
         require_unmounted(place)
         if time.monotonic() >= until:
             raise UnavailableError(
-                f"{place}: its changes are in use, by a mount that is being made, or was taken away under its users",
+                f"{place}: its changes are in use, by a mount that is being made, or was taken away under its users,"
+                " or is seen in another namespace",
                 kind="changes-in-use",
                 hint="try again when they have ended, or mount at another place, which has changes of its own",
             )

@@ -24,7 +24,7 @@ __all__ = ["Bind", "apart", "code_of", "command_line", "held", "layered", "progr
 
 _CLONE_NEWNS = 0x20000
 _CLONE_NEWUSER = 0x10000000
-_MS_PRIVATE = 1 << 18
+_MS_SLAVE = 1 << 19
 _MS_REC = 1 << 14
 _MNT_DETACH = 2
 _OPENAT2 = 437
@@ -81,8 +81,8 @@ def apart() -> bool:
         Path("/proc/self/setgroups").write_bytes(b"deny")
         Path("/proc/self/uid_map").write_bytes(b"0 %d 1" % uid)
         Path("/proc/self/gid_map").write_bytes(b"0 %d 1" % gid)
-    # Nothing that is mounted here is seen elsewhere.
-    if libc.mount(None, b"/", None, _MS_REC | _MS_PRIVATE, None):
+    # Nothing that is mounted here is seen elsewhere; what is unmounted there, and is shared, goes here, too.
+    if libc.mount(None, b"/", None, _MS_REC | _MS_SLAVE, None):
         raise DeniedError(f"mounts cannot be kept apart: {os.strerror(ctypes.get_errno())}", kind="namespace-denied")
     return is_user
 
