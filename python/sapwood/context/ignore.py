@@ -39,11 +39,6 @@ class Rule:
         """Say whether it matches this very path, be it what it may."""
         return self._compiled.fullmatch(path) is not None
 
-    @property
-    def is_literal(self) -> bool:
-        """Say whether it matches nothing but the path that it is."""
-        return not _SPECIAL.search(self.pattern)
-
     def may_match_below(self, folder: str) -> bool:
         """Say whether it may match something below a directory; False is certain."""
         for ours, theirs in zip(self.pattern.split("/"), folder.split("/"), strict=False):
