@@ -89,6 +89,10 @@ def test_an_image_of_a_store_runs_as_it_does_where_it_lies(base: Layer, tmp_path
     # With another command, and changes that stay; and without the store, as it was then.
     said = run("run", "--keep", "kept", "it", "--", "echo more >> /tmp/new; cat /tmp/new; exit 7")
     assert (said.code, said.out) == (7, "more\n"), said.err
+    # What is kept of what it says is proved.
+    [config] = run.cache.glob("trees/*.config")
+    config.write_bytes(config.read_bytes().replace(b"hello", b"other"))
+    assert run.good("run", "it").out.startswith("hello\n")
     run.store.rename(tmp_path / "away")
     said = run("run", "--offline", "--keep", "kept", "it", "--", "cat /tmp/new")
     assert (said.code, said.out) == (0, "more\n"), said.err

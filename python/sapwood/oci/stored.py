@@ -6,7 +6,6 @@ came there (`storing`), where it goes (`giving`). Bytes: docs/oci.md, "Images in
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
@@ -35,6 +34,7 @@ __all__ = ["FOLDER", "FORMAT", "StoredImage", "StoredLayer", "stored_before", "s
 FOLDER = ".wh..wh.image"
 """Where in the tree of an image the rest of it lies; no image shows such a name."""
 FORMAT = 1
+_SEAL = hashlib.sha256().digest_size
 _MOST_OF_A_DOCUMENT = 16 << 20
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _FORMS = ("tar", "gzip", "kept")
@@ -300,9 +300,11 @@ def stored_config(address: Address, *, cache_dir: Path, offline: bool = False) -
     """
     assert address.pin is not None
     kept, name = KeptTexts(cache_dir, "trees"), f"{address.pin.removeprefix('sha256:')}.config"
-    with contextlib.suppress(ValueError, RecursionError):
-        if isinstance(said := json.loads(kept.look(name) or b""), dict):
-            return said
+    data = kept.look(name) or b""
+    # The snapshot does not say its digest.
+    if hashlib.sha256(data[_SEAL:]).digest() == data[:_SEAL]:
+        said: dict[str, Any] = json.loads(data[_SEAL:])
+        return said
     if offline:
         raise NotFoundError(
             f"{address}: what is to be run in it is not kept here, and no store is asked offline",
@@ -312,5 +314,5 @@ def stored_config(address: Address, *, cache_dir: Path, offline: bool = False) -
     store, _, snapshot = address.open(cache_dir=cache_dir)
     image = StoredImage(store, snapshot)
     config, data = image.config()
-    kept.write(name, data)
+    kept.write(name, hashlib.sha256(data).digest() + data)
     return config
