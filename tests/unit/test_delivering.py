@@ -9,14 +9,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 
 from sapwood.errors import NotFoundError, UnavailableError
-from sapwood.reapi import sending
+from sapwood.reapi import delivering, sending
 from sapwood.reapi.blobs import Name
 from sapwood.reapi.cas import Cas
 from sapwood.reapi.channel import connect
 from sapwood.reapi.delivering import Delivery
+from sapwood.reapi.protocol import deliveries_pb2_grpc
 from sapwood.reapi.protocol import remote_execution_pb2 as reapi
 from sapwood.serve import announced
 from sapwood.serve.server import Options, Server
@@ -277,6 +279,32 @@ def test_a_server_that_comes_back_is_told_again(tmp_path: Path) -> None:
         delivery.close()
         assert client.missing(blobs) == blobs[4:]
     peer.close()
+
+
+def test_a_server_that_ends_every_delivery_before_it_begins_is_not_waited_for_without_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Ending(deliveries_pb2_grpc.DeliveriesServicer):
+        def Deliver(self, _requests: Any, _context: Any) -> Iterator[Any]:
+            return iter(())
+
+    monkeypatch.setattr(delivering, "_NOBODY_S", 0.5)
+    server = grpc.server(ThreadPoolExecutor(2))
+    stub: Any = deliveries_pb2_grpc
+    stub.add_DeliveriesServicer_to_server(Ending(), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    peer = connect(f"grpc://127.0.0.1:{port}")
+    try:
+        with (
+            Delivery(Cas(peer, "", threading.Event()), Blobs()) as delivery,
+            pytest.raises(UnavailableError, match="before it begins") as caught,
+        ):
+            delivery.announce([])
+        assert caught.value.kind == "executor-unreachable"
+    finally:
+        peer.close()
+        server.stop(None).wait()
 
 
 def test_of_many_trees_what_they_have_in_common_is_walked_through_once(cas: Cas, client: Client) -> None:

@@ -18,7 +18,7 @@ from typing import Any, Self
 
 import grpc
 
-from sapwood.errors import InvalidInputError, NotFoundError, SapwoodError, StoppedError
+from sapwood.errors import InvalidInputError, NotFoundError, SapwoodError, StoppedError, UnavailableError
 from sapwood.reapi.blobs import Name, chosen, names_in, packed, walk
 from sapwood.reapi.cas import Cas, message_of
 from sapwood.reapi.channel import AGAIN, LOST_S, PAUSES_S, answer_of
@@ -333,12 +333,12 @@ class Delivery:
                     if self._is_over:
                         return
                     self._call = deliver(iter(requests.get, None))
-                next(self._call)  # it lets us in
-                self._cas.peer.answered()
-                trouble_s, tries = None, 0
-                self._begin(requests)
-                for order in self._call:
-                    self._hear(order)
+                if next(self._call, None) is not None:  # it lets us in
+                    self._cas.peer.answered()
+                    trouble_s, tries = None, 0
+                    self._begin(requests)
+                    for order in self._call:
+                        self._hear(order)
             except (grpc.RpcError, ValueError) as found:  # ValueError: the channel is closed
                 error = found
             finally:
@@ -357,7 +357,7 @@ class Delivery:
             trouble_s = time.monotonic() if trouble_s is None else trouble_s
             # One that was never there has another address, rather.
             lost_s = LOST_S if self._cas.peer.has_answered else _NOBODY_S
-            if error is not None and (code not in AGAIN or time.monotonic() - trouble_s > lost_s):
+            if code not in AGAIN or time.monotonic() - trouble_s > lost_s:
                 self._fail(_refusal(error, self._cas.peer.url))
                 return
             if error is not None:
@@ -467,7 +467,10 @@ class Delivery:
             self._changed.notify_all()
 
 
-def _refusal(error: grpc.RpcError, url: str) -> SapwoodError:
+def _refusal(error: grpc.RpcError | None, url: str) -> SapwoodError:
+    if error is None:
+        said = f"{url}: it ends the call by which blobs are announced before it begins"
+        return UnavailableError(said, kind="executor-unreachable", hint="is there a proxy between that ends streams?")
     text = error.details() or ""
     if "(wrong-delivery)" in text:
         return InvalidInputError(f"{url}: {text}", kind="wrong-delivery")
