@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from functools import partial
 
 import pytest
 
@@ -62,12 +61,3 @@ def test_what_a_call_raises_is_raised() -> None:
 
     with pytest.raises(KeyError):
         interruptible(call)
-
-
-def test_who_is_handed_something_just_when_he_leaves_does_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sapwood.store.waiting._IDLE_S", 0.0)
-
-    def ask(caller: int) -> list[tuple[int, int]]:
-        return [interruptible(partial(divmod, number, caller), 60.0) for number in range(300)]
-
-    assert each(ask, [1, 2, 3, 4]) == [[divmod(number, caller) for number in range(300)] for caller in (1, 2, 3, 4)]

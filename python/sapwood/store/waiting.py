@@ -7,7 +7,6 @@ itself, unheard, or with the process.
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -18,8 +17,6 @@ __all__ = ["each", "interruptible", "meanwhile"]
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
-# A thread that has had nothing to do for so long ends.
-_IDLE_S = 10.0
 # As many requests as a server gladly answers at once, and enough to hide the way to it.
 _AT_ONCE = 8
 
@@ -105,43 +102,6 @@ def each(
         stopped.set()
 
 
-class _Worker:
-    """A thread that does one thing after the other: to start another costs more than to hand it something."""
-
-    def __init__(self, work: Callable[[], None]) -> None:
-        self._work: Callable[[], None] | None = work
-        self._given = threading.Lock()
-        self._given.acquire()
-        # A daemon: the interpreter does not wait for it at its end.
-        threading.Thread(target=self._go_on, daemon=True, name="sapwood-request").start()
-
-    def give(self, work: Callable[[], None]) -> None:
-        self._work = work
-        self._given.release()
-
-    def _go_on(self) -> None:
-        while work := self._work:
-            work()
-            # What came of it is no business of who waits for nothing.
-            self._work = work = None
-            _idle.append(self)
-            if not self._given.acquire(timeout=_IDLE_S):
-                try:
-                    _idle.remove(self)
-                except ValueError:  # somebody is giving it something just now
-                    self._given.acquire()
-
-
-# Those that wait for work; what is appended, popped and removed by several threads is a list's own affair.
-_idle: list[_Worker] = []
-# Threads do not come along when a process forks.
-os.register_at_fork(after_in_child=_idle.clear)
-
-
 def _start(work: Callable[[], None]) -> None:
-    try:
-        worker = _idle.pop()
-    except IndexError:
-        _Worker(work)
-    else:
-        worker.give(work)
+    # A daemon: the interpreter does not wait for it at its end.
+    threading.Thread(target=work, daemon=True, name="sapwood-request").start()
