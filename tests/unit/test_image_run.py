@@ -211,6 +211,23 @@ def test_signals_reach_the_program(base: Layer, tmp_path: Path) -> None:
         assert (process.stdout.read(), process.wait(30)) == ("told\n", 5)
 
 
+def test_ctrl_c_ends_the_program_and_the_run_of_it(base: Layer, tmp_path: Path) -> None:
+    """A terminal tells all of the group at once: no thread of ours may take what tells of the program's end."""
+    address, run = layout(tmp_path / "image", base, Env=["PATH=/bin"]), Sapwood(tmp_path)
+    command = run.command("run", address, "--", "sh", "-c", "echo ready; while :; do :; done")
+    for _ in range(3):
+        with subprocess.Popen(
+            command, env=run.environment, stdout=subprocess.PIPE, text=True, start_new_session=True
+        ) as process:
+            assert process.stdout
+            assert process.stdout.readline() == "ready\n"
+            os.killpg(process.pid, signal.SIGINT)
+            try:
+                assert process.wait(60) == 130
+            finally:
+                process.kill()
+
+
 def test_an_ordinary_user_runs_images_too(base: Layer, tmp_path: Path) -> None:
     address, run = layout(tmp_path / "image", base, Env=["PATH=/bin"]), Sapwood(tmp_path)
     words = "id -u; cat /etc/said; echo new > /new && cat /new; echo x > /etc/said && cat /etc/said"
