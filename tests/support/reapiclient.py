@@ -29,9 +29,13 @@ class Client:
     """One channel to a server; a context."""
 
     def __init__(self, where: str, *, token: str | None = None, ca: bytes | None = None, instance: str = "") -> None:
-        self.channel = (
-            grpc.insecure_channel(where) if ca is None else grpc.secure_channel(where, grpc.ssl_channel_credentials(ca))
-        )
+        # By default channels of a process share connections: one to a server that was just killed may be taken for
+        # alive, and who waits for the channel to be ready then is never told that it is, nor that it must connect.
+        alone = [("grpc.use_local_subchannel_pool", 1)]
+        if ca is None:
+            self.channel = grpc.insecure_channel(where, alone)
+        else:
+            self.channel = grpc.secure_channel(where, grpc.ssl_channel_credentials(ca), alone)
         self.instance = instance
         self.metadata = [("authorization", f"Bearer {token}")] if token else []
         services: Any = reapi_grpc  # which, as the other, tells no types
@@ -48,8 +52,8 @@ class Client:
         self.channel.close()
 
     def wait_until_ready(self) -> None:
-        """Wait until the server listens."""
-        grpc.channel_ready_future(self.channel).result(60)
+        """Wait until the server listens, which one in Python takes a minute for on a busy machine."""
+        grpc.channel_ready_future(self.channel).result(150)
 
     def capabilities(self) -> Any:
         return self.offers.GetCapabilities(
