@@ -8,6 +8,8 @@ import signal
 import subprocess
 import tarfile
 import threading
+import time
+from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
@@ -154,6 +156,51 @@ def test_what_is_changed_is_thrown_away_or_kept(base: Layer, tmp_path: Path, mon
             pass
         assert caught.value.kind == "keep-busy"
     assert os.listdir(tmp_path / "scratch") == []
+
+
+@pytest.mark.parametrize("is_image", [True, False])
+def test_what_a_killed_run_left_the_next_one_clears_away(
+    base: Layer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_image: bool
+) -> None:
+    address, run = layout(tmp_path / "image", base, Env=["PATH=/bin"]), Sapwood(tmp_path)
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setenv("TMPDIR", str(scratch))
+    if not is_image:
+        (tmp_path / "tree").mkdir()
+        run.good("push", "tree", address := "main")
+    command = run.command("run", address, "--", "sh", "-c", "echo ready; read line")
+    with ExitStack() as ending:
+        started = [
+            ending.enter_context(
+                subprocess.Popen(command, env=run.environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            )
+            for _ in range(2)
+        ]
+        for process in started:
+            assert process.stdout
+            assert process.stdout.readline() == b"ready\n"
+        killed, living = started
+        [left] = [name for name in scratch.iterdir() if is_of(killed.pid, name)]
+        killed.kill()
+        killed.wait(30)
+        while f" {left}/tree " in Path("/proc/self/mountinfo").read_text():
+            time.sleep(0.05)  # its server ends with it, and takes the mount along
+        others = set(scratch.iterdir()) - {left}
+        assert len(others) == 1
+        for place in scratch.iterdir():
+            os.utime(place, (1, 1))
+        run.good("run", address, "--", "sh", "-c", "true")
+        assert set(scratch.iterdir()) == others
+        assert living.stdin
+        living.stdin.close()
+        assert living.wait(30) == 1
+    assert os.listdir(scratch) == []
+
+
+def is_of(pid: int, place: Path) -> bool:
+    """Say whether a process has a directory open, as that which it holds."""
+    return any(os.readlink(one) == str(place) for one in Path(f"/proc/{pid}/fd").iterdir())
 
 
 def test_nothing_of_this_machine_is_seen_but_what_is_bound(base: Layer, tmp_path: Path) -> None:

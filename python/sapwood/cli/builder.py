@@ -207,20 +207,19 @@ def run_mounted(places: list[list[str]], url: str, asked: Callable[[], list[str]
 
     `begun` are the processes of the first mount. Return the command's code; errors as `process.start`.
     """
-    import tempfile
     from contextlib import ExitStack
-    from pathlib import Path
 
-    from sapwood.cli.run import hold_signals, life_of
+    from sapwood.cli.run import SCRATCH, hold_signals, life_of
     from sapwood.mount import process
     from sapwood.mount.begun import begin
+    from sapwood.oci.scratch import scratch
     from sapwood.places import cache_dir
 
-    with tempfile.TemporaryDirectory(prefix="sapwood-context-") as scratch, ExitStack() as ending:
+    with scratch(SCRATCH) as folder, ExitStack() as ending:
         paths: dict[str, Path] = {}
         for _, pinned, _ in places:
             if pinned not in paths:
-                paths[pinned] = place = Path(scratch) / str(len(paths))
+                paths[pinned] = place = folder / str(len(paths))
                 place.mkdir()
                 # Only what is read: all of it is on this machine already.
                 started = process.start(

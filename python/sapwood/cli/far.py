@@ -75,11 +75,11 @@ def mounted() -> int:
             _end_with_parent()
             # While nobody waits for it.
             import json
-            import tempfile  # noqa: F401
 
             from sapwood.cli.builder import run_mounted
             from sapwood.cli.run import life_of  # noqa: F401
             from sapwood.mount import process  # noqa: F401
+            from sapwood.oci.scratch import scratch  # noqa: F401
             from sapwood.places import contexts_store
 
             def asked() -> list[str]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from sapwood.cli import show
 from sapwood.cli.command import cache_size, deadline_s, for_platform
 from sapwood.cli.mount import absolute, absolute_path, show_layers
-from sapwood.cli.run import hold_signals, life_of
+from sapwood.cli.run import SCRATCH, hold_signals, life_of
 from sapwood.cli.signals import leave_by_finally
 from sapwood.mount.begun import begin
 
@@ -121,14 +121,15 @@ def _run(
     from sapwood.mount import process
     from sapwood.oci import sandbox
     from sapwood.oci.program import program_of, user_of
+    from sapwood.oci.scratch import scratch
 
     pinned, name, config_of = found
-    with tempfile.TemporaryDirectory(prefix="sapwood-run-") as scratch, sandbox.held(kept):
+    with scratch(SCRATCH) as place, sandbox.held(kept):
         # Whoever the program is, its way to the image leads through here.
-        os.chmod(scratch, 0o755)
-        tree, root, upper = (Path(scratch) / word for word in ("tree", "root", "upper"))
-        for place in (tree, root, upper):
-            place.mkdir()
+        os.chmod(place, 0o755)
+        tree, root, upper = (place / word for word in ("tree", "root", "upper"))
+        for made in (tree, root, upper):
+            made.mkdir()
         leave_by_finally()
         started = process.start(
             pinned,
@@ -150,7 +151,7 @@ def _run(
             program = program_of(config, said, name)
             sandbox.layered(tree, root, kept or upper, is_user=is_user, is_kept=kept is not None)
             user = user_of(program.user, tree, name)
-            with tempfile.TemporaryFile(dir=scratch) as status:
+            with tempfile.TemporaryFile(dir=place) as status:
                 os.set_inheritable(status.fileno(), True)
                 argv = sandbox.command_line(
                     program,

@@ -50,6 +50,8 @@ _PASSED_ON = {
 }
 # `si_code` of a signal that the kernel sent: of Ctrl-C the terminal has told the command already.
 _FROM_TERMINAL = 0x80
+SCRATCH = "sapwood-running-"
+"""How directories begin that are a command's, and its mounts', as long as it runs."""
 
 
 def _configure(parser: argparse.ArgumentParser) -> None:
@@ -193,17 +195,15 @@ def _run_mounted(
     to_stderr: bool,
     **options: Any,
 ) -> int | str:
-    import tempfile
-    from pathlib import Path
-
     from sapwood import places
     from sapwood.cli.mount import absolute, absolute_path, tell_of_age
     from sapwood.mount import process
+    from sapwood.oci.scratch import scratch
 
     leave_by_finally()
     address = absolute(for_platform(arguments.address, arguments))
-    with tempfile.TemporaryDirectory(prefix="sapwood-run-") as scratch:
-        place = Path(scratch) / "tree"
+    with scratch(SCRATCH) as above:
+        place = above / "tree"
         place.mkdir()
         started = process.start(
             address,

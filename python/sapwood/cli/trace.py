@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import argparse
 import os
-import tempfile
 from pathlib import Path
 
 from sapwood.cli import show
 from sapwood.cli.command import Command, add_json, for_platform
-from sapwood.cli.run import add_running, command_of, require_no_image_words, run_mounted
+from sapwood.cli.run import SCRATCH, add_running, command_of, require_no_image_words, run_mounted
 
 TYPE_CHECKING = False  # as typing has it, without the 5 ms that importing typing takes
 if TYPE_CHECKING:
@@ -60,8 +59,10 @@ def _trace(arguments: argparse.Namespace) -> int:
         pinned, _ = read_config(ImageName.parse(for_platform(arguments.address, arguments)))
         arguments = argparse.Namespace(**vars(arguments) | {"address": str(pinned), "platform": None})
     _require_place(arguments, is_image=is_image)
-    with tempfile.TemporaryDirectory(prefix="sapwood-trace-") as scratch:
-        traced = Path(scratch) / "profile"
+    from sapwood.oci.scratch import scratch
+
+    with scratch(SCRATCH) as folder:
+        traced = folder / "profile"
         if is_image:
             from sapwood.cli.image import run_image
 
