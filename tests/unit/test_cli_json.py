@@ -83,7 +83,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sapwood]:
     run.good("push", "tree", "main")
     run.good("tag", "main", "old")
     run.good("mount", "main", "mounted")
-    run.good("trace", "main", "--", "true")
+    run.good("trace", "main", "--", "cat", "{}/a")
     run.good("trace", "--out", "read", "main", "--", "cat", "{}/a")
     Image(gzipped({"a": b"a\n", "b": b"b\n"})).layout(tmp_path / "image")
     run.good("watch", "tree")

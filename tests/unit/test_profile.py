@@ -338,6 +338,20 @@ def test_a_command_that_cannot_be_started_is_no_run(run: Sapwood) -> None:
     assert not (run.home / "p").exists()
 
 
+def test_a_command_that_reads_nothing_is_no_run(run: Sapwood) -> None:
+    nothing = ["main", "--", "sh", "-c", "exit 3"]
+    for words in (["trace", "--out", "p"], ["trace"]):
+        said = run(*words, *nothing)
+        assert (said.code, "nothing of main, which is no run" in said.err) == (3, True), said.err
+    assert not (run.home / "p").exists()
+    assert not list(run.store.glob("profiles/**/*.gz"))
+    run.good("trace", "main", "--", "cat", "{}/hello")
+    document = run("trace", "--json", *nothing).document
+    assert (document["code"], document["parts"], document["runs"]) == (3, 0, 0)
+    # What is only looked up is something, which is kept when an image is made slim.
+    assert run.good("trace", "--json", "main", "--", "stat", "{}/d/42").document["runs"] == 2
+
+
 def test_a_profile_and_none_exclude_each_other(run: Sapwood) -> None:
     refused = run("run", "--profile", "p", "--no-profile", "main", "--", "true")
     assert refused.code == 2

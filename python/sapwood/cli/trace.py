@@ -1,7 +1,7 @@
 """`sapwood trace`: a command runs on a mounted tree, or in an image, and what it reads is recorded as a profile.
 
 Promise: as of `run`; and the profile is kept, added to what other runs read, or the reason is said. A command that
-fails has read something, too; one that could not be started is no run.
+fails has read something, too; one that could not be started, or read and looked up nothing, is no run.
 """
 
 from __future__ import annotations
@@ -119,7 +119,9 @@ def _keep(arguments: argparse.Namespace, traced: Path, code: int) -> int:
         run = read_profile(traced)
         if code in _NOT_STARTED and (not run.parts or _is_of_sandbox(arguments.address, run)):
             return code
-        whole = _keep_in_file(arguments.out, run) if arguments.out else _keep_with_tree(arguments, run)
+        whole = None
+        if run.parts or run.looked_up:
+            whole = _keep_in_file(arguments.out, run) if arguments.out else _keep_with_tree(arguments, run)
     except SapwoodError as error:
         from sapwood.cli.failure import report
 
@@ -171,7 +173,7 @@ def _programs_of(run: Profile) -> set[bytes]:
     return {reader for part in run.parts for reader in part.readers}
 
 
-def _tell(arguments: argparse.Namespace, run: Profile, whole: Profile, code: int) -> None:
+def _tell(arguments: argparse.Namespace, run: Profile, whole: Profile | None, code: int) -> None:
     from sapwood.store.naming import without_query
 
     programs = sorted(_programs_of(run))
@@ -187,10 +189,13 @@ def _tell(arguments: argparse.Namespace, run: Profile, whole: Profile, code: int
                 "parts": len(run.parts),
                 "bytes": count,
                 "programs": [show.text(program) for program in programs],
-                "runs": whole.runs,
-                "filesOfAllRuns": len(whole.paths()),
+                "runs": 0 if whole is None else whole.runs,
+                "filesOfAllRuns": 0 if whole is None else len(whole.paths()),
             }
         )
+        return
+    if whole is None:
+        show.talk(f"read:    nothing of {without_query(arguments.address)}, which is no run: no profile was kept")
         return
     by = ", ".join(show.quoted(program) for program in programs) or "nobody"
     show.talk(f"read:    {show.exact(count)} of {show.counted(len(run.paths()), 'file')}, by {by}")
