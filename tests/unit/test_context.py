@@ -121,7 +121,9 @@ def test_a_dockerfile_that_is_a_link_is_there_wherever_it_leads(run: Sapwood) ->
     [
         (["context", "build", "app"], "no command"),
         (["context", "build", "app", "--"], "no command"),
-        (["context", "sing", "app"], "no such action"),
+        (["context", "sing"], "context sing: no such action; there are push, build, tar\n"),
+        (["context", "sing", "app"], "context sing: no such action; there are push, build, tar\n"),
+        (["context", "--json", "sing", "app"], "context sing: no such action"),
         (["context", "build", "app", "--on", "http://x", "--", "true"], "not ssh://"),
         (["context", "build", "app", "--on", "ssh://-oProxyCommand=x", "--", "true"], "not ssh://"),
         (["context", "build", "-f", "store/x", "app", "--", "true", "{}"], "does not say {dockerfile}"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from sapwood.cli import show
 from sapwood.cli.command import Command, add_json
 from sapwood.cli.progress import progress
@@ -11,8 +13,11 @@ if TYPE_CHECKING:
     import argparse
 
     from sapwood.context.pushing import Context, PushedContext
+    from sapwood.errors import InvalidInputError
     from sapwood.push import Pushed
     from sapwood.store import Store
+
+_ACTIONS = ("push", "build", "tar")
 
 
 def _configure(parser: argparse.ArgumentParser) -> None:
@@ -25,7 +30,9 @@ def _configure(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_context(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("action", metavar="push|build|tar", help="store a context, or build from it, here or elsewhere")
+    parser.add_argument(
+        "action", metavar="|".join(_ACTIONS), help="store a context, or build from it, here or elsewhere"
+    )
     parser.add_argument("dir", metavar="DIR", help="the context; its .dockerignore counts")
     parser.add_argument(
         "-f", "--file", metavar="FILE", help="the Dockerfile, wherever it lies (default: DIR/Dockerfile)"
@@ -113,8 +120,6 @@ def _push(arguments: argparse.Namespace) -> int:
 
 
 def _tar(arguments: argparse.Namespace) -> int:
-    import os
-
     from sapwood.address import open_address
     from sapwood.cli.binary import require_one_stdout
     from sapwood.cli.progress import opening
@@ -210,6 +215,8 @@ class _Context(Command):
                 from sapwood.cli.far import tidied
 
                 return tidied()
+            case [action] if action not in _ACTIONS and not action.startswith("-"):
+                raise _no_such(action)
         return super().main(name, summary, arguments)
 
 
@@ -220,9 +227,22 @@ def _refuse(arguments: argparse.Namespace) -> int:
         raise InvalidInputError(
             "context build: no command", kind="bad-usage", hint="sapwood context build DIR -- buildah bud {}"
         )
-    said = "options come behind it" if arguments.action in ("push", "tar") else "no such action"
+    if arguments.action not in _ACTIONS:
+        raise _no_such(arguments.action)
     raise InvalidInputError(
-        f"context {arguments.action}: {said}", kind="bad-usage", hint="sapwood context push DIR ADDRESS"
+        f"context {arguments.action}: options come behind it",
+        kind="bad-usage",
+        hint="sapwood context push DIR ADDRESS",
+    )
+
+
+def _no_such(action: str) -> InvalidInputError:
+    from sapwood.errors import InvalidInputError
+
+    return InvalidInputError(
+        f"context {show.quoted(os.fsencode(action))}: no such action; there are {', '.join(_ACTIONS)}",
+        kind="bad-usage",
+        hint="sapwood context --help",
     )
 
 
