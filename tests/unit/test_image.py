@@ -100,10 +100,16 @@ def test_which_image_of_a_place_must_be_said(tmp_path: Path) -> None:
     Image(plain({"a": b"2"})).layout(layout, "two")
     assert contents(open_tree(f"oci:{layout}:two")) == {"a": b"2"}
     saved = Image(plain({"a": b"3"})).archive(tmp_path / "saved.tar", "name:one")
-    for name in (f"oci:{layout}", f"oci:{layout}:three", f"docker-archive:{saved}:two", f"oci:{tmp_path}/none"):
+    for name, remedy in {
+        f"oci:{layout}": f"oci:{layout}:one",
+        f"oci:{layout}:three": f"oci:{layout}:one",
+        f"docker-archive:{saved}:two": f"docker-archive:{saved}:name:one",
+        f"docker-archive:{tmp_path}/none": "of a registry: oci://HOST/REPOSITORY:TAG",
+        f"oci:{tmp_path}/none": "of a registry: oci://HOST/REPOSITORY:TAG",
+    }.items():
         with pytest.raises(NotFoundError) as caught:
             open_tree(name)
-        assert caught.value.kind == "image-missing"
+        assert (caught.value.kind, caught.value.hint) == ("image-missing", remedy)
     with pytest.raises(InvalidInputError, match="no OCI layout"):
         open_tree(f"oci:{saved}")
 

@@ -90,7 +90,7 @@ class _Folder:
                 raise InvalidInputError(
                     f"{path}: no OCI layout, which is a directory", kind="bad-address", hint=f"oci-archive:{path}"
                 )
-            raise NotFoundError(f"{path} is not there", kind="image-missing", address=path)
+            raise _not_there(path)
 
     def open(self, name: str) -> Slice:
         path = os.path.join(self.path, name)
@@ -170,13 +170,7 @@ class _Layout:
         ]
         found = [entry for entry, is_it in zip(entries, is_meant, strict=True) if is_it]
         if len(found) != 1:
-            there = ", ".join(sorted({tag for tag in tags if tag})[:20])
-            which = f"no image {name.tag}" if name.tag else f"{len(found)} images, and which was not said"
-            raise NotFoundError(
-                f"{self.url}: {which}" + (f"; there are: {there}" if there else ""),
-                kind="image-missing",
-                hint=f"{name.transport}{self.url}:{there.partition(',')[0]}" if there else None,
-            )
+            raise _no_such(name, self.url, len(found), {tag for tag in tags if tag})
         digest, size = require_digest(found[0].get("digest"), self.url), found[0].get("size")
         return self.document(Described(digest, size if isinstance(size, int) else 0)), digest
 
@@ -204,9 +198,7 @@ class _Saved:
         said = self._images()
         found = [image for image in said if name.tag is None or any(_is(tag, name.tag) for tag in _tags(image))]
         if len(found) != 1:
-            there = ", ".join(sorted({tag for image in said for tag in _tags(image)})[:20])
-            which = f"no image {name.tag}" if name.tag else f"{len(found)} images, and which was not said"
-            raise NotFoundError(f"{self.url}: {which}; there are: {there}", kind="image-missing")
+            raise _no_such(name, self.url, len(found), {tag for image in said for tag in _tags(image)})
         return self._manifest(found[0]), None
 
     def document(self, blob: Described) -> bytes:
@@ -265,7 +257,23 @@ def _opened(path: str) -> Slice:
     try:
         return Slice(path)
     except NotFoundError:
-        raise NotFoundError(f"{path} is not there", kind="image-missing", address=path) from None
+        raise _not_there(path) from None
+
+
+def _not_there(path: str) -> NotFoundError:
+    return NotFoundError(
+        f"{path} is not there", kind="image-missing", hint="of a registry: oci://HOST/REPOSITORY:TAG", address=path
+    )
+
+
+def _no_such(name: ImageName, url: str, found: int, tags: set[str]) -> NotFoundError:
+    which = f"no image {name.tag}" if name.tag else f"{found} images, and which was not said"
+    there = sorted(tags)[:20]
+    return NotFoundError(
+        f"{url}: {which}" + (f"; there are: {', '.join(there)}" if there else ""),
+        kind="image-missing",
+        hint=f"{name.transport}{url}:{there[0]}" if there else None,
+    )
 
 
 def _found(files: _Files, name: str) -> Slice:
