@@ -110,6 +110,10 @@ def test_which_image_of_a_place_must_be_said(tmp_path: Path) -> None:
         with pytest.raises(NotFoundError) as caught:
             open_tree(name)
         assert (caught.value.kind, caught.value.hint) == ("image-missing", remedy)
+    index = json.loads((layout / "index.json").read_text())
+    [one] = [entry for entry in index["manifests"] if "one" in entry["annotations"].values()]
+    (layout / "index.json").write_text(json.dumps(index | {"manifests": [one, one | {"annotations": {}}]}))
+    assert contents(open_tree(f"oci:{layout}")) == {"a": b"1"}
     with pytest.raises(InvalidInputError, match="no OCI layout"):
         open_tree(f"oci:{saved}")
 

@@ -168,7 +168,10 @@ class _Layout:
             tag == name.tag if name.tag else "artifactType" not in entry
             for entry, tag in zip(entries, tags, strict=True)
         ]
-        found = [entry for entry, is_it in zip(entries, is_meant, strict=True) if is_it]
+        # One that stands there with a name and without is one image.
+        found = list(
+            {str(entry.get("digest")): entry for entry, is_it in zip(entries, is_meant, strict=True) if is_it}.values()
+        )
         if len(found) != 1:
             raise _no_such(name, self.url, len(found), {tag for tag in tags if tag})
         digest, size = require_digest(found[0].get("digest"), self.url), found[0].get("size")
