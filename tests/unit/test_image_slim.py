@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import tarfile
 from pathlib import Path
 
@@ -213,6 +214,17 @@ def test_where_nothing_can_be_written_nothing_is_made(run: Sapwood, address: str
             slim(planned, ImageName.parse(f"oci://{fake.host}/some/name:slim"))
         assert "slim" not in fake.manifests
         assert not fake.blobs
+
+
+def test_an_image_does_not_lose_its_name_to_the_slim_one(run: Sapwood, address: str, tmp_path: Path) -> None:
+    shutil.copytree(address.removeprefix("oci:"), tmp_path / "image")
+    it = f"oci:{tmp_path}/image"
+    for out in (it, f"{it}:latest"):
+        said = run("slim", it, out)
+        assert (said.code, "that is the image itself" in said.err) == (2, True), said.err
+        assert f"hint: sapwood slim {it} {it}:latest-slim\n" in said.err
+    pinned = run.good("slim", "--json", it, f"{it}:latest-slim").document["image"]
+    assert run.good("slim", "--json", pinned, it).document["out"].startswith(f"{it}@")
 
 
 def test_a_slim_image_goes_to_a_registry_and_is_mounted_from_there(run: Sapwood, address: str) -> None:

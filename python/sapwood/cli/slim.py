@@ -41,7 +41,7 @@ def _configure(parser: argparse.ArgumentParser) -> None:
 def _run(arguments: argparse.Namespace) -> int:
     from sapwood.errors import InvalidInputError
     from sapwood.image import ImageName
-    from sapwood.oci.slim import plan, slim
+    from sapwood.oci.slim import plan, require_other_name, slim
     from sapwood.profile import read_profile
 
     if arguments.out is None and not arguments.dry_run:
@@ -52,6 +52,8 @@ def _run(arguments: argparse.Namespace) -> int:
         )
     source = ImageName.parse(for_platform(arguments.image, arguments))
     destination = None if arguments.out is None else ImageName.parse(arguments.out)
+    if destination is not None:
+        require_other_name(source, destination)
     planned = plan(source, None if arguments.profile is None else read_profile(arguments.profile), arguments.keep)
     made = None
     if destination is not None and not arguments.dry_run:

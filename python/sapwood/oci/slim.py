@@ -13,7 +13,7 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import IO, Any
@@ -37,11 +37,12 @@ from sapwood.store.archive import ArchiveTree
 from sapwood.tarstream import write_stream
 from sapwood.tree.tree import Tree
 
-__all__ = ["Plan", "Slimmed", "plan", "require_place", "slim"]
+__all__ = ["Plan", "Slimmed", "plan", "require_other_name", "require_place", "slim"]
 
 # Who starts a container reads them, not who runs in it.
 _OF_THE_STARTER = (b"etc/passwd", b"etc/group")
 _MOST_HOPS = 40
+_TAG = "latest"
 
 
 @dataclass(frozen=True)
@@ -226,6 +227,21 @@ def _resolved(tree: Tree, path: bytes) -> bytes | None:
     return at if found is not None and not isinstance(found, Tree) else None
 
 
+def require_other_name(source: ImageName, destination: ImageName) -> None:
+    """Refuse to take an image its name away, but from who pins it.
+
+    Raises:
+        InvalidInputError: `bad-usage`.
+    """
+    where, other = ((one.transport, one.place, one.repository, one.tag or _TAG) for one in (source, destination))
+    if where == other and not source.digest:
+        raise InvalidInputError(
+            f"{destination}: that is the image itself, which would lose its name to the slim one",
+            kind="bad-usage",
+            hint=f"sapwood slim {source} {replace(destination, tag=f'{where[-1]}-slim')}",
+        )
+
+
 def require_place(destination: ImageName) -> None:
     """Refuse what cannot be written to, before anything is made for it.
 
@@ -264,7 +280,7 @@ def slim(planned: Plan, destination: ImageName, *, progress: OnProgress | None =
         "config": {"mediaType": CONFIG, "digest": config.digest, "size": config.size},
         "layers": [layer],
     }
-    described, _ = place.put_document(_encode(manifest), MANIFEST, tag=destination.tag or "latest", is_root=True)
+    described, _ = place.put_document(_encode(manifest), MANIFEST, tag=destination.tag or _TAG, is_root=True)
     found = planned.image.found
     without_profile = ""
     if (source := found.artifacts()) is not None:
