@@ -101,6 +101,14 @@ def test_an_image_of_a_store_runs_as_it_does_where_it_lies(base: Layer, tmp_path
     assert str(tmp_path) not in run.good("mounts").out
 
 
+def test_who_traces_an_image_of_a_store_hears_that_it_is_not_run_in_it(base: Layer, tmp_path: Path) -> None:
+    run = Sapwood(tmp_path)
+    run.good("push", layout(tmp_path / "image", base), "it")
+    said = run.good("trace", "it", "--", "cat", "{}/etc/said")
+    assert said.out == "by the image\n"
+    assert "is an image: cat runs on its tree, not in it\n" in said.err
+
+
 def test_a_tree_of_a_store_runs_as_no_image(base: Layer, tmp_path: Path) -> None:
     run = Sapwood(tmp_path)
     run.good("push", layout(tmp_path / "image", base, Cmd=["/bin/true"]), "it")

@@ -16,6 +16,7 @@ from sapwood.cli.run import SCRATCH, add_running, command_of, require_no_image_w
 
 TYPE_CHECKING = False  # as typing has it, without the 5 ms that importing typing takes
 if TYPE_CHECKING:
+    from sapwood.mount import Mount
     from sapwood.profile import Profile
 
 # What a shell says of a command that it cannot start.
@@ -68,10 +69,19 @@ def _trace(arguments: argparse.Namespace) -> int:
 
             code = run_image(arguments, trace=os.fsdecode(traced), to_stderr=arguments.json)
         else:
-            ran = run_mounted(lambda _: command, arguments, trace=os.fsdecode(traced), to_stderr=arguments.json)
+            ran = run_mounted(
+                lambda mount: _said_of(mount, command), arguments, trace=os.fsdecode(traced), to_stderr=arguments.json
+            )
             assert isinstance(ran, int)  # for there was a command
             code = ran
         return _keep(arguments, traced, code)
+
+
+def _said_of(mount: Mount | None, command: list[str]) -> list[str]:
+    """Return the command; say where it runs, if that is not where `sapwood run` would run it."""
+    if mount and mount.image:
+        show.talk(f"{mount.address} is an image: {show.quoted(os.fsencode(command[0]))} runs on its tree, not in it")
+    return command
 
 
 def _require_place(arguments: argparse.Namespace, *, is_image: bool) -> None:
