@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from stat import S_ISREG
 
@@ -393,3 +394,21 @@ def test_a_tier_or_a_size_that_is_none_is_refused(words: list[str], why: str, tm
     assert said.returncode == 2
     assert why in said.stderr
     assert not is_mounted(tmp_path / "mount")
+
+
+def test_what_brings_the_background_leaves_the_processor_to_others(tree: Path, tmp_path: Path, cache_dir: Path) -> None:
+    with mounted(pushed(tree, tmp_path / "store"), tmp_path / "mount", cache_dir):
+        [mount] = [mount for mount in mounts() if mount.path == tmp_path / "mount"]
+        deadline = time.monotonic() + 60
+        while (nice := nice_of_threads(mount.server)).count(15) != 5:
+            assert time.monotonic() < deadline, nice
+            time.sleep(0.01)
+        assert set(nice) == {os.getpriority(os.PRIO_PROCESS, mount.server), 15}
+
+
+def nice_of_threads(pid: int) -> list[int]:
+    found = []
+    for thread in os.listdir(f"/proc/{pid}/task"):
+        with contextlib.suppress(ProcessLookupError):
+            found.append(os.getpriority(os.PRIO_PROCESS, int(thread)))
+    return found

@@ -8,6 +8,7 @@ next. Not here: one request and its attempts (`store`), the order of what is wan
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -30,7 +31,9 @@ DEADLINE_S = 60.0
 """How long a read waits for a store that brings nothing, unless something else is said."""
 
 # The least urgent class that each fetcher takes: some, and their connections, are free for what somebody waits for.
-_FETCHERS = ("demand",) * 3 + ("background",) * 8
+_FETCHERS = ("demand",) * 3 + ("profile",) * 6 + ("background",) * 5
+# Of those that take the background: who reads, and what proves what is read, comes first (decision 0036).
+_NICE = 15
 OF_A_PACK = (8, 5)
 """How many fetchers one pack may have, and while how many it gets another one for what nobody waits for."""
 
@@ -117,6 +120,8 @@ class Fetching:
             say(f"{self._origin.url}: {why}; reads that failed for it: {number}")
 
     def _fetch(self, lowest: str) -> None:
+        if lowest == "background":
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
         while not self._server.closed:
             if not (frames := self._server.take(_FRAMES, self._pace.batch, lowest, _TICK_S)):
                 continue
