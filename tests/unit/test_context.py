@@ -488,7 +488,7 @@ def test_one_tar_has_a_dockerfile_from_elsewhere_and_hides_it_by_the_rules_that_
     (run.home / "other.Dockerfile.dockerignore").unlink()
     assert sent("none")[".dockerignore"] == "\n.dockerignore\n.dockerfile.sapwood\n"
     said = run("context", "tar", "main", "main")
-    assert (said.code, "Dockerfile" in said.err) == (3, True)
+    assert (said.code, "main: no Dockerfile is in it\nhint: " in said.err) == (3, True), said.err
 
 
 def test_rules_of_a_dockerfile_of_its_own_are_where_a_builder_looks_for_them(run: Sapwood) -> None:

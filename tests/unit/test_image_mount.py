@@ -145,5 +145,10 @@ def test_commands_take_images_wherever_addresses_go(fake: FakeRegistry, tmp_path
     assert run("cat", "--platform", "plan9/mips", f"{name}:many", "b").out == "3"
     said = run("cat", f"{name}:many", "b")
     assert (said.code, "hint: --platform plan9/mips" in said.err) == (3, True), said.err
-    said = run("push", ".", f"{name}:one")
-    assert (said.code, "an image, where a ref of a store is meant" in said.err) == (2, True), said.err
+    for source, remedy in (
+        (".", f"sapwood push {name}:one STORE_URL#REF"),
+        ("oci:x", f"sapwood convert oci:x {name}:one"),
+    ):
+        said = run("push", source, f"{name}:one")
+        assert (said.code, "an image, where a ref of a store is meant" in said.err) == (2, True), said.err
+        assert f": {remedy}\n" in said.err

@@ -123,10 +123,11 @@ def _tar(arguments: argparse.Namespace) -> int:
     from sapwood.address import open_address
     from sapwood.cli.binary import require_one_stdout
     from sapwood.cli.progress import opening
-    from sapwood.context.outside import NAME, write_with_dockerfile
-    from sapwood.errors import InvalidInputError
+    from sapwood.context.outside import DOCKERFILE, NAME, write_with_dockerfile
+    from sapwood.errors import InvalidInputError, NotFoundError
     from sapwood.open import open_tree, tree_of
     from sapwood.store import Store
+    from sapwood.store.naming import without_query
     from sapwood.store.snapshot import Snapshot
 
     require_one_stdout(arguments, "-", "tar")
@@ -135,6 +136,12 @@ def _tar(arguments: argparse.Namespace) -> int:
         if not isinstance(store, Store) or not isinstance(snapshot, Snapshot):
             raise InvalidInputError(f"{arguments.context}: no context that was pushed", kind="bad-address")
         dockerfile = open_tree(arguments.dockerfile)
+        if dockerfile.find(DOCKERFILE.encode()) is None:
+            raise NotFoundError(
+                f"{without_query(arguments.dockerfile)}: no {DOCKERFILE} is in it",
+                kind="path-missing",
+                hint="name the two addresses that this prints first: sapwood context push -f FILE DIR ADDRESS",
+            )
     context = tree_of(store, snapshot)
     with progress("writing") as callback, os.fdopen(os.dup(1), "wb", buffering=0) as out:
         told = write_with_dockerfile(store, snapshot, context, dockerfile, out, progress=callback)

@@ -34,7 +34,14 @@ def _configure_push(parser: argparse.ArgumentParser) -> None:
 def _push(arguments: argparse.Namespace) -> int:
     from sapwood.errors import InvalidInputError
     from sapwood.store import Address, open_store
+    from sapwood.store.naming import names_image
 
+    if names_image(arguments.dir) and names_image(arguments.address):
+        raise InvalidInputError(
+            f"{arguments.address}: an image, where a ref of a store is meant",
+            kind="bad-usage",
+            hint=f"from image to image: sapwood convert {arguments.dir} {arguments.address}",
+        )
     address, level = Address.parse(arguments.address), _level(arguments.level)
     if address.pin:
         raise InvalidInputError(
@@ -44,7 +51,6 @@ def _push(arguments: argparse.Namespace) -> int:
         )
 
     from sapwood.push import is_tar, push, push_archive, require_directory
-    from sapwood.store.naming import names_image
 
     tree = for_platform(arguments.dir, arguments)
     if names_image(tree):
