@@ -14,6 +14,7 @@ import pytest
 from sapwood.errors import ConflictError, InvalidInputError, NotFoundError, SapwoodError, UnavailableError
 from sapwood.reapi.protocol import bytestream_pb2 as bytestream
 from sapwood.reapi.protocol import remote_execution_pb2 as reapi
+from sapwood.reapi.protocol import remote_execution_pb2_grpc as reapi_grpc
 from sapwood.serve import limits, packing
 from sapwood.serve.server import Options, Server
 from sapwood.store import open_store
@@ -97,6 +98,27 @@ def test_tls_lets_in_who_trusts_the_certificate_and_nobody_else(tmp_path: Path) 
                 assert code_of(lambda client=client: client.missing([b"x"])) == CODE.UNAVAILABLE
 
 
+def test_an_authority_of_clients_lets_in_who_has_a_certificate_of_it_and_nobody_else(tmp_path: Path) -> None:
+    (ours, key), (theirs, their_key), (others, others_key) = (
+        certificate(tmp_path, name) for name in ("ours", "theirs", "others")
+    )
+    ca = Path(ours).read_bytes()
+
+    def code_with(server: Server, *own: str) -> grpc.StatusCode:
+        mine = [Path(path).read_bytes() for path in own]
+        credentials = grpc.ssl_channel_credentials(ca, *mine)
+        alone = [("grpc.use_local_subchannel_pool", 1)]
+        with grpc.secure_channel(f"localhost:{server.port}", credentials, alone) as to:
+            services: Any = reapi_grpc
+            request = reapi.GetCapabilitiesRequest()
+            return code_of(lambda: services.CapabilitiesStub(to).GetCapabilities(request))
+
+    with serving(tmp_path, certificate=ours, key=key, client_ca=theirs) as server:
+        assert code_with(server, their_key, theirs) == CODE.OK
+        assert code_with(server, others_key, others) == CODE.UNAVAILABLE
+        assert code_with(server) == CODE.UNAVAILABLE
+
+
 def test_who_has_as_many_streams_as_it_may_is_refused_the_next(tmp_path: Path) -> None:
     blob = bytes(range(256)) * 40_000
     with serving(tmp_path, calls=1) as server, Client(f"127.0.0.1:{server.port}") as client:
@@ -161,6 +183,9 @@ def test_writes_wait_for_packs_and_are_refused_when_none_can_be_made(
         ({"certificate": "bad"}, "bad-certificate", InvalidInputError),
         ({"certificate": "bad", "key": "bad"}, "bad-certificate", InvalidInputError),
         ({"certificate": "bad", "key": "no-such-file"}, "path-missing", NotFoundError),
+        # Whoever asks for TLS, and be it by a variable that is not set, is not served without.
+        ({"certificate": "", "key": ""}, "bad-certificate", InvalidInputError),
+        ({"client_ca": "bad"}, "bad-certificate", InvalidInputError),
     ],
 )
 def test_a_server_that_cannot_be_says_why(

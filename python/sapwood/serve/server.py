@@ -221,17 +221,18 @@ def _identity(staging: Path) -> str:
 
 
 def _credentials(options: Options) -> grpc.ServerCredentials | None:
-    if not options.certificate and not options.key:
+    # An empty word, as of a variable that is not set, asks for TLS, too: to serve without it would let everybody in.
+    if options.certificate is None and options.key is None and options.client_ca is None:
         return None
     if not options.certificate or not options.key:
         raise InvalidInputError("TLS needs both", kind="bad-certificate", hint="--tls-cert FILE --tls-key FILE")
     key, certificate = _read(options.key), _read(options.certificate)
-    ca = _read(options.client_ca) if options.client_ca else None
+    ca = None if options.client_ca is None else _read(options.client_ca)
     try:
         # gRPC itself would only say that it cannot listen.
         checked = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         checked.load_cert_chain(options.certificate, options.key)
-        if options.client_ca:
+        if options.client_ca is not None:
             checked.load_verify_locations(options.client_ca)
     except ssl.SSLError as error:
         raise InvalidInputError(
