@@ -152,6 +152,16 @@ def test_a_builder_killed_by_a_signal_is_said_so(place):
     assert "signal 9 ended" in str(refused(place, make(place, "one", "kill -9 $$")))
 
 
+def test_a_program_that_cannot_be_run_is_the_commands_failure_and_not_the_sandboxes(place, tmp_path):
+    (place.sources / "plain").write_text("#!/bin/sh\n")
+    for program, code in (("no-such-program", 127), ("./plain", 126), ("plain/x", 127), ("./", 126)):
+        for memory in (None, 1 << 30):
+            one = make(place, "one", [program], sources=["plain"], outputs=["out"], memory=memory)
+            error = refused(place, one)
+            assert (error.kind, error.code) == ("build-failed", code)
+            assert program in Path(error.hint.removeprefix("read ")).read_text()
+
+
 def test_what_a_failed_builder_left_can_be_kept(place):
     error = refused(place, make(place, "one", "echo half >half; exit 1", outputs=["out"]), keep_failed=True)
     assert (error.left / "half").read_text() == "half\n"

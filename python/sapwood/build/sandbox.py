@@ -8,6 +8,7 @@ sandbox". Not here: which inputs are bound (`local`), limits (`limits`), what is
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import select
@@ -35,6 +36,11 @@ _TICK_S = 0.05
 _TOOLS = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/etc/alternatives", "/etc/ld.so.cache")
 _NETWORK = ("/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf", "/etc/ssl", "/etc/ca-certificates", "/etc/services")
 _PASSWD = f"root:x:0:0::/homeless:/bin/sh\nbuilder:x:{_USER}:{_USER}::/homeless:/bin/sh\n"
+# What bwrap says of a program that is none, and the code that a shell has for that.
+_UNRUNNABLE = {
+    **dict.fromkeys(map(os.strerror, (errno.ENOENT, errno.ENOTDIR)), 127),
+    **dict.fromkeys(map(os.strerror, (errno.EACCES, errno.EISDIR, errno.ENOEXEC, errno.ELOOP)), 126),
+}
 _GROUP = f"root:x:0:\nbuilder:x:{_USER}:\n"
 
 
@@ -126,7 +132,7 @@ def run(
     seconds = time.monotonic() - began
     if cancel.is_set():
         raise StoppedError("stopped", kind="stopped")
-    if watch.stopped is None and code is None:
+    if watch.stopped is None and code is None and (code := _unrunnable(tail)) is None:
         raise UnavailableError(
             f"bwrap could not begin: {tail.decode(errors='backslashreplace').strip() or 'it says nothing'}",
             kind="sandbox-failed",
@@ -198,6 +204,17 @@ def _listen(
         except subprocess.TimeoutExpired:
             continue
     return tail
+
+
+def _unrunnable(tail: bytes) -> int | None:
+    """Return the code of a command whose program could not be run, if that is the last that bwrap has said; else None.
+
+    It tells no code itself then, as when it cannot begin; but that is the command's own failure, and nowhere mended by
+    trying again.
+    """
+    *_, last = tail.splitlines() or [b""]
+    reason = last.rpartition(b": ")[2].decode(errors="replace")
+    return _UNRUNNABLE.get(reason) if last.startswith(b"bwrap: execvp ") else None
 
 
 def _told(status: BinaryIO) -> int | None:
