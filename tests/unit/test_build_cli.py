@@ -94,6 +94,19 @@ def test_why_names_the_part_of_the_key_and_the_files_that_differ(run):
     assert lines[2] == "  env X: 1 -> 2"
 
 
+def test_why_names_inputs_that_are_gone_and_tells_nothing_from_an_empty_word(run):
+    run.good("build", ".")
+    (run.home / "BUILD.py").write_text(
+        """from sapwood.build import derivation
+lib = derivation("lib", "true", sources={"other": "src"}, outputs=["lib"], env={"X": "", "Y": ""})
+"""
+    )
+    lines = run.good("build", "why", ".:lib").out.splitlines()
+    assert [line.partition(": ")[0] for line in lines[2:]] == ["  env X", "  env Y", "  source src", "  input src"]
+    assert lines[2:4] == ["  env X: 1 -> ''", "  env Y: none -> ''"]
+    assert lines[-1].endswith(" -> none")
+
+
 def test_why_says_that_a_build_that_failed_has_no_result(run):
     (run.home / "BUILD.py").write_text(
         "from sapwood.build import derivation\none = derivation('one', 'exit 1', outputs=['out'])\n"

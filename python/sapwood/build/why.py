@@ -22,7 +22,10 @@ _FILES = 100
 
 @dataclass(frozen=True)
 class Difference:
-    """One part of a key that differs: `command`, `env CC`, `source src`, `dep lib`, …; `files` in it, if known."""
+    """One part of a key that differs: `command`, `env CC`, `source src`, `dep lib`, …; `files` in it, if known.
+
+    `input PLACE` was a source or a dep, and is none any more.
+    """
 
     part: str
     before: str | None
@@ -42,9 +45,12 @@ def differences(one: Derivation, before: Mapping[str, Any], now: Mapping[str, An
     for place, values in _differing(before, now, "inputs"):
         if place in deps:
             found.append(Difference(f"dep {deps[place]}", *values))
+        elif place not in sources:
+            # Nothing tells any more which of the two it was.
+            found.append(Difference(f"input {place or '.'}", *values))
         else:
-            source = sources.get(place)
-            shown = source.address if isinstance(source, Stored) else source or place
+            source = sources[place]
+            shown = source.address if isinstance(source, Stored) else source
             files = _files(one, source, state) if isinstance(source, str) else ()
             found.append(Difference(f"source {shown}", *values, files=files))
     return found

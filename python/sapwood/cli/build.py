@@ -421,7 +421,8 @@ def _explain(shown: dict[str, Any]) -> None:
     else:
         show.line(f"{name}: these differ from the last build:")
     for each in shown["differs"]:
-        show.line(f"  {each['part']}: {each['before'] or 'none'} -> {each['now'] or 'none'}")
+        before, now = ("none" if told is None else told or "''" for told in (each["before"], each["now"]))
+        show.line(f"  {each['part']}: {before} -> {now}")
         for path in each["files"]:
             show.line(f"    {show.quoted(os.fsencode(path))}")
 
