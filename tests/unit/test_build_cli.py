@@ -107,6 +107,19 @@ lib = derivation("lib", "true", sources={"other": "src"}, outputs=["lib"], env={
     assert lines[-1].endswith(" -> none")
 
 
+def test_what_a_build_file_prints_is_talk(run):
+    (run.home / "BUILD.py").write_text("print('hello')\n" + BUILD)
+    said = run.good("build", "--json", ".")
+    assert said.document["derivations"] == 2
+    assert said.err.startswith("hello\n")
+
+
+def test_an_empty_word_is_not_the_default_store(run):
+    for words in (["build", ".", "--store", ""], ["cache", "--store", ""], ["build", "defaults", "--store", ""]):
+        assert run(*words).code == 2
+    assert not run.store.exists()
+
+
 def test_why_says_that_a_build_that_failed_has_no_result(run):
     (run.home / "BUILD.py").write_text(
         "from sapwood.build import derivation\none = derivation('one', 'exit 1', outputs=['out'])\n"

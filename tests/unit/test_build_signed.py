@@ -187,3 +187,6 @@ def test_the_command_signs_and_believes_and_says_what_was_not_used(keys, tmp_pat
     assert (
         run("build", "--trusted", tmp_path / "nowhere", ".").err.splitlines()[0].endswith("No such file or directory")
     )
+    # As of a variable that is not set: no list, and not everybody.
+    monkeypatch.delenv("SAPWOOD_TRUSTED")
+    assert run("build", "--trusted", "", ".").code == 2

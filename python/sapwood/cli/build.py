@@ -6,6 +6,7 @@ A first word that is none of `show`, `graph`, `why`, `outputs`, `defaults` is a 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gc
 import os
 import subprocess
@@ -127,7 +128,9 @@ def _stores(arguments: argparse.Namespace, *, looking: bool = False) -> list[Sto
 
     also = [open_store(url) for url in arguments.also or ()]
     try:
-        return [open_store(arguments.store or places.default_store(), create=not looking), *also]
+        # An empty word is no URL, and not the default store.
+        url = places.default_store() if arguments.store is None else arguments.store
+        return [open_store(url, create=not looking), *also]
     except InvalidInputError as error:
         if not looking or error.kind != "not-a-store":
             raise
@@ -138,7 +141,9 @@ def _graph(arguments: argparse.Namespace) -> tuple[Graph, State]:
     from sapwood.build.load import load_graph, split_target
     from sapwood.build.state import State
 
-    graph = load_graph(arguments.target)
+    # What a build file prints is talk: stdout is where outputs are.
+    with contextlib.redirect_stdout(sys.stderr):
+        graph = load_graph(arguments.target)
     return graph, State(_home(), split_target(arguments.target)[0])
 
 
@@ -164,7 +169,8 @@ def _builder(arguments: argparse.Namespace, graph: Graph, stores: list[Store], s
             f"{error.name} is not installed", kind="grpc-missing", hint="pip install 'sapwood[build]'"
         ) from error
     trusted = None
-    if listed := arguments.trusted or places.trusted_keys():
+    # A word that is empty, as of a variable that is not set, is no list: then nothing may be believed.
+    if (listed := places.trusted_keys() if arguments.trusted is None else arguments.trusted) is not None:
         from sapwood.build.signing import Trusted
 
         trusted = Trusted(listed)
@@ -261,7 +267,7 @@ def _defaults(arguments: argparse.Namespace) -> int:
     from sapwood.build.defaults import Defaults, read_defaults, write_defaults
     from sapwood.store.store import open_store
 
-    store = open_store(arguments.store or places.default_store())
+    store = open_store(places.default_store() if arguments.store is None else arguments.store)
     if arguments.lazy is not None:
         write_defaults(store, Defaults(arguments.lazy))
     lazy = read_defaults(store).lazy
