@@ -15,6 +15,7 @@ from sapwood.open import open_store
 from sapwood.progress import Progress
 from tests.support.building import Heard, Place, nap, who_takes
 from tests.support.child import drop_privileges, in_child
+from tests.support.grid import processes_of
 from tests.support.smalldisk import small_disk
 
 
@@ -476,6 +477,17 @@ def test_a_stopped_sandbox_leaves_nothing(tmp_path):
         run(("/bin/sh", "-c", f"echo; {command}"), Sandbox(tmp_path / "root"), lambda _: cancel.set(), cancel)
     assert stopped.value.kind == "stopped"
     assert who_takes(command) == []
+
+
+def test_a_sandbox_that_is_stopped_when_it_has_just_begun_leaves_nothing(tmp_path):
+    (tmp_path / "root").mkdir()
+    command = nap()
+    cancel = threading.Event()
+    cancel.set()
+    for _ in range(20):
+        with pytest.raises(StoppedError):
+            run(("/bin/sh", "-c", command), Sandbox(tmp_path / "root"), lambda _: None, cancel)
+        assert processes_of(command) == []
 
 
 def test_what_a_builder_has_closed_is_removed_however_deep(tmp_path):

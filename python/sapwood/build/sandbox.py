@@ -14,6 +14,7 @@ import os
 import select
 import selectors
 import shutil
+import signal
 import subprocess
 import tempfile
 import threading
@@ -32,6 +33,7 @@ PLACE = "/build"
 """Where a command runs: the input root."""
 _USER = 1000
 _TICK_S = 0.05
+_GONE_S = 2.0
 # Of the host, as far as they are there: programs, and what finds them. No key tells of them.
 _TOOLS = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/etc/alternatives", "/etc/ld.so.cache")
 _NETWORK = ("/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf", "/etc/ssl", "/etc/ca-certificates", "/etc/services")
@@ -107,9 +109,10 @@ def run(
                 b"\0".join(word.encode("utf-8", "surrogateescape") for word in _words(sandbox, writing)) + b"\0"
             )
             words.seek(0)
+            started = [program, "--args", str(words.fileno()), "--", *command]
             began = time.monotonic()
             process = subprocess.Popen(
-                [program, "--args", str(words.fileno()), "--", *command],
+                started,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT if errors is None else subprocess.PIPE,
@@ -125,10 +128,12 @@ def run(
         try:
             tail = _listen(process, said, errors, watch)
         finally:
-            # Its first process ends with it, and with that all that it ever started.
-            process.kill()
+            # Its first process ends with it, and with that all that it ever started; but not one that has just begun,
+            # and has not asked to be ended so. That is in the same group, or has a number by now.
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-        code = _told(status)
+        code = _told(status, b"\0".join(map(os.fsencode, started)))
     seconds = time.monotonic() - began
     if cancel.is_set():
         raise StoppedError("stopped", kind="stopped")
@@ -217,15 +222,25 @@ def _unrunnable(tail: bytes) -> int | None:
     return _UNRUNNABLE.get(reason) if last.startswith(b"bwrap: execvp ") else None
 
 
-def _told(status: BinaryIO) -> int | None:
-    """Return the code that bwrap says its command ended with, once all of it is gone; None: it did not get that far."""
+def _told(status: BinaryIO, words: bytes) -> int | None:
+    """Return the code that bwrap says its command ended with, once all of it is gone; None: it did not get that far.
+
+    `words` are those of bwrap itself, and so of the first process in the sandbox.
+    """
     said: dict[str, int] = {}
-    for line in status.read().splitlines():
+    # What is left in there may still hold the other end: until it is gone, if nobody knows its number yet.
+    os.set_blocking(status.fileno(), False)
+    lines = status.read()
+    if lines is None:
+        select.select([status], [], [], _GONE_S)
+    for line in (lines or b"").splitlines():
         said.update(json.loads(line))
-    with contextlib.suppress(KeyError, ProcessLookupError):
+    with contextlib.suppress(KeyError, ProcessLookupError, FileNotFoundError):
         # The first process of the sandbox ends after all others.
         descriptor = os.pidfd_open(said["child-pid"])
         try:
+            if Path("/proc", str(said["child-pid"]), "cmdline").read_bytes() == words + b"\0":
+                signal.pidfd_send_signal(descriptor, signal.SIGKILL)
             select.select([descriptor], [], [])
         finally:
             os.close(descriptor)
