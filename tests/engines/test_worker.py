@@ -359,6 +359,28 @@ def test_inputs_are_waited_for_while_their_server_is_away(grid: Grid, run: Sapwo
     assert [file.digest for file in done.result.output_files] == [digest_of(late)]
 
 
+def test_a_full_store_is_told_of_as_such_and_the_action_is_not_run_again_for_it(
+    grid: Grid, run: Sapwood, asking: Asking
+) -> None:
+    away = Grid(grid.scheduler, Served(f"127.0.0.1:{free_port()}", Sapwood(run.home / "away")))
+    staging = away.served.home.home / "staging"
+    staging.mkdir(parents=True)
+    line = "head -c 40000000 /dev/urandom >out"
+    action = asking.action(line, root_of(asking), "out")
+    with ExitStack() as stack:
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=32m", "none", staging], check=True)
+        stack.callback(subprocess.run, ["umount", staging], check=True)
+        away.served.start()
+        stack.callback(away.served.end)
+        with Asking(away) as there:
+            there.action(line, root_of(there), "out")
+        stack.enter_context(working(run, away))
+        answer = asking.execute(action)
+    # Of what may pass by itself, as UNAVAILABLE, schedulers have the whole action run again.
+    assert answer.status.code == grpc.StatusCode.RESOURCE_EXHAUSTED.value[0], answer
+    assert "(executor-full)" in answer.status.message
+
+
 @pytest.mark.parametrize("by_action", [False, True], ids=["of the worker", "of the action"])
 def test_with_no_lazy_nothing_is_fetched_once_the_command_has_begun(
     grid: Grid, run: Sapwood, asking: Asking, by_action: bool

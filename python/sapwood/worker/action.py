@@ -48,6 +48,7 @@ _INLINE_BYTES = 16 << 10
 # What it says beyond that is not kept: one that never ends would fill the disk.
 _SAID_BYTES = 64 << 20
 _OK, _INVALID, _DEADLINE, _DENIED, _PRECONDITION, _INTERNAL, _UNAVAILABLE, _DATA_LOSS = 0, 3, 4, 7, 9, 13, 14, 15
+_EXHAUSTED = 8
 _CODES: tuple[tuple[type[SapwoodError], int], ...] = (
     (InvalidInputError, _INVALID),
     (NotFoundError, _PRECONDITION),
@@ -97,6 +98,9 @@ class Runner:
             return self._run(action, self._lazy and not self._is_marked(name), cancel)
         except SapwoodError as error:
             code = next((code for kind, code in _CODES if isinstance(error, kind)), _INTERNAL)
+            if error.kind == "executor-full":
+                # A scheduler would have it done again by itself if that was no more than away.
+                code = _EXHAUSTED
             hint = f"; hint: {error.hint}" if error.hint else ""
             return Done(code, f"{error} ({error.kind}){hint}", missing=list(getattr(error, "missing", [])))
         except Exception as error:  # noqa: BLE001 - a bug of ours is the scheduler's to know, and ends no worker
