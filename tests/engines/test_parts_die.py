@@ -136,6 +136,22 @@ def test_a_build_goes_on_when_its_scheduler_was_killed_and_is_started_anew(grid:
         project.require_built(build)
 
 
+def test_a_scheduler_that_stands_still_is_told_of_and_the_build_goes_on_with_it(grid: Grid, run: Sapwood) -> None:
+    project, server = Project(run, grid), grid.scheduler.server
+    assert server is not None
+    with working(run, grid), building(project) as build:
+        until(lambda: project.is_running)
+        server.send_signal(signal.SIGSTOP)
+        try:
+            build.wait_for(f"grpc://{grid.scheduler.where} has not answered for 20 s")
+        finally:
+            server.send_signal(signal.SIGCONT)
+        build.wait_for("is back")
+        until(lambda: project.let_go() or build.process.poll() is not None)
+        assert build.code() == 0, build.err
+        project.require_built(build)
+
+
 def test_a_scheduler_that_comes_back_without_memory_is_asked_anew_and_gets_its_worker_back(
     grid: Grid, run: Sapwood
 ) -> None:

@@ -213,9 +213,14 @@ class Engine:
             call.add_done_callback(partial(self._learn, one, one.name))
 
     def _learn(self, one: _Going, name: str, call: Any) -> None:
+        if call.code() is _Code.DEADLINE_EXCEEDED:
+            self._peer.silent(_SILENT_S)
         # What a server without this method, or that is away, says is nothing new; nor is what became of an operation
         # that was begun anew meanwhile.
-        if call.code() is not _Code.OK or one.name != name:
+        if call.code() is not _Code.OK:
+            return
+        self._peer.answered()
+        if one.name != name:
             return
         operation = call.result()
         if operation.done:

@@ -71,6 +71,11 @@ class Peer:
             why = error.details() or error.code().name
             self._say(f"{self.url} does not answer, and is asked again for {LOST_S:g} s: {why[:200]}")
 
+    def silent(self, seconds: float) -> None:
+        """Know that a call has waited for so long, though the connection lives."""
+        if self._becomes(away=True):
+            self._say(f"{self.url} has not answered for {seconds:g} s, and is waited for")
+
     def _becomes(self, *, away: bool) -> bool:
         with self._lock:
             was, self._is_away = self._is_away, away
