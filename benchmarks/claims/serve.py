@@ -7,6 +7,7 @@ import random
 import signal
 import subprocess
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,11 +23,13 @@ if TYPE_CHECKING:
 SIDES = ("sapwood", "buildbox-casd")
 COMMANDS = (
     "`sapwood serve STORE` : `buildbox-casd CACHE`; a Python client, pieces of 1 MiB; times of one call,"
-    " of 300 calls in a row for the small ones; each write and batch is of new blobs"
+    " of 300 calls in a row for the small ones, or with eight under way at a time, per call; each write and batch is of"
+    " new blobs"
 )
 _LARGE = 128 << 20
 _PIECE = 1 << 20
 _CALLS = 300
+_AT_A_TIME = 8
 
 
 @dataclass
@@ -48,6 +51,22 @@ class _Calls:
         return (time.perf_counter() - began) / len(self._calls), 0
 
 
+class _Several(_Calls):
+    """Calls that return futures; the seconds are those of all by their number."""
+
+    def run(self) -> tuple[float, int]:
+        """See `measure.Timed`; memory is not asked for."""
+        under_way: deque[Any] = deque()
+        began = time.perf_counter()
+        for call in self._calls:
+            if len(under_way) == _AT_A_TIME:
+                under_way.popleft().result()
+            under_way.append(call())
+        for future in under_way:
+            future.result()
+        return (time.perf_counter() - began) / len(self._calls), 0
+
+
 def figures(rounds: int) -> list[Figure]:
     """Measure."""
     require_free(6_000_000_000)
@@ -57,20 +76,26 @@ def figures(rounds: int) -> list[Figure]:
         read = _both("read", drawn, rounds, ours, peer, _reads)
         batch = _both("batch", drawn, rounds, ours, peer, _batches)
         find = _both("find", drawn, rounds, ours, peer, _finds)
+        batches = _both("several batches", drawn, rounds, ours, peer, partial(_batches, several=True), _Several)
+        finds = _both("several finds", drawn, rounds, ours, peer, partial(_finds, several=True), _Several)
         peak = _peak(process.pid)
     clear(place("serve"), place("casd"))
     return [
         ratio("ByteStream read of 128 MiB", *read, 0.5),
         ratio("ByteStream write of 128 MiB", *write, 1),
         at_most("FindMissingBlobs(100)", *find, 1000 / 2000),
+        at_most("FindMissingBlobs(100), eight at a time", *finds, 1000 / 2000),
         at_most("BatchUpdateBlobs, 100 of 4 KiB", *batch, 1000 / 300),
+        at_most("BatchUpdateBlobs, 100 of 4 KiB, eight at a time", *batches, 1000 / 300),
         memory("memory of the server", peak, 1000),
     ]
 
 
-def _both(name: str, drawn: random.Random, rounds: int, ours: Client, peer: Client, make: Any) -> tuple[Times, Times]:
+def _both(
+    name: str, drawn: random.Random, rounds: int, ours: Client, peer: Client, make: Any, calls: type[_Calls] = _Calls
+) -> tuple[Times, Times]:
     sides = zip(SIDES, (ours, peer), strict=True)
-    first, second = in_turns([_Calls(f"{name} {side}", partial(make, client, drawn)) for side, client in sides], rounds)
+    first, second = in_turns([calls(f"{name} {side}", partial(make, client, drawn)) for side, client in sides], rounds)
     return first, second
 
 
@@ -95,16 +120,18 @@ def _reads(client: Client, drawn: random.Random) -> list[Callable[[], object]]:
     return [lambda: client.read_through(name)]
 
 
-def _batches(client: Client, drawn: random.Random) -> list[Callable[[], object]]:
+def _batches(client: Client, drawn: random.Random, *, several: bool = False) -> list[Callable[[], object]]:
     requests = [client.update_request([drawn.randbytes(4096) for _ in range(100)]) for _ in range(_CALLS // 3)]
-    return [lambda request=request: client.cas.BatchUpdateBlobs(request) for request in requests]  # type: ignore[misc]
+    update = client.cas.BatchUpdateBlobs
+    return [partial(update.future if several else update, request) for request in requests]
 
 
-def _finds(client: Client, drawn: random.Random) -> list[Callable[[], object]]:
+def _finds(client: Client, drawn: random.Random, *, several: bool = False) -> list[Callable[[], object]]:
     blobs = [drawn.randbytes(4096) for _ in range(100)]
     client.put(*blobs)
     request = client.find_request(blobs)
-    return [lambda: client.cas.FindMissingBlobs(request)] * _CALLS
+    find = client.cas.FindMissingBlobs
+    return [partial(find.future if several else find, request)] * _CALLS
 
 
 @contextmanager
