@@ -376,7 +376,7 @@ def test_a_full_store_is_told_of_as_such_and_the_action_is_not_run_again_for_it(
             there.action(line, root_of(there), "out")
         stack.enter_context(working(run, away))
         answer = asking.execute(action)
-    # Of what may pass by itself, as UNAVAILABLE, schedulers have the whole action run again.
+    # For what may pass by itself, as UNAVAILABLE, this scheduler has the whole action run again.
     assert answer.status.code == grpc.StatusCode.RESOURCE_EXHAUSTED.value[0], answer
     assert "(executor-full)" in answer.status.message
 
