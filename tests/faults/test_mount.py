@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 
 from benchmarks.link import linked
 from sapwood.errors import UnavailableError
-from sapwood.mount import unmount
+from sapwood.mount import mounts, unmount
 from tests.support.mounting import is_mounted, mounted, pushed, shell
 from tests.support.webserver import serving
 
@@ -164,4 +165,21 @@ def test_a_mount_in_use_is_unmounted_only_lazily(tree: Path, tmp_path: Path, cac
             assert busy.value.kind == "mount-busy"
             subprocess.run([SAPWOOD, "umount", "--lazy", place], check=True, timeout=50)
             user.kill()
+        assert not is_mounted(place)
+
+
+def test_who_only_asks_about_a_mount_does_not_make_it_busy(tree: Path, tmp_path: Path, cache_dir: Path) -> None:
+    place = tmp_path / "mount"
+    with mounted(pushed(tree, tmp_path / "store"), place, cache_dir):
+        [found] = [mount for mount in mounts() if mount.path == place]
+        os.kill(found.server, signal.SIGSTOP)
+        try:
+            # It has nothing of the mount open, but the kernel waits with it for an answer.
+            with subprocess.Popen(["stat", "-f", place], stdout=subprocess.DEVNULL) as asking:
+                with pytest.raises(subprocess.TimeoutExpired):
+                    asking.wait(0.3)
+                threading.Timer(0.3, os.kill, (found.server, signal.SIGCONT)).start()
+                unmount(place)
+        finally:
+            os.kill(found.server, signal.SIGCONT)
         assert not is_mounted(place)

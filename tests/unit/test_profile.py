@@ -338,6 +338,19 @@ def test_a_command_that_cannot_be_started_is_no_run(run: Sapwood) -> None:
     assert not (run.home / "p").exists()
 
 
+def test_a_mount_that_was_killed_leaves_no_profile_and_trace_says_so(run: Sapwood) -> None:
+    kill = """cat "$SAPWOOD_ROOT/hello" && exec "$0" -c '
+import os, signal
+from pathlib import Path
+from sapwood.mount.table import mounts
+[mount] = [mount for mount in mounts() if mount.path == Path(os.environ["SAPWOOD_ROOT"])]
+os.killpg(mount.pid, signal.SIGKILL)'"""
+    said = run("trace", "--out", "p", "main", "--", "sh", "-c", kill, sys.executable)
+    assert (said.code, said.out) == (6, "hello\n"), said.err
+    assert "main: the mount's server ended before it wrote what was read\nhint: run it again" in said.err
+    assert not (run.home / "p").exists()
+
+
 def test_a_command_that_reads_nothing_is_no_run(run: Sapwood) -> None:
     nothing = ["main", "--", "sh", "-c", "exit 3"]
     for words in (["trace", "--out", "p"], ["trace"]):

@@ -122,10 +122,17 @@ def _require_writable(directory: Path) -> None:
 
 
 def _keep(arguments: argparse.Namespace, traced: Path, code: int) -> int:
-    from sapwood.errors import SapwoodError
+    from sapwood.errors import SapwoodError, UnavailableError
     from sapwood.profile import read_profile
+    from sapwood.store.naming import without_query
 
     try:
+        if not traced.exists():
+            raise UnavailableError(
+                f"{without_query(arguments.address)}: the mount's server ended before it wrote what was read",
+                kind="mount-died",
+                hint="run it again; on a disk that is busy or full, with TMPDIR on another",
+            )
         run = read_profile(traced)
         if code in _NOT_STARTED and (not run.parts or _is_of_sandbox(arguments.address, run)):
             return code

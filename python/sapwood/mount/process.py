@@ -27,8 +27,10 @@ from sapwood.mount.table import alone_at, log_path, noted, place_of, unmount
 
 __all__ = ["Started", "start"]
 
-# A server that was asked to end and does not is killed: it has nothing to lose.
+# A server that was asked to end and does not is killed: later where it has something to write, on a disk that stalls.
 _PATIENCE_S = 10.0
+_WRITES = ("trace", "stats")
+_PATIENCE_TO_WRITE_S = 120.0
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,8 @@ class Started:
     log: Path
     process: subprocess.Popen[bytes]
     lifeline: int | None
+    patience_s: float = _PATIENCE_S
+    """So long after it was asked to end the server is killed."""
     is_served: bool = True
     """False of a mount that needs no process."""
 
@@ -58,7 +62,7 @@ class Started:
         if self._is_ours():
             self._unmount()
         try:
-            self.process.wait(_PATIENCE_S)
+            self.process.wait(self.patience_s)
         except subprocess.TimeoutExpired:
             # With its server: it has a session of its own.
             os.killpg(self.process.pid, signal.SIGKILL)
@@ -136,7 +140,8 @@ def _start(
     if not talking:
         log.write_bytes(b"")
     with begun or _begin(place, options, tied=tied) as begun:
-        started = Started(place, cache_dir, log, begun.process, begun.lifeline)
+        patience_s = _PATIENCE_TO_WRITE_S if any(map(options.get, _WRITES)) else _PATIENCE_S
+        started = Started(place, cache_dir, log, begun.process, begun.lifeline, patience_s)
         try:
             begun.tell(shown, call)
             message = _heed(_hear(begun.messages, started))

@@ -48,6 +48,8 @@ __all__ = [
 # A server that lives answers this from memory.
 _PATIENCE_S = 2.0
 _TICK_S = 0.01
+# Who asks about a mount and holds nothing of it is through in less.
+_ASKED_ABOUT_S = 2.0
 # One that has taken over notes it within that.
 _NOTED_S = 10.0
 # Of those who use a mount.
@@ -234,19 +236,35 @@ def unmount(place: str | os.PathLike[str], *, lazy: bool = False, cache_dir: Pat
         UnavailableError: `mount-busy`: it is in use; `mount-failed`.
     """
     path = place_of(place)
-    try:
-        core.unmount(path, lazy)
-    except UnavailableError as error:
-        if lazy or not (found := users(path)):
-            raise
-        named = ", ".join(f"{name} ({pid})" for pid, name in found[:_NAMED])
-        more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
-        raise UnavailableError(
-            f"{path}: is in use by {named}{more}",
-            kind="mount-busy",
-            hint=f"end them, or let them have errors: sapwood umount --lazy {shlex.quote(os.fspath(path))}",
-        ) from error
+    if lazy:
+        core.unmount(path, True)
+    else:
+        _unmount_unused(path)
     forget(cache_dir or places.cache_dir(), path)
+
+
+def _unmount_unused(path: Path) -> None:
+    """Unmount what nobody uses: who only asks about it, as `df` and we do ourselves, is nowhere seen and soon away."""
+    until = time.monotonic() + _ASKED_ABOUT_S
+    while True:
+        try:
+            return core.unmount(path, False)
+        except UnavailableError as error:
+            if found := users(path):
+                raise _busy(path, found) from error
+            if time.monotonic() >= until:
+                raise
+        time.sleep(_TICK_S)
+
+
+def _busy(path: Path, found: list[tuple[int, str]]) -> UnavailableError:
+    named = ", ".join(f"{name} ({pid})" for pid, name in found[:_NAMED])
+    more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
+    return UnavailableError(
+        f"{path}: is in use by {named}{more}",
+        kind="mount-busy",
+        hint=f"end them, or let them have errors: sapwood umount --lazy {shlex.quote(os.fspath(path))}",
+    )
 
 
 def restart(mount: Mount) -> None:
