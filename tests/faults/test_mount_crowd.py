@@ -19,6 +19,8 @@ from tests.support.webserver import serving
 READERS = 1000
 # docs/mount.md: what a server takes at rest, and what it may hold of what is on its way.
 MOST_BYTES = 128 << 20
+# What was decompressed into, and chunks that came last.
+GIVEN_BACK = 8 << 20
 PATIENCE_S = 60
 
 # Children that each read one file, and say so; the end of stdin lets nobody go: only their reads do.
@@ -54,7 +56,11 @@ def mount_at(place: Path) -> Mount:
 
 
 def peak_bytes(pid: int) -> int:
-    [line] = [line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmHWM:")]
+    return memory_of(pid, "VmHWM")
+
+
+def memory_of(pid: int, name: str) -> int:
+    [line] = [line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith(f"{name}:")]
     return int(line.split()[1]) * 1024
 
 
@@ -123,6 +129,16 @@ def test_a_thousand_readers_that_wait_cost_no_memory_to_speak_of(tmp_path: Path,
             for one in (*crowds, *large):
                 one.kill()
                 one.wait()
+
+
+def test_what_fetching_took_is_given_back_when_all_is_here(tmp_path: Path, cache_dir: Path) -> None:
+    address, place = pushed(tree_of_a_thousand(tmp_path / "tree"), tmp_path / "store"), tmp_path / "mount"
+    with mounted(address, place, cache_dir):
+        server = mount_at(place).server
+        until(lambda: mount_at(place).lacking == 0)
+        peak = peak_bytes(server)
+        until(lambda: memory_of(server, "VmRSS") < peak - GIVEN_BACK)
+        print(f"peak: {peak >> 20} MiB, left {memory_of(server, 'VmRSS') >> 20} MiB")
 
 
 def test_many_that_are_interrupted_at_once_are_free_and_leave_nothing_behind(tmp_path: Path, cache_dir: Path) -> None:

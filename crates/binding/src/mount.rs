@@ -245,6 +245,10 @@ impl Server {
         py.detach(|| self.server.read_far(far));
     }
 
+    fn give_back(&self, py: Python<'_>) {
+        py.detach(|| self.server.give_back());
+    }
+
     /// Whether a pass is not through yet.
     #[getter]
     fn is_prefetching(&self) -> bool {

@@ -40,6 +40,8 @@ class Completing:
         # What was seen when it was last looked at.
         self._fetched = -1
         self._touched = 0
+        # So many frames had come when the memory that they took was given back.
+        self._given_back = 0
         self._shrunk = self._shrunk_then = 0
         self._failed = 0
         self._refills = 0
@@ -67,6 +69,9 @@ class Completing:
     def _tick(self) -> None:
         now, stats = time.monotonic(), self._server.stats()
         idle = not stats["frames_expected"] and not self._server.is_prefetching
+        if self.fetches and idle and stats["frames_fetched"] != self._given_back:
+            self._given_back = stats["frames_fetched"]
+            self._server.give_back()
         fresh = (stats["frames_fetched"], self._shrunk) == (self._fetched, self._shrunk_then)
         if not fresh:
             self._wait_s = _SOON_S

@@ -123,6 +123,11 @@ impl Cache {
         if missing.is_empty() { Read::Hit(length) } else { Read::Miss(missing) }
     }
 
+    /// Give back the memory of chunks that came last: what they are of is complete.
+    pub fn forget_recent(&self) {
+        *lock(&self.recent) = Lru::new(RECENT);
+    }
+
     /// The bytes of an object that is one chunk, such as a page.
     pub fn get(&self, digest: &Digest) -> Option<Vec<u8>> {
         let mut bytes = vec![0; usize::try_from(digest.size).ok()?];

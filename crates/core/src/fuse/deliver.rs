@@ -118,6 +118,17 @@ impl Server {
         number
     }
 
+    /// Give the memory back that fetching took: what is to come is here.
+    pub fn give_back(&self) {
+        *self.spare() = Vec::new();
+        self.cache.forget_recent();
+        #[cfg(target_env = "gnu")]
+        // SAFETY: it only returns pages that nothing is in.
+        unsafe {
+            libc::malloc_trim(0);
+        }
+    }
+
     fn keep(&self, at: &FrameAt, compressed: &[u8], purposes: &[Purpose]) -> Result<()> {
         let mut plain = self.spare().pop().unwrap_or_default();
         let opened = self.map.form.open_into(compressed, at.plain, &mut plain);

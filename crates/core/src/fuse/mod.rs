@@ -23,6 +23,7 @@ mod opens;
 mod parked;
 mod passthrough;
 mod prefetch;
+mod reads;
 mod server;
 mod successor;
 mod table;

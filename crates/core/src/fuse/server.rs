@@ -2,7 +2,6 @@
 //!
 //! They share the descriptor: requests of cloned descriptors are lost when the process dies and nobody holds the clones.
 
-use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -20,6 +19,7 @@ use super::neighbours::Neighbours;
 use super::objects::Objects;
 use super::parked::{Parked, Purpose, Waiting};
 use super::passthrough::Passthrough;
+use super::reads::Reads;
 use super::trace::{Part, Trace};
 use super::walk::Walk;
 use super::wire::{REQUEST_BYTES, Reply, Request, init, op};
@@ -89,8 +89,7 @@ pub struct Server {
     requests: AtomicU64,
     waited: AtomicU64,
     errors: AtomicU64,
-    /// Sizes of the files that were read, by inode.
-    read: Mutex<HashMap<u64, u64>>,
+    reads: Mutex<Reads>,
     /// What their suffixes are, and of how many files, in order of first reading.
     suffixes: Mutex<Vec<(Vec<u8>, u32)>>,
     /// Only of a server that is to tell what was read.
@@ -133,7 +132,7 @@ impl Server {
             requests: AtomicU64::new(0),
             waited: AtomicU64::new(0),
             errors: AtomicU64::new(0),
-            read: Mutex::default(),
+            reads: Mutex::default(),
             suffixes: Mutex::default(),
             trace: OnceLock::new(),
             frames: AtomicU64::new(0),
@@ -205,14 +204,17 @@ impl Server {
     }
 
     pub fn stats(&self) -> Stats {
-        let read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        let (files_read, bytes_read) = {
+            let reads = self.reads.lock().unwrap_or_else(PoisonError::into_inner);
+            (reads.files, reads.bytes)
+        };
         let wanted = self.wanted.counts();
         let parked = self.parked();
         let (waiting, blocked) = (parked.len() as u64, parked.blocked());
         drop(parked);
         Stats {
-            files_read: read.len() as u64,
-            bytes_read: read.values().sum(),
+            files_read,
+            bytes_read,
             requests: self.requests.load(Relaxed),
             waited: self.waited.load(Relaxed),
             waiting,
@@ -354,8 +356,11 @@ impl Server {
 
     fn note_read(&self, request: &Request, first: bool) {
         if let Ok((inode, content)) = answer::content(&self.map, request.node) {
-            let before = self.read.lock().unwrap_or_else(PoisonError::into_inner).insert(inode, content.digest.size);
-            if before.is_none() {
+            let is_first = {
+                let mut reads = self.reads.lock().unwrap_or_else(PoisonError::into_inner);
+                reads.note(inode, content.digest.size)
+            };
+            if is_first {
                 self.note_suffix(inode);
             }
             if let Some(trace) = self.trace.get().filter(|_| first) {
