@@ -20,11 +20,11 @@ from sapwood.fetch import load_map
 from sapwood.image import ImageName
 from sapwood.oci import staging
 from sapwood.oci.giving import Given, give_image
-from sapwood.oci.scratch import PREFIX, scratch
 from sapwood.oci.stored import FOLDER, StoredImage
-from sapwood.oci.storing import find_image, push_image
+from sapwood.oci.storing import SCRATCH, find_image, push_image
 from sapwood.open import OpenStore
 from sapwood.push import Pushed
+from sapwood.scratch import scratch
 from sapwood.upkeep.copy import copy
 from sapwood.upkeep.gc import collect
 from sapwood.upkeep.verify import verify
@@ -230,7 +230,7 @@ def test_a_layer_that_becomes_too_large_is_refused(
     with pytest.raises(CorruptError) as wrong:
         pushed(store, Image(plain(BASE), bomb), tmp_path / "image")
     assert (wrong.value.kind, bomb.digest[7:] in str(wrong.value)) == ("layer-too-large", True)
-    assert not list(tmp_path.glob(f"{PREFIX}*"))
+    assert not list(tmp_path.glob(f"{SCRATCH}*"))
     monkeypatch.setattr(staging, "MOST_PLAIN", 50_000_000)
     pushed(store, Image(plain(BASE), bomb), tmp_path / "image")
 
@@ -379,16 +379,16 @@ def test_a_push_that_was_killed_is_taken_up(tmp_path: Path) -> None:
 def test_what_the_killed_left_on_the_disk_is_cleared_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     for name in ("left", "link", "new"):
-        (tmp_path / f"{PREFIX}{name}" / "layout").mkdir(parents=True)
+        (tmp_path / f"{SCRATCH}{name}" / "layout").mkdir(parents=True)
     (tmp_path / "other").mkdir()
-    (tmp_path / f"{PREFIX}link").rename(tmp_path / "linked")
-    (tmp_path / f"{PREFIX}link").symlink_to(tmp_path / "linked")
-    for name in (f"{PREFIX}left", "linked", "other"):
+    (tmp_path / f"{SCRATCH}link").rename(tmp_path / "linked")
+    (tmp_path / f"{SCRATCH}link").symlink_to(tmp_path / "linked")
+    for name in (f"{SCRATCH}left", "linked", "other"):
         os.utime(tmp_path / name, (1, 1))
-    with scratch() as living:
+    with scratch(SCRATCH) as living:
         os.utime(living, (1, 1))
-        with scratch() as second:
-            names = {living.name, second.name, f"{PREFIX}new", f"{PREFIX}link", "linked", "other"}
+        with scratch(SCRATCH) as second:
+            names = {living.name, second.name, f"{SCRATCH}new", f"{SCRATCH}link", "linked", "other"}
             assert set(os.listdir(tmp_path)) == names
     assert set(os.listdir(tmp_path)) == names - {living.name, second.name}
 

@@ -212,8 +212,8 @@ def run_mounted(places: list[list[str]], url: str, asked: Callable[[], list[str]
     from sapwood.cli.run import SCRATCH, hold_signals, life_of
     from sapwood.mount import process
     from sapwood.mount.begun import begin
-    from sapwood.oci.scratch import scratch
     from sapwood.places import cache_dir
+    from sapwood.scratch import scratch
 
     with scratch(SCRATCH) as folder, ExitStack() as ending:
         paths: dict[str, Path] = {}

@@ -79,8 +79,8 @@ def mounted() -> int:
             from sapwood.cli.builder import run_mounted
             from sapwood.cli.run import life_of  # noqa: F401
             from sapwood.mount import process  # noqa: F401
-            from sapwood.oci.scratch import scratch  # noqa: F401
             from sapwood.places import contexts_store
+            from sapwood.scratch import scratch  # noqa: F401
 
             def asked() -> list[str]:
                 argv: list[str] = json.loads(sys.stdin.buffer.readline() or b"[]")

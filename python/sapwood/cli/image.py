@@ -121,7 +121,7 @@ def _run(
     from sapwood.mount import process
     from sapwood.oci import sandbox
     from sapwood.oci.program import program_of, user_of
-    from sapwood.oci.scratch import scratch
+    from sapwood.scratch import scratch
 
     pinned, name, config_of = found
     with scratch(SCRATCH) as place, sandbox.held(kept):

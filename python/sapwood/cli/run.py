@@ -198,7 +198,7 @@ def _run_mounted(
     from sapwood import places
     from sapwood.cli.mount import absolute, absolute_path, tell_of_age
     from sapwood.mount import process
-    from sapwood.oci.scratch import scratch
+    from sapwood.scratch import scratch
 
     leave_by_finally()
     address = absolute(for_platform(arguments.address, arguments))

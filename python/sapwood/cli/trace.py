@@ -60,7 +60,7 @@ def _trace(arguments: argparse.Namespace) -> int:
         pinned, _ = read_config(ImageName.parse(for_platform(arguments.address, arguments)))
         arguments = argparse.Namespace(**vars(arguments) | {"address": str(pinned), "platform": None})
     _require_place(arguments, is_image=is_image)
-    from sapwood.oci.scratch import scratch
+    from sapwood.scratch import scratch
 
     with scratch(SCRATCH) as folder:
         traced = folder / "profile"

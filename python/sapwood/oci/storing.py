@@ -19,11 +19,11 @@ from sapwood.image.image import find_manifest, read_config_bytes, read_document
 from sapwood.image.manifest import Described, Manifest
 from sapwood.image.places import Place, open_place
 from sapwood.oci.making import write_image
-from sapwood.oci.scratch import scratch
 from sapwood.oci.staging import Staged, StagedLayer
 from sapwood.oci.stored import FORMAT, StoredImage, StoredLayer, stored_before
 from sapwood.progress import OnProgress
 from sapwood.push import Pushed, check_level, push_archive
+from sapwood.scratch import scratch
 from sapwood.store.ref import Ref, check_ref_name
 from sapwood.store.store import Store
 from sapwood.store.tocs import KeptTexts
@@ -31,7 +31,10 @@ from sapwood.store.waiting import each
 from sapwood.tarsource import made
 from sapwood.tarstream import Sink
 
-__all__ = ["FoundImage", "find_image", "push_image"]
+__all__ = ["SCRATCH", "FoundImage", "find_image", "push_image"]
+
+SCRATCH = "sapwood-image-"
+"""How directories are called in which images wait to be stored."""
 
 # Layers that are taken apart at a time: each takes a processor, and some 100 MB.
 _AT_ONCE = 2
@@ -101,7 +104,7 @@ def _push(
     progress: OnProgress | None,
 ) -> Pushed | None:
     """Push, with what `before` has told; None if something of that is not to be had."""
-    with scratch() as folder:
+    with scratch(SCRATCH) as folder:
         staged = Staged(folder)
         known = {} if before is None else {layer.digest: layer for layer in before.layers}
 

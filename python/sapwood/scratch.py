@@ -1,7 +1,7 @@
 """A directory for what lies on this disk for a while: of the killed it is cleared away by the next.
 
 Invariant: nobody's directory is removed while its process lives, or while a tree is mounted in it. Not here: what is in
-it (`staging`; where trees are mounted for a command, `sapwood.cli.run`).
+it (`oci.staging`; where trees are mounted for a command, `cli.run`), and what a build keeps (`build.scratch`).
 """
 
 from __future__ import annotations
@@ -19,15 +19,14 @@ from pathlib import Path
 from sapwood.destination import writing
 from sapwood.errors import UnavailableError
 
-__all__ = ["PREFIX", "scratch"]
+__all__ = ["scratch"]
 
-PREFIX = "sapwood-image-"
 # Between being made and being locked nobody takes so long.
 _NEW_S = 60.0
 
 
 @contextmanager
-def scratch(prefix: str = PREFIX) -> Iterator[Path]:
+def scratch(prefix: str) -> Iterator[Path]:
     """Yield a new directory in that for temporary files, which is removed when the block ends.
 
     All whose names begin with `prefix` are made here.
