@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -51,6 +52,12 @@ def waiting(path: Path) -> Iterator[subprocess.Popen[bytes]]:
         with pytest.raises(subprocess.TimeoutExpired):
             reader.wait(0.3)
         yield reader
+
+
+def is_stopped(server: int) -> bool:
+    """Whether all its threads are: they hear of it one after the other."""
+    threads = Path(f"/proc/{server}/task").glob("*/stat")
+    return all(stat.read_text().rpartition(")")[2].split()[0] == "T" for stat in threads)
 
 
 def test_a_damaged_pack_is_an_error_and_not_wrong_bytes(tree: Path, tmp_path: Path, cache_dir: Path) -> None:
@@ -174,6 +181,8 @@ def test_who_only_asks_about_a_mount_does_not_make_it_busy(tree: Path, tmp_path:
         [found] = [mount for mount in mounts() if mount.path == place]
         os.kill(found.server, signal.SIGSTOP)
         try:
+            while not is_stopped(found.server):
+                time.sleep(0.01)
             # It has nothing of the mount open, but the kernel waits with it for an answer.
             with subprocess.Popen(["stat", "-f", place], stdout=subprocess.DEVNULL) as asking:
                 with pytest.raises(subprocess.TimeoutExpired):
