@@ -51,6 +51,8 @@ _STEP = 64 << 10
 _PIECE = 256 << 10
 _TRIES = 8
 _REMEDY = "delete it, and trace again"
+# How a gzip member begins: RFC 1952.
+_GZIP = b"\x1f\x8b"
 _PLACE = attrgetter("rank", "path", "offset")
 
 
@@ -208,6 +210,9 @@ def read_profile(path: str | os.PathLike[str]) -> Profile:
         raise NotFoundError(f"{os.fspath(path)} is missing", kind="path-missing") from None
     except OSError as error:
         raise UnavailableError(f"cannot read {os.fspath(path)}: {error.strerror}", kind="io") from error
+    if not data.startswith(_GZIP):
+        hint = "sapwood trace --out FILE writes one"
+        raise CorruptError(f"{os.fspath(path)} is no profile", kind="profile-corrupt", hint=hint)
     return Profile.decode(data, os.fspath(path))
 
 

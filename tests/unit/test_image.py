@@ -100,7 +100,9 @@ def test_which_image_of_a_place_must_be_said(tmp_path: Path) -> None:
     Image(plain({"a": b"2"})).layout(layout, "two")
     assert contents(open_tree(f"oci:{layout}:two")) == {"a": b"2"}
     saved = Image(plain({"a": b"3"})).archive(tmp_path / "saved.tar", "name:one")
+    (tmp_path / "empty").mkdir()
     for name, remedy in {
+        f"oci:{tmp_path}/empty": "sapwood convert, skopeo copy and buildah push write layouts",
         f"oci:{layout}": f"oci:{layout}:one",
         f"oci:{layout}:three": f"oci:{layout}:one",
         f"docker-archive:{saved}:two": f"docker-archive:{saved}:name:one",

@@ -374,7 +374,7 @@ def test_a_profile_and_none_exclude_each_other(run: Sapwood) -> None:
 def test_what_is_no_profile_is_refused_by_name(run: Sapwood) -> None:
     said = run("run", "--profile", run.home / "tree/hello", "main", "--", "true")
     assert said.code == 5
-    assert f"{run.home}/tree/hello is damaged" in said.err
+    assert f"{run.home}/tree/hello is no profile\nhint: sapwood trace --out FILE writes one" in said.err
 
 
 def test_an_archive_has_first_what_was_read(run: Sapwood) -> None:

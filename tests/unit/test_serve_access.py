@@ -180,6 +180,8 @@ def test_writes_wait_for_packs_and_are_refused_when_none_can_be_made(
         ({"listen": "127.0.0.1:99999"}, "bad-listen", InvalidInputError),
         ({"tokens": "no-such-file"}, "path-missing", NotFoundError),
         ({"tokens": "bad"}, "bad-tokens", InvalidInputError),
+        ({"tokens": "none"}, "bad-tokens", InvalidInputError),
+        ({"tokens": "two"}, "bad-tokens", InvalidInputError),
         ({"certificate": "bad"}, "bad-certificate", InvalidInputError),
         ({"certificate": "bad", "key": "bad"}, "bad-certificate", InvalidInputError),
         ({"certificate": "bad", "key": "no-such-file"}, "path-missing", NotFoundError),
@@ -193,6 +195,8 @@ def test_a_server_that_cannot_be_says_why(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "bad").write_text("ci admin secret\n")
+    (tmp_path / "none").write_text("# ci read secret\n")
+    (tmp_path / "two").write_text("ci read secret\nci write secret\n")
     with pytest.raises(error) as refused:
         serving(tmp_path, **options)
     assert refused.value.kind == kind

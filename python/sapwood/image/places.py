@@ -158,6 +158,15 @@ class _Layout:
         self.requests = Requests()
 
     def find(self, name: ImageName) -> tuple[bytes, str | None]:
+        try:
+            self._files.open("index.json")
+        except FileNotFoundError:
+            raise NotFoundError(
+                f"{self.url} is no image layout: it has no index.json",
+                kind="image-missing",
+                hint="sapwood convert, skopeo copy and buildah push write layouts",
+                address=self.url,
+            ) from None
         index = _json(_document(self._files, "index.json"), self.url)
         entries = index.get("manifests")
         if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):

@@ -67,8 +67,17 @@ class Access(grpc.ServerInterceptor):
                     kind="bad-tokens",
                     hint="NAME ROLE TOKEN, ROLE being read, upload or write; TOKEN may be sha256:<hex of it>",
                 )
-            token = found[3]
-            tokens[token.removeprefix("sha256:") if token.startswith("sha256:") else _hash(token)] = found[2]
+            token = found[3].removeprefix("sha256:") if found[3].startswith("sha256:") else _hash(found[3])
+            if tokens.setdefault(token, found[2]) != found[2]:
+                raise InvalidInputError(
+                    f"{path}, line {number}: the token has another role before",
+                    kind="bad-tokens",
+                    hint="one role a token, which includes those below it",
+                )
+        if not tokens:
+            raise InvalidInputError(
+                f"{path}: no token, so nobody would be let in", kind="bad-tokens", hint="NAME ROLE TOKEN in a line"
+            )
         return cls(tokens)
 
     @property
