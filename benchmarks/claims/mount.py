@@ -15,7 +15,7 @@ COMMANDS = (
     "`find DIR -printf …`, `os.lstat` of all names, also right after the kernel has forgotten them, `tar -c | cat` of"
     " 11,540 files, `grep -r TEXT DIR`, `make -C DIR O=… lib/` of a tinyconfig, `DIR/true` a thousand times, on a warm"
     " `sapwood mount` : on the native directory. Memory: VmRSS of the server after these, and VmHWM, which it had when"
-    " the tree came: in flight are 14 requests of 2 MiB at most"
+    " the tree came: its bound is 64 MB, and 14 requests of 2 MiB that may be in flight"
 )
 _BOUND_MB = 64
 _IN_FLIGHT_MB = 14 * 2 * 1.048576

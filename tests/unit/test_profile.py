@@ -338,15 +338,22 @@ def test_a_command_that_cannot_be_started_is_no_run(run: Sapwood) -> None:
     assert not (run.home / "p").exists()
 
 
-def test_a_mount_that_was_killed_leaves_no_profile_and_trace_says_so(run: Sapwood) -> None:
+def test_statistics_that_cannot_be_written_cost_no_profile(run: Sapwood) -> None:
+    run.good("trace", "--stats", "nowhere/stats", "--out", "p", "main", "--", "cat", "{}/hello")
+    assert read_profile(run.home / "p").paths() == [b"hello"]
+
+
+@pytest.mark.parametrize("code", [0, 3])
+def test_a_mount_that_was_killed_leaves_no_profile_and_trace_says_so(run: Sapwood, code: int) -> None:
     kill = """cat "$SAPWOOD_ROOT/hello" && exec "$0" -c '
-import os, signal
+import os, signal, sys
 from pathlib import Path
 from sapwood.mount.table import mounts
 [mount] = [mount for mount in mounts() if mount.path == Path(os.environ["SAPWOOD_ROOT"])]
-os.killpg(mount.pid, signal.SIGKILL)'"""
-    said = run("trace", "--out", "p", "main", "--", "sh", "-c", kill, sys.executable)
-    assert (said.code, said.out) == (6, "hello\n"), said.err
+os.killpg(mount.pid, signal.SIGKILL)
+sys.exit(int(sys.argv[1]))' "$1" """
+    said = run("trace", "--out", "p", "main", "--", "sh", "-c", kill, sys.executable, str(code))
+    assert (said.code, said.out) == (code or 6, "hello\n"), said.err
     assert "main: the mount's server ended before it wrote what was read\nhint: run it again" in said.err
     assert not (run.home / "p").exists()
 

@@ -53,6 +53,7 @@ fn describe(error: &Error) -> (&'static str, &'static str, Option<&'static str>)
         }
         Error::Unwatchable { .. } => ("InvalidInputError", "unwatchable", None),
         Error::Mount { .. } => ("UnavailableError", "mount-failed", None),
+        Error::MountBusy { .. } => ("UnavailableError", "mount-busy", None),
     }
 }
 

@@ -54,6 +54,8 @@ pub enum Error {
     NoCheckpoint { what: String, why: String },
     /// The kernel or a helper program will not mount or unmount.
     Mount { place: PathBuf, why: String },
+    /// Somebody uses a mount that was to be taken away.
+    MountBusy { place: PathBuf },
 }
 
 impl Error {
@@ -120,6 +122,13 @@ impl fmt::Display for Error {
             Error::Missing { what } => write!(f, "{what} is missing"),
             Error::NoPage { page, why } => write!(f, "page {page} of the file map cannot be had: {why}"),
             Error::Stopped => write!(f, "stopped"),
+            Error::MountBusy { place } => {
+                write!(
+                    f,
+                    "{}: is in use: end what works in it, or unmount it lazily (sapwood umount --lazy)",
+                    show(place)
+                )
+            }
             Error::Mount { place, why } | Error::MountPoint { place, why, .. } => write!(f, "{}: {why}", show(place)),
             Error::WatchLimit { path, name, limit } => {
                 write!(f, "{} cannot be watched: fs.inotify.{name} is {limit}, and it takes more", show(path))

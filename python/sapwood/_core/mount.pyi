@@ -149,7 +149,7 @@ class Server:
     def read_far(self, far: bool) -> None:
         """Let the kernel read a mebibyte ahead, or what it does by itself; nothing changes while a trace is taken."""
     def give_back(self) -> None:
-        """Give the memory back that fetching took, for what is to come is here; of glibc also what it keeps."""
+        """Give the memory back that fetching took, for all is here; of glibc also what it keeps."""
     def tidy(self, bound: int | None) -> int:
         """Hold the cache to `bound` bytes, or so that a tenth of the disk's space stays free; return bytes freed.
 

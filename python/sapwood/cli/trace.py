@@ -142,8 +142,9 @@ def _keep(arguments: argparse.Namespace, traced: Path, code: int) -> int:
     except SapwoodError as error:
         from sapwood.cli.failure import report
 
+        said = report(error)
         # That the command failed is worse news.
-        return code or report(error)
+        return code or said
     _tell(arguments, run, whole, code)
     return code
 

@@ -69,9 +69,6 @@ class Completing:
     def _tick(self) -> None:
         now, stats = time.monotonic(), self._server.stats()
         idle = not stats["frames_expected"] and not self._server.is_prefetching
-        if self.fetches and idle and stats["frames_fetched"] != self._given_back:
-            self._given_back = stats["frames_fetched"]
-            self._server.give_back()
         fresh = (stats["frames_fetched"], self._shrunk) == (self._fetched, self._shrunk_then)
         if not fresh:
             self._wait_s = _SOON_S
@@ -82,6 +79,9 @@ class Completing:
             self._next_look = now + _SHARE * (time.monotonic() - now)
             self._look_anew = now + (self._wait_s if self.lacking != 0 else _LATEST_S)
             self._wait_s = min(2 * self._wait_s, _LATEST_S)
+        if self.lacking == 0 and idle and stats["frames_fetched"] != self._given_back:
+            self._given_back = stats["frames_fetched"]
+            self._server.give_back()
         given_up = stats["frames_failed"] > self._failed or (fresh and self.lacking)
         if self.fetches and idle and given_up and now >= self._next_fetch:
             self._next_fetch = now + self._pause_s

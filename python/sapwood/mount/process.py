@@ -30,7 +30,7 @@ __all__ = ["Started", "start"]
 # A server that was asked to end and does not is killed: later where it has something to write, on a disk that stalls.
 _PATIENCE_S = 10.0
 _WRITES = ("trace", "stats")
-_PATIENCE_TO_WRITE_S = 120.0
+_PATIENCE_TO_WRITE_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -140,8 +140,7 @@ def _start(
     if not talking:
         log.write_bytes(b"")
     with begun or _begin(place, options, tied=tied) as begun:
-        patience_s = _PATIENCE_TO_WRITE_S if any(map(options.get, _WRITES)) else _PATIENCE_S
-        started = Started(place, cache_dir, log, begun.process, begun.lifeline, patience_s)
+        started = Started(place, cache_dir, log, begun.process, begun.lifeline)
         try:
             begun.tell(shown, call)
             message = _heed(_hear(begun.messages, started))
@@ -154,7 +153,7 @@ def _start(
     if message == ALONE:
         started.process.wait()
         return replace(started, is_served=False)
-    return started
+    return replace(started, patience_s=_PATIENCE_TO_WRITE_S) if any(map(options.get, _WRITES)) else started
 
 
 def _begin(place: Path, options: dict[str, Any], *, tied: bool) -> Begun:

@@ -32,6 +32,7 @@ from sapwood.mount.remembered import date
 from sapwood.mount.saying import say
 from sapwood.mount.serving import Serving, Wish
 from sapwood.profile import Profile
+from sapwood.store import kept
 
 __all__ = ["Tier", "serve"]
 
@@ -243,11 +244,12 @@ def _as_of(asked: int | None) -> str:
 
 
 def _write_what_it_saw(server: Server, tree: TreeDigest, stats: str | None, trace: str | None) -> None:
-    if stats is not None:
-        Path(stats).write_text(json.dumps(server.stats()), encoding="utf-8")
+    # First what cannot be had again, whole or not at all.
     if trace is not None:
         run = Profile.of_run(tree, date(int(time.time())), server.traced(), server.looked_up())
-        Path(trace).write_bytes(run.encode())
+        kept.write(Path(trace), run.encode())
+    if stats is not None:
+        Path(stats).write_text(json.dumps(server.stats()), encoding="utf-8")
 
 
 def _is_below(where: str, place: Path) -> bool:

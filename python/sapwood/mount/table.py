@@ -48,8 +48,9 @@ __all__ = [
 # A server that lives answers this from memory.
 _PATIENCE_S = 2.0
 _TICK_S = 0.01
-# Who asks about a mount and holds nothing of it is through in less.
+# Who asks about a mount and holds nothing of it is through in less; so often it is tried again.
 _ASKED_ABOUT_S = 2.0
+_ASK_AGAIN_S = 0.05
 # One that has taken over notes it within that.
 _NOTED_S = 10.0
 # Of those who use a mount.
@@ -233,7 +234,7 @@ def unmount(place: str | os.PathLike[str], *, lazy: bool = False, cache_dir: Pat
 
     Raises:
         InvalidInputError: `bad-mount-point`: it is no mount, or not one of ours.
-        UnavailableError: `mount-busy`: it is in use; `mount-failed`.
+        UnavailableError: `mount-busy`: it is in use, of users that cannot be seen for two seconds; `mount-failed`.
     """
     path = place_of(place)
     if lazy:
@@ -250,11 +251,15 @@ def _unmount_unused(path: Path) -> None:
         try:
             return core.unmount(path, False)
         except UnavailableError as error:
+            if error.kind != "mount-busy":
+                raise
             if found := users(path):
                 raise _busy(path, found) from error
             if time.monotonic() >= until:
                 raise
-        time.sleep(_TICK_S)
+        time.sleep(_ASK_AGAIN_S)
+        if not is_mounted(path):  # somebody else has taken it away
+            return None
 
 
 def _busy(path: Path, found: list[tuple[int, str]]) -> UnavailableError:

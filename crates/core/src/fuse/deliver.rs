@@ -118,7 +118,7 @@ impl Server {
         number
     }
 
-    /// Give the memory back that fetching took: what is to come is here.
+    /// Give the memory back that fetching took: all is here.
     pub fn give_back(&self) {
         *self.spare() = Vec::new();
         self.cache.forget_recent();

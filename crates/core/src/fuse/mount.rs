@@ -38,7 +38,7 @@ pub fn mount(place: &Path) -> Result<OwnedFd> {
 /// open until they close it.
 ///
 /// # Errors
-/// `MountPoint` where no mount of ours is, `Mount`, with what to do about it.
+/// `MountPoint` where no mount of ours is, `MountBusy`, `Mount`, with what to do about it.
 pub fn unmount(place: &Path, lazy: bool) -> Result<()> {
     let absolute = table::absolute(place).map_err(|error| refused(place, error.to_string()))?;
     match table::at(&absolute)? {
@@ -184,7 +184,7 @@ fn said(place: &Path, output: io::Result<std::process::Output>) -> Result<()> {
     let text = String::from_utf8_lossy(&output.stderr);
     let text = show(Path::new(text.trim()));
     let why = match &text {
-        text if text.contains("busy") => busy(),
+        text if text.contains("busy") => return Err(busy(place)),
         text if text.contains("/dev/fuse: Permission denied") => {
             "/dev/fuse is closed to users; as root: chmod 666 /dev/fuse".into()
         }
@@ -193,14 +193,14 @@ fn said(place: &Path, output: io::Result<std::process::Output>) -> Result<()> {
     Err(refused(place, why))
 }
 
-fn busy() -> String {
-    "is in use: end what works in it, or unmount it lazily (sapwood umount --lazy)".into()
+fn busy(place: &Path) -> Error {
+    Error::MountBusy { place: place.to_path_buf() }
 }
 
 fn unmount_as_root(place: &Path, lazy: bool) -> Result<()> {
     let flags = UnmountFlags::NOFOLLOW | if lazy { UnmountFlags::DETACH } else { UnmountFlags::empty() };
     rustix::mount::unmount(place, flags).map_err(|error| match error {
-        Errno::BUSY => refused(place, busy()),
+        Errno::BUSY => busy(place),
         error => refused(place, format!("cannot unmount: {error}")),
     })
 }
