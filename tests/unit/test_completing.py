@@ -23,6 +23,8 @@ class Ailing:
     def __init__(self) -> None:
         self.closed = False
         self.ailments: list[str] = ["stats", "lacking", "stats"]
+        self.frames = 3
+        self.given_back: list[int] = []
 
     def _ail(self, where: str) -> None:
         if self.ailments and self.ailments[0] == where:
@@ -30,10 +32,13 @@ class Ailing:
 
     def stats(self) -> dict[str, Any]:
         self._ail("stats")
-        return {"frames_expected": 0, "frames_fetched": 3, "frames_failed": 0}
+        return {"frames_expected": 0, "frames_fetched": self.frames, "frames_failed": 0}
 
     def read_far(self, far: bool) -> None:
         pass
+
+    def give_back(self) -> None:
+        self.given_back.append(self.frames)
 
     def lacking(self) -> tuple[int, int]:
         self._ail("lacking")
@@ -50,6 +55,9 @@ def test_it_is_looked_again_after_whatever_went_wrong(
     deadline = time.monotonic() + PATIENCE_S
     while watching.lacking != 0 or server.ailments:
         assert time.monotonic() < deadline
+    server.frames = 4
+    while server.given_back != [3, 4]:
+        assert time.monotonic() < deadline, "once for what had come, and again for more"
     server.closed = True
     assert capfd.readouterr().err.splitlines() == [
         f"sapwood: MemoryError: {where}" for where in ("stats", "lacking", "stats")
