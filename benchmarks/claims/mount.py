@@ -18,7 +18,7 @@ COMMANDS = (
     " the tree came: its bound is 64 MB, and 14 requests of 2 MiB that may be in flight"
 )
 _BOUND_MB = 64
-_IN_FLIGHT_MB = 14 * 2 * 1.048576
+_IN_FLIGHT_MB = 29
 
 
 def figures(rounds: int) -> list[Figure]:
