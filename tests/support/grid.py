@@ -9,7 +9,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -229,9 +229,10 @@ def processes_of(word: str) -> list[int]:
 
 
 def end(word: str) -> None:
-    """Ask who has `word` in its command line to end."""
+    """Ask who has `word` in its command line to end, who may have ended already."""
     for process in processes_of(word):
-        os.kill(process, signal.SIGTERM)
+        with suppress(ProcessLookupError):
+            os.kill(process, signal.SIGTERM)
 
 
 def until(is_so: Any) -> None:
