@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ from sapwood.reapi.channel import connect
 from sapwood.reapi.delivering import Delivery
 from tests.support.announcing import Announcer, name_of
 from tests.support.cli import Sapwood, document_of
+from tests.support.peers import free_port
 from tests.support.reapiclient import Client, some
 from tests.support.served import Way, serving
 
@@ -102,6 +104,7 @@ def test_a_way_that_breaks_again_and_again_delays_and_spoils_nothing(run: Sapwoo
             for cut in range(1, 4):
                 while way.carried < cut * 4_000_000:
                     assert delivery.error is None
+                    time.sleep(0.001)  # so that others have the interpreter
                 way.cut()
             assert [read.result(60) for read in reads] == [blobs[60], blobs[40], blobs[20]]
             delivery.wait()
@@ -110,7 +113,8 @@ def test_a_way_that_breaks_again_and_again_delays_and_spoils_nothing(run: Sapwoo
 
 def test_a_server_that_was_killed_loses_readers_and_nothing_that_it_had(run: Sapwood, begin: Any) -> None:
     blobs = [some(100_000, seed) for seed in range(10)]
-    with serving(run) as (server, where), delivering(where, *blobs) as delivery:
+    listen = f"127.0.0.1:{free_port()}"
+    with serving(run, listen=listen) as (server, where), delivering(where, *blobs) as delivery:
         announcer = Announcer(Client(where))
         announcer.announce(b"never")
         with Client(where) as client:

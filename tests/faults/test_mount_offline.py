@@ -20,9 +20,10 @@ from sapwood.store import Address
 from tests.support.cli import Sapwood
 from tests.support.faultyproxy import Proxy, proxying
 from tests.support.mounting import mounted, pushed, shell
+from tests.support.peers import free_port
 from tests.support.webserver import serving
 
-PATIENCE_S = 50
+PATIENCE_S = 100
 
 
 @pytest.fixture
@@ -48,6 +49,7 @@ def until(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + PATIENCE_S
     while not condition():
         assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def mount_at(place: Path) -> Mount:
@@ -116,7 +118,8 @@ def test_a_store_that_is_away_is_said_and_what_it_named_last_is_mounted(
 ) -> None:
     pushed(tree, tmp_path / "store")
     place = tmp_path / "mount"
-    with serving(tmp_path / "store") as url:
+    # Nobody else listens there later.
+    with serving(tmp_path / "store", free_port()) as url:
         fetch_all(f"{url}#main", tmp_path / "before", cache_dir)
     with mounted(f"{url}#main", place, cache_dir) as started:
         assert same(tree, place)
@@ -159,7 +162,7 @@ def test_a_native_mount_waits_for_its_store_when_its_server_dies_and_the_cache_h
     web.start()
     try:
         address = f"http://127.0.0.1:{web.port}#main"
-        with mounted(address, place, cache_dir, prefetch=False, tier="native", deadline_s=1) as started:
+        with mounted(address, place, cache_dir, prefetch=False, tier="native", deadline_s=5) as started:
             web.stop()
             shell(f"rm -r {cache_dir}/objects")
             os.kill(mount_at(place).server, signal.SIGKILL)
@@ -173,7 +176,7 @@ def test_a_native_mount_waits_for_its_store_when_its_server_dies_and_the_cache_h
 
 @pytest.mark.parametrize("offline", [False, True])
 def test_of_what_was_never_mounted_nothing_is_shown(tmp_path: Path, cache_dir: Path, offline: bool) -> None:
-    with serving(tmp_path) as url:
+    with serving(tmp_path, free_port()) as url:
         pass
     with pytest.raises(SapwoodError) as refused, mounted(f"{url}#main", tmp_path / "mount", cache_dir, offline=offline):
         pass

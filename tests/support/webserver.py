@@ -120,9 +120,9 @@ class WebServer(ThreadingHTTPServer):
 
 
 @contextmanager
-def serving(root: Path) -> Iterator[str]:
+def serving(root: Path, port: int = 0) -> Iterator[str]:
     """Serve `root` from a thread of this process for the life of the context; the value is its URL."""
-    with WebServer(root) as server:
+    with WebServer(root, port) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
         thread.start()
         try:
