@@ -108,9 +108,8 @@ def test_fragments_are_made_anew_of_all_that_lives_and_those_of_old_packs_stay(
 ) -> None:
     monkeypatch.setattr(gc, "_FRAGMENT", 200)
 
-    def fragments() -> list[str]:
-        found = (place(store) / "index").iterdir()
-        return [path.name for path in sorted(found, key=lambda path: path.stat().st_mtime_ns)]
+    def fragments() -> set[str]:
+        return {path.name for path in (place(store) / "index").iterdir()}
 
     forget(store, Rules(last=1))
     collect(store, grace_s=0)
@@ -122,7 +121,7 @@ def test_fragments_are_made_anew_of_all_that_lives_and_those_of_old_packs_stay(
     store.push(tmp_path / "more", "more")
     collect(store, grace_s=0)
     # The last one was not full.
-    assert fragments()[: len(made) - 1] == made[:-1]
+    assert len(made - fragments()) <= 1
     for name, root in (("again", tree), ("more-again", tmp_path / "more")):
         fresh = open_store(store.url, cache_dir=tmp_path / "fresh")
         # No file, only pages, where they say that something lies elsewhere.

@@ -24,6 +24,9 @@ from tests.support.requests import Scene
 from tests.support.storeplaces import BucketPlace
 from tests.support.trees import differences, noise
 
+# Each tries dozens of times: a busy machine takes minutes.
+pytestmark = pytest.mark.timeout(600)
+
 LASTING = ("503", "403", "412", "cut before", "done, and cut", "corrupted")
 CASES = [(fault, False) for fault in FAULTS] + [(fault, True) for fault in LASTING]
 TOLD_WRONGLY = ("done, and cut", "the reply is cut", "corrupted")
@@ -109,7 +112,7 @@ def test_whichever_request_of_a_push_is_spoilt_the_ref_names_what_was_or_what_wa
         ended, made = setting.tried(
             fault, number, lambda: setting.open().push(setting.home / "tree", "main"), lasting=lasting
         )
-        if made < number:
+        if made < number and not isinstance(ended, SapwoodError):
             break
         store = setting.open("other")
         after = store.read_ref("main").snapshot
@@ -133,7 +136,7 @@ def test_whichever_request_of_a_pull_is_spoilt_what_is_written_is_right_or_an_er
         shutil.rmtree(pulled, ignore_errors=True)
         shutil.rmtree(setting.home / "other", ignore_errors=True)
         ended, made = setting.tried(fault, number, lambda: setting.open("other").pull("main", pulled), lasting=lasting)
-        if made < number:
+        if made < number and not isinstance(ended, SapwoodError):
             break
         if not isinstance(ended, SapwoodError):
             assert differences(setting.home / "tree", pulled) == []
@@ -164,7 +167,7 @@ def test_whichever_request_of_a_collection_is_spoilt_nothing_that_lives_is_lost(
     for number in range(1, MOST):
         scene.again()
         ended, made = setting.tried(fault, number, lambda: collect(setting.open()), lasting=lasting)
-        if made < number:
+        if made < number and not isinstance(ended, SapwoodError):
             assert ended.deleted > 0
             assert ended.moved == 1
             break

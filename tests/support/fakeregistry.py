@@ -33,6 +33,8 @@ class FakeRegistry:
         self.blobs: dict[str, bytes] = {}
         self.asked: list[tuple[str, str, str]] = []
         """Method, path with query, and authorization of each request."""
+        self.answered: list[str] = []
+        """The paths of those that are done with."""
         self.login: tuple[str, str] | None = None
         self.identity = ""
         self.scheme = ""
@@ -61,6 +63,12 @@ class FakeRegistry:
     def answer(self, handler: Handler) -> None:
         shown = handler.headers.get("Authorization", "")
         self.asked.append((handler.command, handler.path, shown))
+        try:
+            self._answer(handler, shown)
+        finally:
+            self.answered.append(handler.path)
+
+    def _answer(self, handler: Handler, shown: str) -> None:
         if self.first(handler):
             return
         parts = urlsplit(handler.path)
