@@ -8,12 +8,18 @@ from tests.soak import Crowd, Line, campaign, require_lines
 from tests.support.crowd import WrongError
 from tests.support.storeplaces import BucketPlace
 
+WANTED = ("pushed", "read", "forgot", "collected", "were killed", "deleted by collections")
 
-@pytest.mark.timeout(300)
+
+@pytest.mark.timeout(600)
 def test_pushers_readers_and_collectors_at_once_lose_nothing_and_leave_nothing(versitygw_place: BucketPlace) -> None:
-    did = campaign(versitygw_place.url, Crowd(pushers=4, readers=2, collectors=1), seconds=35, grace_s=12)
-    for what in ("pushed", "read", "forgot", "collected", "were killed", "deleted by collections"):
-        assert did[what] > 0, what
+    crowd = Crowd(pushers=4, readers=2, collectors=1)
+    # On a busy machine not all of it happens in the time that it takes on others.
+    for seconds in (35, 100):
+        did = campaign(f"{versitygw_place.url}/{seconds}", crowd, seconds=seconds, grace_s=12)
+        if all(did[what] for what in WANTED):
+            break
+    assert [what for what in WANTED if not did[what]] == []
     assert did["snapshots read after that"] == did["snapshots read at the end"] > 0
 
 
