@@ -27,7 +27,7 @@ from tests.support.reapiclient import Client
 _PEERS = Path(os.environ.get("SAPWOOD_PEERS") or Path.home() / ".cache" / "sapwood-peers")
 _BUILDGRID = _PEERS / "buildgrid-0.4.4"
 # A worker that is not heard of for so long is lost.
-KEEPALIVE_S = 5
+KEEPALIVE_S = 10
 _CONFIGURATION = """
 server:
   - !channel
@@ -209,7 +209,7 @@ def _postgresql() -> Iterator[Database]:
 
 def _await(server: subprocess.Popen[bytes], asking: Sequence[str], log: Path) -> None:
     """Wait until the server is ready, which `asking` tells by its code."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 150
     while subprocess.run(asking, cwd="/", check=False).returncode != 0:
         assert server.poll() is None, log.read_text()
         assert time.monotonic() < deadline, log.read_text()
