@@ -37,7 +37,7 @@ def make_tree(root: Path, word: str) -> Path:
 def ask(*words: str | Path) -> dict[str, object]:
     """Run a command; the test's own process never touches a mount."""
     command = [sys.executable, "-m", "sapwood", *map(str, words), "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=True)
     answer: dict[str, object] = json.loads(done.stdout)
     return answer
 

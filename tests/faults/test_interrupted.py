@@ -65,7 +65,7 @@ def interrupted(run: Sapwood, after_s: float, *words: str | Path) -> Ended:
         sent = time.monotonic()
         process.stdout.read()
         err = process.stderr.read()
-        return Ended(process.wait(30), err, time.monotonic() - sent)
+        return Ended(process.wait(60), err, time.monotonic() - sent)
 
 
 def seconds(run: Sapwood, *words: str | Path) -> float:
@@ -100,8 +100,8 @@ def check(ended: Ended, once: float = 0.0) -> None:
     assert ended.code in (0, 130)
     if ended.code:
         assert ended.err == ""
-        # Half of it is the end of a Python process.
-        assert ended.seconds_after_signal < max(2.0, once)
+        # On a busy machine the end of a Python process alone takes seconds; who waits for what hangs takes longer.
+        assert ended.seconds_after_signal < max(10.0, once)
 
 
 @pytest.mark.parametrize("moment", MOMENTS)

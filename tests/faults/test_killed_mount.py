@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -25,7 +26,7 @@ from tests.support.mounting import is_mounted, mounted, pushed, shell
 from tests.support.webserver import serving
 
 KILLS = 10
-PATIENCE_S = 60
+PATIENCE_S = 150
 FILES = 20
 
 READ_MAPPED = """
@@ -70,7 +71,7 @@ def until_served(place: Path, killed: int) -> None:
     """Wait for another server than the one that was killed: for an answer, and, of the native tier, for its note."""
     subprocess.run(["stat", "-f", place], check=True, capture_output=True, timeout=PATIENCE_S)
     while mount_at(place).server == killed:
-        os.sched_yield()
+        time.sleep(0.01)
 
 
 def gone(*pids: int) -> bool:

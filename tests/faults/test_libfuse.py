@@ -22,7 +22,7 @@ from tests.support.nobody import NOBODY, as_nobody, fuse_for_users, nobodys_dire
 from tests.support.webserver import serving
 
 SAPWOOD = Path(sys.executable).with_name("sapwood")
-PATIENCE_S = 50
+PATIENCE_S = 100
 # More than the ten threads that libfuse would take by itself.
 READERS = 30
 LIBRARIES = ["fuse3", "fuse"]
@@ -56,9 +56,9 @@ def tree(tmp_path: Path) -> Path:
 
 
 @contextmanager
-def slow(store: Path) -> Iterator[str]:
-    """The address of a store behind a link that brings 125 kB a second."""
-    with serving(store) as url, linked(int(url.rpartition(":")[2]), rtt_ms=1, mbit=1) as link:
+def slow(store: Path, mbit: float = 0.25) -> Iterator[str]:
+    """The address of a store behind a link that brings 30 kB a second: a file takes ten seconds."""
+    with serving(store) as url, linked(int(url.rpartition(":")[2]), rtt_ms=1, mbit=mbit) as link:
         yield f"{link.url}#main"
 
 
@@ -111,7 +111,7 @@ def test_who_waits_for_a_name_can_be_interrupted_and_the_name_comes_for_the_next
         (tree / name).touch()
     pushed(tree, store)
     last = max(names)
-    with slow(store) as address, mounted(address, place, cache_dir, tier="libfuse"):
+    with slow(store, mbit=1) as address, mounted(address, place, cache_dir, tier="libfuse"):
         with waiting("ls", place) as reader:
             reader.send_signal(signal.SIGINT)
             assert reader.wait(PATIENCE_S) == -signal.SIGINT
@@ -123,7 +123,7 @@ def test_more_readers_than_libfuse_has_threads_keep_nobody_from_what_is_here(
 ) -> None:
     store, place = tmp_path / "store", tmp_path / "mount"
     pushed(tree, store)
-    with slow(store) as address, mounted(address, place, cache_dir, prefetch=False, tier="libfuse"):
+    with slow(store, mbit=1) as address, mounted(address, place, cache_dir, prefetch=False, tier="libfuse"):
         assert len(shell(f"ls {place}").stdout.split()) == READERS
         readers = [
             subprocess.Popen(["cat", place / f"{number}"], stdout=subprocess.DEVNULL) for number in range(READERS)

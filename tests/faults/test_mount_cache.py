@@ -115,6 +115,6 @@ def test_mounts_and_a_pull_share_a_cache_though_one_is_killed(tree: Path, tmp_pa
         [server] = [mount.server for mount in mounts() if mount.path == places[0]]
         os.kill(server, signal.SIGKILL)
         open_store(str(tmp_path / "store")).pull("main", tmp_path / "pulled")
-        assert [reader.communicate(timeout=50)[0] for reader in readers] == [b""] * 4
+        assert [reader.communicate(timeout=100)[0] for reader in readers] == [b""] * 4
         assert [reader.returncode for reader in readers] == [0] * 4
     assert shell(f"diff -r {tree} {tmp_path}/pulled && echo same").stdout == "same\n"

@@ -21,7 +21,7 @@ READERS = 1000
 MOST_BYTES = 128 << 20
 # What was decompressed into, and chunks that came last.
 GIVEN_BACK = 8 << 20
-PATIENCE_S = 60
+PATIENCE_S = 150
 
 # Children that each read one file, and say so; the end of stdin lets nobody go: only their reads do.
 CROWD = """
@@ -77,7 +77,10 @@ def tree_of_a_thousand(root: Path) -> Path:
 
 def waits(pid: int | str) -> bool:
     """Whether a process waits in the kernel for an answer of a mount."""
-    where = Path(f"/proc/{pid}/wchan").read_text()
+    try:
+        where = Path(f"/proc/{pid}/wchan").read_text()
+    except (FileNotFoundError, ProcessLookupError):  # it has ended
+        return False
     return any(word in where for word in ("fuse", "folio", "page", "request"))
 
 
@@ -98,7 +101,8 @@ def test_a_thousand_readers_that_wait_cost_no_memory_to_speak_of(tmp_path: Path,
     with (
         serving(tmp_path / "store") as url,
         proxying(url) as proxy,
-        mounted(f"{proxy.url}#main", place, cache_dir, prefetch=False, patience_s=300),
+        # Until all of them wait takes long on a busy machine.
+        mounted(f"{proxy.url}#main", place, cache_dir, prefetch=False, patience_s=300, deadline_s=250),
     ):
         # The names; from here on contents are held back.
         assert shell(f"find {place} -type f | wc -l").stdout == f"{READERS + 20}\n"

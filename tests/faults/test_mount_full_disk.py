@@ -14,7 +14,7 @@ from sapwood.mount import Mount, mounts, restart
 from tests.support.mounting import is_mounted, mounted, pushed, shell
 from tests.support.smalldisk import fill, small_disk, writable
 
-PATIENCE_S = 50
+PATIENCE_S = 100
 FILES = 6
 
 
@@ -42,6 +42,7 @@ def until(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + PATIENCE_S
     while not condition():
         assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def same(tree: Path, place: Path) -> bool:
