@@ -38,7 +38,7 @@ OF_A_PACK = (8, 5)
 """How many fetchers one pack may have, and while how many it gets another one for what nobody waits for."""
 
 # A request brings at most so many frames.
-_FRAMES = 64
+_FRAMES = 256
 _TICK_S = 0.5
 # Between tries, the store's own behind it.
 _PAUSE_S = 1.0

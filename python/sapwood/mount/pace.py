@@ -19,8 +19,9 @@ BEGIN_BYTES = 640 << 10
 """In flight until something is known of the link."""
 
 # Times what the link carries in a round trip: while one request ends and the next begins others fill the gap. Less lets
-# the link run empty where requests end together, more is only a longer queue before who asks next.
-_GAIN = 2.5
+# the link run empty where requests end together, more is only a longer queue before who asks next. A quarter is free
+# until the next request begins.
+_GAIN = 3.3
 # A request brings so much at least: little enough for who comes meanwhile, and enough to be worth its own cost.
 _LEAST_BATCH, _MOST_BATCH = 128 << 10, 2 << 20
 _MOST_BYTES = 64 << 20

@@ -13,6 +13,10 @@ const GAP: u64 = 64 * 1024;
 /// Bytes in flight, until somebody knows better.
 const IN_FLIGHT: u64 = 2 << 20;
 
+/// What nobody waits for goes on its way when so much of what may be in flight is free: a request costs whoever answers it as
+/// much when it is small (decision 0037).
+const WHOLE_REQUEST: u64 = 4;
+
 const CLASSES: [Class; 4] = [Class::Demand, Class::Readahead, Class::Profile, Class::Background];
 
 struct Flight {
@@ -157,7 +161,13 @@ impl State {
             })?;
             Some((class, frame))
         })?;
-        (class == Class::Demand || self.free() > 0).then_some((class, frame))
+        let least = match class {
+            Class::Demand => 0,
+            // What is known to come next does not wait for what comes after it.
+            Class::Profile => 1,
+            Class::Readahead | Class::Background => (self.most_in_flight / WHOLE_REQUEST).max(1),
+        };
+        (self.free() >= least).then_some((class, frame))
     }
 
     /// How many more bytes that nobody waits for may be in flight.

@@ -92,6 +92,19 @@ fn what_nobody_waits_for_comes_only_while_little_is_in_flight() {
 }
 
 #[test]
+fn what_nobody_waits_for_is_asked_for_by_whole_requests_but_for_what_a_profile_names() {
+    for (class, taken) in [(Class::Readahead, 0), (Class::Background, 0), (Class::Profile, 1), (Class::Demand, 1)] {
+        let wanted = Wanted::new(4000, (9, 9));
+        wanted.want(&frame(1, 0, 3001), Class::Background);
+        assert_eq!(wanted.take(9, 1 << 20, ANY, NOW).len(), 1);
+        wanted.want(&frame(1, 1 << 20, 500), class);
+        assert_eq!(wanted.take(9, 1 << 20, ANY, NOW).len(), taken, "{class:?}: less than a quarter is free");
+        wanted.done(&frame(1, 0, 3001));
+        assert_eq!(wanted.take(9, 1 << 20, ANY, NOW).len(), 1 - taken, "{class:?}");
+    }
+}
+
+#[test]
 fn what_the_last_demand_made_likely_goes_first() {
     let wanted = Wanted::default();
     for pack in [1, 2, 3] {
