@@ -7,10 +7,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.support import gcsserver, peers, s3server
 from tests.support.storeplaces import BucketPlace, HttpPlace, LocalPlace, S3Place
 from tests.support.webserver import serving
+
+# On a machine that is busy an example may take any time, and so may what it is drawn from.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 
 
 @pytest.fixture(autouse=True)

@@ -81,7 +81,11 @@ def seen(place: Path) -> Tree:
     return out
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(LAYERS, st.lists(FORMS, min_size=4, max_size=4))
 def test_what_is_seen_is_what_unpacking_leaves(
     cache_dir: Path, drawn: list[dict[str, str]], forms: list[object]

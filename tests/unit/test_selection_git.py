@@ -101,7 +101,7 @@ def left_out(root: Path, index: Path, options: Options) -> set[bytes]:
 @settings(
     max_examples=100,
     deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 def test_gitignore_leaves_out_what_git_ignores(
     tmp_path_factory: pytest.TempPathFactory, repository: Path, git: list[str], rules: list[list[str]]
