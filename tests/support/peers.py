@@ -87,7 +87,7 @@ def make_container(server: str, name: str) -> None:
         "Content-Length": "0",
     }
     request = urllib.request.Request(f"{server}/{name}?restype=container", method="PUT", headers=headers)
-    with urllib.request.urlopen(request, timeout=30) as reply:
+    with urllib.request.urlopen(request, timeout=60) as reply:
         assert reply.status == 201
 
 
@@ -123,11 +123,19 @@ def nginx(root: Path, work: Path, *, access_log: Path | None = None) -> Iterator
         yield f"http://127.0.0.1:{port}"
 
 
+_KEPT: list[socket.socket] = []
+
+
 def free_port() -> int:
-    """Return a port that nobody listens at."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
+    """Return a port that nobody listens at, and that nobody is given who takes any, as long as this process lives.
+
+    A server that says where it listens gets it all the same, again and again, if it may reuse addresses: all do.
+    """
+    kept = socket.socket()
+    kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    kept.bind(("127.0.0.1", 0))
+    _KEPT.append(kept)
+    return int(kept.getsockname()[1])
 
 
 def _installed(name: str) -> Path:

@@ -24,6 +24,7 @@ from sapwood.serve import announced
 from sapwood.serve.server import Options, Server
 from sapwood.store import open_store
 from tests.support.announcing import name_of
+from tests.support.peers import free_port
 from tests.support.reapiclient import Client, digest_of, some
 
 
@@ -118,6 +119,8 @@ def test_all_is_sent_in_the_end_and_what_is_wanted_first(cas: Cas, client: Clien
         delivery.announce(map(name_of, blobs))
         read = client.stream.Read(read_request(blobs[39]))
         assert dict(read.initial_metadata()) == {"sapwood-waits": "1"}
+        while not delivery.progress.needed:  # what is wanted is on its way here, too
+            pass
         source.open.set()
         assert b"".join(piece.data for piece in read) == blobs[39]
         # What was begun before it was asked for, and little more.
@@ -263,8 +266,8 @@ def test_what_another_has_sent_is_not_sent_again(cas: Cas, client: Client) -> No
 def test_a_server_that_comes_back_is_told_again(tmp_path: Path) -> None:
     blobs = [some(1000, seed) for seed in range(10)]
     source = Blobs(*blobs)
-    with serving(tmp_path) as server:
-        port = server.port
+    port = free_port()
+    with serving(tmp_path, f"127.0.0.1:{port}"):
         peer = connect(f"grpc://127.0.0.1:{port}")
         delivery = Delivery(Cas(peer, "", threading.Event()), source, complete=False)
         delivery.__enter__()
