@@ -28,8 +28,12 @@ def replying(reply: Reply, *, tls: ssl.SSLContext | None = None) -> Iterator[str
         def log_message(self, *args: object) -> None:
             """Say nothing."""
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.daemon_threads = True
+    class Server(ThreadingHTTPServer):
+        daemon_threads = True
+        # Who finds the queue full asks again after seconds.
+        request_queue_size = 128
+
+    with Server(("127.0.0.1", 0), Handler) as server:
         if tls is not None:
             server.socket = tls.wrap_socket(server.socket, server_side=True)
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
@@ -71,7 +75,7 @@ def through(
 
     def reply(handler: BaseHTTPRequestHandler) -> None:
         body = handler.rfile.read(int(handler.headers.get("Content-Length", 0)))
-        connection = http.client.HTTPConnection(urlsplit(upstream).netloc, timeout=30)
+        connection = http.client.HTTPConnection(urlsplit(upstream).netloc, timeout=60)
         headers = {name: value for name, value in handler.headers.items() if name.lower() not in ignoring}
         connection.request(handler.command, handler.path, body, headers)
         said = connection.getresponse()

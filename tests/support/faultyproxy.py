@@ -28,7 +28,7 @@ class Passing:
 
     def ask(self) -> tuple[int, dict[str, str], bytes]:
         """Make the request and return status, headers and body of the reply."""
-        connection = http.client.HTTPConnection(self.upstream, timeout=30)
+        connection = http.client.HTTPConnection(self.upstream, timeout=60)
         try:
             connection.request(self.handler.command, self.handler.path, self.body, dict(self.handler.headers.items()))
             said = connection.getresponse()
@@ -182,8 +182,12 @@ def proxying(upstream: str) -> Iterator[Proxy]:
             except OSError:
                 self.close_connection = True  # the client has gone, or was cut off
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.daemon_threads = True
+    class Server(ThreadingHTTPServer):
+        daemon_threads = True
+        # Who finds the queue full asks again after seconds.
+        request_queue_size = 128
+
+    with Server(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
         thread.start()
         proxy.url = f"http://127.0.0.1:{server.server_address[1]}"
