@@ -6,10 +6,14 @@ Promise: it keeps its device number from mount to mount.
 from __future__ import annotations
 
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.support.unmounting import take_away
+
+_PATIENCE_S = 60.0
 _SIZE = 16 << 20
 _SMALLEST_XFS = 300 << 20
 
@@ -28,7 +32,15 @@ class DiskImage:
         try:
             yield self._place
         finally:
-            subprocess.run(["umount", self._place], check=True)
+            take_away(self._place)
+            self._await_end()
+
+    def _await_end(self) -> None:
+        """Wait until nobody has it mounted: a namespace of mounts that began meanwhile has a copy of each."""
+        until = time.monotonic() + _PATIENCE_S
+        while Path("/sys/fs/ext4", Path(self._device).name).exists():
+            assert time.monotonic() < until
+            time.sleep(0.05)
 
     def set_times(self, name: str, seconds: int) -> None:
         """Set mtime and ctime of an entry at the top, which must not be mounted now, to so many seconds since 1970."""
@@ -53,7 +65,7 @@ def cloning_disk(home: Path) -> Iterator[Path]:
     try:
         yield place
     finally:
-        subprocess.run(["umount", place], check=True)
+        take_away(place)
         image.unlink()
 
 

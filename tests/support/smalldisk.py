@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.support.unmounting import take_away
+
 _BALLAST = "ballast"
 
 
@@ -21,7 +23,7 @@ def small_disk(place: Path, size: int) -> Iterator[Path]:
     try:
         yield place
     finally:
-        subprocess.run(["umount", place], check=True)
+        take_away(place)
 
 
 @contextmanager
@@ -36,7 +38,7 @@ def small_ext4(place: Path, size: int) -> Iterator[Path]:
     try:
         yield place
     finally:
-        subprocess.run(["umount", place], check=True)
+        take_away(place)
         image.unlink()
 
 
@@ -56,7 +58,7 @@ def fill(disk: Path, leave: int = 0) -> None:
 def read_only(disk: Path) -> None:
     """Let a disk only be read, from when nobody has a file open to write it."""
     remount = ["mount", "-o", "remount,ro", disk]
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while subprocess.run(remount, stderr=subprocess.DEVNULL, check=False).returncode and time.monotonic() < deadline:
         pass
     subprocess.run(remount, check=True)

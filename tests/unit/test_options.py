@@ -14,6 +14,7 @@ import pytest
 from sapwood import Index, Options, hash_tree
 from tests.support.cli import Sapwood
 from tests.support.reapi_digest import tree_digest
+from tests.support.unmounting import take_away
 
 ONE = Options(one_file_system=True)
 
@@ -33,7 +34,7 @@ def mounted(place: Path, *words: str) -> Iterator[None]:
     try:
         yield
     finally:
-        subprocess.run(["umount", place], check=True)
+        take_away(place)
 
 
 def test_another_file_system_is_an_empty_directory_when_asked_and_a_part_of_the_tree_by_default(

@@ -16,6 +16,7 @@ from sapwood.errors import ConflictError
 from sapwood.open import OpenStore
 from tests.support.smalldisk import small_disk
 from tests.support.trees import MIB, differences, look
+from tests.support.unmounting import take_away
 
 
 @pytest.fixture
@@ -50,7 +51,7 @@ def bound(what: Path, place: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        subprocess.run(["umount", place], check=True)
+        take_away(place)
 
 
 @pytest.mark.parametrize("where", [".", "folder", "mine"])
