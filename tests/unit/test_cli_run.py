@@ -13,7 +13,7 @@ import pytest
 
 from tests.support.cli import Sapwood
 
-PATIENCE_S = 30
+PATIENCE_S = 60
 
 
 @pytest.fixture
@@ -93,7 +93,8 @@ def test_a_signal_is_passed_on_to_the_command(run: Sapwood, signo: signal.Signal
 
 def test_ctrl_c_reaches_the_command_once(run: Sapwood) -> None:
     ours, theirs = pty.openpty()
-    script = "trap 'echo caught' INT; echo ready; read -r _; echo done; exit 5"
+    # It must not block before: see above.
+    script = "trap 'echo caught; caught=1' INT; echo ready; until test $caught; do :; done; read -r _; exit 5"
     words = run.command("run", "main", "--", "sh", "-c", script)
     with subprocess.Popen(
         # A session of its own, with the terminal that it opens first.
