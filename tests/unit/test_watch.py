@@ -13,10 +13,17 @@ import pytest
 
 from sapwood import hash_tree, status
 from sapwood.errors import ConflictError
+from sapwood.tree import watched
 from sapwood.tree.options import Options
 from sapwood.watch import start, stop, watchers
 from tests.support.cli import Sapwood
 from tests.support.watching import answers, check, watching
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a machine that is busy a watcher that lives may say nothing for a while."""
+    monkeypatch.setattr(watched, "_PATIENCE_S", 60.0)
 
 
 @pytest.fixture
@@ -26,8 +33,8 @@ def run(tmp_path: Path) -> Iterator[Sapwood]:
     (tmp_path / "src/sub").mkdir(parents=True)
     (tmp_path / "src/sub/f").write_text("x")
     yield sapwood
-    for watched in sapwood.good("watch", "--list", "--json").document:
-        sapwood("watch", "--stop", watched["path"])
+    for tree in sapwood.good("watch", "--list", "--json").document:
+        sapwood("watch", "--stop", tree["path"])
     assert sapwood.good("watch", "--list").out == ""
 
 
