@@ -3,7 +3,7 @@
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 
 import pytest
@@ -47,39 +47,63 @@ def ask(connection: socket.socket, units: int) -> float:
     return time.perf_counter() - began
 
 
+def least(attempt: Callable[[], float], below: float) -> float:
+    """Return the least of up to 20 attempts, the first `below` being enough: a busy machine only makes them longer."""
+    found = attempt()
+    for _ in range(19):
+        if found < below:
+            break
+        found = min(found, attempt())
+    return found
+
+
 def connected(link: Link) -> socket.socket:
     return socket.create_connection(("127.0.0.1", link.port))
 
 
 def test_a_request_costs_a_round_trip_and_the_first_two(sink: int) -> None:
-    with linked(sink, rtt_ms=50, mbit=1000) as link, closing(connected(link)) as connection:
-        first, second = ask(connection, 0), ask(connection, 0)
-    assert 0.1 <= first < 0.3
-    assert 0.05 <= second < 0.2
+    with linked(sink, rtt_ms=50, mbit=1000) as link, closing(connected(link)) as known:
+
+        def first() -> float:
+            began = time.perf_counter()
+            with closing(connected(link)) as connection:
+                ask(connection, 0)
+                return time.perf_counter() - began
+
+        ask(known, 0)
+        assert 0.1 <= least(first, 0.3) < 0.3
+        assert 0.05 <= least(lambda: ask(known, 0), 0.2) < 0.2
 
 
 def test_bytes_take_as_long_as_the_rate_says(sink: int) -> None:
     with linked(sink, rtt_ms=2, mbit=20) as link, closing(connected(link)) as connection:
-        spent = ask(connection, 10)
-    # A megabyte at 20 Mbit/s is 0.4 s; what waits at the near end may come 10 ms early.
-    assert 0.38 <= spent < 1
+        # A megabyte at 20 Mbit/s is 0.4 s; what waits at the near end may come 10 ms early.
+        assert 0.38 <= least(lambda: ask(connection, 10), 1) < 1
 
 
 def test_connections_share_the_rate(sink: int) -> None:
-    with linked(sink, rtt_ms=2, mbit=20) as link:
-        spent: list[float] = []
+    with linked(sink, rtt_ms=2, mbit=20) as link, closing(connected(link)) as one, closing(connected(link)) as other:
 
-        def one() -> None:
-            with closing(connected(link)) as connection:
-                spent.append(ask(connection, 5))
+        def both() -> list[float]:
+            spent: list[float] = []
+            together = threading.Barrier(2)
 
-        threads = [threading.Thread(target=one) for _ in range(2)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    assert 0.38 <= max(spent) < 1
-    assert min(spent) > 0.3
+            def wait_and_ask(connection: socket.socket) -> None:
+                together.wait(60)
+                ask(connection, 5)
+                spent.append(time.perf_counter() - began)
+
+            threads = [threading.Thread(target=wait_and_ask, args=(connection,)) for connection in (one, other)]
+            began = time.perf_counter()
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            return spent
+
+        assert 0.38 <= least(lambda: max(both()), 1) < 1
+        # Each in its turn, the first would be done after half the time.
+        assert least(lambda: max(spent := both()) - min(spent), 0.1) < 0.1
 
 
 def test_it_counts_what_passed_and_when(sink: int) -> None:
