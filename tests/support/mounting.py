@@ -7,15 +7,16 @@ import signal
 import subprocess
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from sapwood import open_store
+from sapwood.errors import InvalidInputError
 from sapwood.mount import mounts, process, unmount
 from sapwood.mount.process import Started
 
 # No read of a test takes this long; one that does hangs, and its mount is taken from under it.
-_WATCHDOG_S = 60.0
+_WATCHDOG_S = 200.0
 
 
 def pushed(tree: Path, store: Path) -> str:
@@ -39,8 +40,9 @@ def mounted(
     finally:
         watchdog.cancel()
         if is_mounted(place):
-            unmount(place, lazy=True, cache_dir=cache)
-        started.process.wait(30)
+            with suppress(InvalidInputError):  # it has just ended by itself
+                unmount(place, lazy=True, cache_dir=cache)
+        started.process.wait(60)
 
 
 def is_mounted(place: Path) -> bool:
@@ -49,4 +51,4 @@ def is_mounted(place: Path) -> bool:
 
 def shell(command: str) -> subprocess.CompletedProcess[str]:
     """Run a command of the tests' machine on a mount; the test's own process never touches one that may hang."""
-    return subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=50, check=False)
+    return subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=100, check=False)

@@ -97,7 +97,7 @@ class S3Place:
         # Without a type urllib calls it a form, which moto's server would wait for twice.
         headers = {"Content-Type": "application/octet-stream", "Authorization": _SOMEBODY}
         request = urllib.request.Request(f"{self.server}/{quote(path)}", data=data, headers=headers, method=method)
-        with urllib.request.urlopen(request, timeout=30) as reply:
+        with urllib.request.urlopen(request, timeout=60) as reply:
             reply.read()
 
 

@@ -19,7 +19,7 @@ from tests.support.faultyproxy import Proxy, proxying
 from tests.support.mounting import is_mounted, pushed
 from tests.support.webserver import serving
 
-PATIENCE_S = 30
+PATIENCE_S = 60
 # Begins a mount, says of which holder, and waits to be killed.
 BEGIN = """
 import sys

@@ -219,7 +219,7 @@ def test_two_who_build_the_same_at_the_same_time_both_succeed(tmp_path):
 
     class Meeting(Listener):
         def said(self, one, data):
-            meeting.wait(30)
+            meeting.wait(60)
 
     def build(place):
         place.sources.mkdir(parents=True)

@@ -76,11 +76,11 @@ def test_a_builder_that_waits_for_an_input_burns_none_of_its_time(tmp_path, far,
     def slow(self, *, with_body):
         if "/sapwood.json?began" in far[1] and self.path.startswith("/packs/") and not late:
             late.add(self.path)
-            threading.Event().wait(6)  # longer than it may take, however slow this machine is
+            threading.Event().wait(12)  # longer than it may take, however slow this machine is
         serve(self, with_body=with_body)
 
     monkeypatch.setattr(webserver._Handler, "_serve", slow)
-    assert build(tmp_path, far, "cat in/out/small >x", timeout_s=4) == b"small\n"
+    assert build(tmp_path, far, "cat in/out/small >x", timeout_s=10) == b"small\n"
     assert late
     with pytest.raises(InvalidInputError, match="it took more than 4 s"):
         build(tmp_path / "again", far, "cat in/out/small; exec sleep 1000", timeout_s=4)

@@ -12,7 +12,7 @@ from sapwood._core.mount import Server
 from sapwood.mount import completing
 from sapwood.mount.completing import Completing
 
-PATIENCE_S = 30
+PATIENCE_S = 60
 
 
 class Ailing:

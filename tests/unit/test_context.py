@@ -396,7 +396,8 @@ def test_a_builder_runs_on_what_it_was_told_last_though_something_else_was_mount
         assert builders.run(b"three", b"on", lambda _, data: heard.append(data)) == 3
     assert heard == [b"two go\n", b"three on\n"]
     assert builders.run(b"four", b"late", lambda _, data: heard.append(data)) == 128 + signal.SIGTERM
-    assert (run.home / "told").read_text().split()[-2:] == ["two", "three"]
+    # The first may have begun to mount before it was ended.
+    assert [told for told in (run.home / "told").read_text().split() if told != "one"] == ["two", "three"]
 
 
 def test_a_builder_that_leaves_a_process_behind_has_ended_all_the_same() -> None:

@@ -136,7 +136,7 @@ def test_a_mount_follows_what_lies_beside_its_image(fake: WritableRegistry, tmp_
     fake.first = noted
     with mounted(address, tmp_path / "mount", tmp_path / "there", prefetch=False):
         # Nobody reads it.
-        assert came.wait(30)
+        assert came.wait(60)
 
 
 def frame_of(image: Image, path: bytes) -> tuple[int, int]:
@@ -154,7 +154,7 @@ def test_a_profile_is_asked_for_before_the_layers_are_there(fake: WritableRegist
             asked.set()
         elif "/blobs/" in handler.path:
             # Nothing of a layer comes before it was.
-            assert asked.wait(30)
+            assert asked.wait(60)
         return False
 
     fake.first = first
@@ -168,14 +168,14 @@ def test_no_read_waits_for_a_profile(fake: WritableRegistry, tmp_path: Path) -> 
     def slow(handler: Handler) -> bool:
         if "/referrers/" in handler.path:
             asked.set()
-            go_on.wait(50)
+            go_on.wait(110)
         return False
 
     fake.first = slow
     try:
         with mounted(f"oci://{fake.host}/some/name", tmp_path / "mount", tmp_path / "cache", prefetch=False):
             assert shell(f"cat {tmp_path}/mount/small").stdout == "s"
-            assert asked.wait(30)
+            assert asked.wait(60)
             assert not go_on.is_set()
             go_on.set()
     finally:

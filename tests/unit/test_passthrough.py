@@ -81,7 +81,7 @@ class Opener:
         return found
 
     def close(self) -> None:
-        self.process.communicate(timeout=50)
+        self.process.communicate(timeout=100)
         assert self.process.returncode == 0
 
 
@@ -106,7 +106,7 @@ def test_a_complete_file_is_read_while_the_server_is_stopped(tree: Path, tmp_pat
     with mount_of(tree, tmp_path, cache_dir) as (place, _):
         assert shell(f"cmp {place}/one {tree}/one").returncode == 0
         reader = [sys.executable, "-c", _READER, place / "one", str(server_of(place, cache_dir))]
-        assert subprocess.check_output(reader, text=True, timeout=50).strip() == sum_of(tree / "one")
+        assert subprocess.check_output(reader, text=True, timeout=100).strip() == sum_of(tree / "one")
 
 
 def test_all_opens_of_a_file_at_a_time_are_alike_though_it_is_complete_meanwhile(

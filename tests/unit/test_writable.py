@@ -191,7 +191,7 @@ def test_changes_are_written_by_one_mount_at_a_time(tier: str, run: Sapwood) -> 
         assert (place / "a").read_text() == "a\n"
         run.good("umount", "mnt")
         used.write("written at last\n")
-    release(place, claim(place, 30))
+    release(place, claim(place, 60))
     run.good("mount", "--writable", "main", "mnt")
     assert (place / "d" / "b").read_text() == "b\nwritten at last\n"
     assert (place / "a").read_text() == "changed\n"
@@ -206,7 +206,7 @@ def test_of_two_mounts_that_are_made_at_once_one_is(tier: str, run: Sapwood) -> 
         subprocess.Popen(words, cwd=run.home, env=run.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         for _ in range(3)
     ]
-    said = [(one.communicate(timeout=50)[1], one.returncode) for one in racing]
+    said = [(one.communicate(timeout=100)[1], one.returncode) for one in racing]
     assert sorted(code == 0 for _, code in said) == [False, False, True], said
     [shown] = mine(run)
     assert (shown["mounted"], shown["alive"]) == (True, True)
