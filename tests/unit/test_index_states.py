@@ -251,6 +251,7 @@ def counts(hashed: object) -> tuple[object, ...]:
     return tuple(getattr(hashed, name) for name in ("digest", "size", "files", "directories", "symlinks", "bytes"))
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize(("states", "examples"), [(IndexStates, 100), (WatchedIndexStates, 60)])
 def test_whatever_happens_between_two_hashes_the_index_does_not_show(
     states: type[IndexStates], examples: int, monkeypatch: pytest.MonkeyPatch
