@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from sapwood.mount import mounts
+from sapwood.mount import mounts, unmount
 from tests.support.mounting import mounted, pushed, shell
 
 LARGE = 6_000_000
@@ -100,7 +100,7 @@ def test_a_cache_that_was_removed_is_made_again(tree: Path, tmp_path: Path, cach
         remove(cache_dir)
         assert shell(f"diff -r {tree} {place} && echo same").stdout == "same\n"
         assert files(cache_dir, "objects")
-        subprocess.run(["umount", place], check=True)
+        unmount(place, cache_dir=cache_dir)
 
 
 def test_mounts_and_a_pull_share_a_cache_though_one_is_killed(tree: Path, tmp_path: Path, cache_dir: Path) -> None:
