@@ -19,6 +19,7 @@ from sapwood.errors import InvalidInputError
 from sapwood.mount import holder, mounts, unmount
 from sapwood.mount.server import Tier
 from tests.support.cli import Sapwood
+from tests.support.kernelcaches import dropped
 from tests.support.mounting import is_mounted, mounted, pushed, shell
 from tests.support.nobody import NOBODY, as_nobody, fuse_for_users, nobodys_directory
 
@@ -376,7 +377,8 @@ def test_the_cache_is_held_to_its_size_and_what_went_is_fetched_again(tmp_path: 
         while taken() > bound:
             assert waiting.poll() is None, "the watchdog ended it"
             os.sched_yield()
-        shell("echo 3 > /proc/sys/vm/drop_caches")
+        with dropped():
+            shell("echo 3 > /proc/sys/vm/drop_caches")
         assert shell(f"cd {place} && {summing}").stdout == expected
     assert taken() > 0
 
