@@ -139,6 +139,15 @@ def test_statistics_say_what_was_read(run: Sapwood) -> None:
     assert (stats["files_read"], stats["bytes_read"]) == (1, 6)
 
 
+def test_statistics_that_could_not_be_written_are_refused_before_anything_is_read(run: Sapwood) -> None:
+    said = run("run", "--stats", "no/stats.json", "main", "--", "touch", "ran")
+    assert (said.code, said.err) == (
+        2,
+        f"sapwood: --stats no/stats.json: there is no directory {run.home}/no\nhint: make it: mkdir -p {run.home}/no\n",
+    )
+    assert not (run.home / "ran").exists()
+
+
 def test_a_mount_in_the_background_stays_until_it_is_ended(run: Sapwood) -> None:
     place = run.home / "mnt"
     place.mkdir()

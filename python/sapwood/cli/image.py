@@ -13,7 +13,7 @@ from pathlib import Path
 from sapwood.cli import show
 from sapwood.cli.command import cache_size, deadline_s, for_platform
 from sapwood.cli.mount import absolute, absolute_path, show_layers
-from sapwood.cli.run import SCRATCH, hold_signals, life_of
+from sapwood.cli.run import SCRATCH, hold_signals, life_of, stats_path
 from sapwood.cli.signals import leave_by_finally
 from sapwood.mount.begun import begin
 
@@ -142,7 +142,7 @@ def _run(
             profile=absolute_path(arguments.profile),
             cache_size=cache_size(arguments),
             deadline_s=deadline_s(arguments),
-            stats=None if arguments.stats is None else os.path.abspath(arguments.stats),
+            stats=stats_path(arguments),
             **options,
         )
         try:

@@ -218,7 +218,7 @@ def _run_mounted(
             seek_index=absolute_path(arguments.seek_index),
             toc=absolute_path(arguments.toc),
             deadline_s=deadline_s(arguments),
-            stats=None if arguments.stats is None else os.path.abspath(arguments.stats),
+            stats=stats_path(arguments),
             **options,
         )
         try:
@@ -232,6 +232,27 @@ def _run_mounted(
             return life_of(argv, {**os.environ, "SAPWOOD_ROOT": str(place)}, before, to_stderr=to_stderr)
         finally:
             started.end()
+
+
+def stats_path(arguments: argparse.Namespace) -> str | None:
+    """Return where statistics go, so that it means the same from every working directory.
+
+    Raises:
+        InvalidInputError: `bad-usage`: its directory is missing; a mount that has ended could only say so in its log.
+    """
+    from sapwood.errors import InvalidInputError
+
+    if arguments.stats is None:
+        return None
+    path: str = os.path.abspath(arguments.stats)
+    directory = os.path.dirname(path)
+    if not os.path.isdir(directory):
+        raise InvalidInputError(
+            f"--stats {arguments.stats}: there is no directory {directory}",
+            kind="bad-usage",
+            hint=f"make it: mkdir -p {directory}",
+        )
+    return path
 
 
 def hold_signals() -> Iterable[int]:
