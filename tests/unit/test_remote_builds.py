@@ -589,6 +589,31 @@ def test_an_interrupt_cancels_what_runs_there(place: Place, server: Scripted) ->
     assert b"Traceback" not in said
 
 
+# Another thread than the first receives the signal.
+ELSEWHERE = """
+import signal, sys, threading
+from sapwood.cli.main import main
+def receive():
+    sys.stdin.readline()
+    signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+threading.Thread(target=receive, daemon=True).start()
+sys.exit(main())
+"""
+
+
+def test_an_interrupt_that_another_thread_receives_ends_a_build(place: Place, server: Scripted) -> None:
+    run = Sapwood(place.home)
+    (place.home / "BUILD.py").write_text(
+        "from sapwood.build import derivation\none = derivation('one', 'sleep 1000', outputs=['out'])\n"
+    )
+    server.steps = [server.hangs()]
+    command = [sys.executable, "-c", ELSEWHERE, "build", "--executor", server.url, "--cas", server.cas, "."]
+    with subprocess.Popen(command, cwd=run.home, env=run.environment, stdin=-1, stderr=-1) as process:
+        assert server.is_asked.wait(60)
+        _, said = process.communicate(b"\n", timeout=60)
+    assert process.returncode == 130, said
+
+
 @pytest.mark.parametrize(
     "words", [["--complete", "never"], ["--cas", "grpc://x:1"], ["--token-file", "x"], ["--instance", "x"]]
 )

@@ -55,6 +55,8 @@ __all__ = ["Builder", "Built", "Made"]
 _LOG_TAIL = 16 << 10
 _LOG_BYTES = 64 << 20
 _LOOKUPS = 16
+# A signal that another thread receives, as the kernel may choose, is acted upon when the first one wakes.
+_TICK_S = 0.25
 _REMOTE_JOBS = 32
 """A server has more builders than this machine, and a queue."""
 
@@ -259,7 +261,10 @@ class _Run:
                     while ready and failure is None:
                         running.add(ready[0])
                         pool.submit(work, ready.popleft())
-                    one, outcome = ended.get()
+                    try:
+                        one, outcome = ended.get(timeout=_TICK_S)
+                    except queue.Empty:
+                        continue
                     running.remove(one)
                     if isinstance(outcome, BaseException):
                         # What stopped because something else had failed is no failure of its own.
