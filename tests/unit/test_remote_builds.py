@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -561,57 +558,6 @@ def test_a_blob_that_is_none_of_a_build_is_not_given() -> None:
     with pytest.raises(NotFoundError) as missing:
         Supply(lambda _: pytest.fail("no tree is needed")).open(("0" * 64, 1))
     assert missing.value.kind == "blob-missing"
-
-
-# It waits as long as a busy machine needs, for the name of what runs there and for the answer.
-PATIENT = """
-import sys
-from sapwood.build import engine
-from sapwood.cli.main import main
-engine._NAMED_S = engine._CANCEL_S = 60.0
-sys.exit(main())
-"""
-
-
-def test_an_interrupt_cancels_what_runs_there(place: Place, server: Scripted) -> None:
-    run = Sapwood(place.home)
-    (place.home / "BUILD.py").write_text(
-        "from sapwood.build import derivation\none = derivation('one', 'sleep 1000', outputs=['out'])\n"
-    )
-    server.steps = [server.hangs()]
-    command = [sys.executable, "-c", PATIENT, "build", "--executor", server.url, "--cas", server.cas, "."]
-    with subprocess.Popen(command, cwd=run.home, env=run.environment, stderr=subprocess.PIPE) as process:
-        assert server.is_asked.wait(60)
-        process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=60)
-    assert process.returncode == 130, said
-    assert server.cancelled == ["operations/one"]
-    assert b"Traceback" not in said
-
-
-# Another thread than the first receives the signal.
-ELSEWHERE = """
-import signal, sys, threading
-from sapwood.cli.main import main
-def receive():
-    sys.stdin.readline()
-    signal.pthread_kill(threading.get_ident(), signal.SIGINT)
-threading.Thread(target=receive, daemon=True).start()
-sys.exit(main())
-"""
-
-
-def test_an_interrupt_that_another_thread_receives_ends_a_build(place: Place, server: Scripted) -> None:
-    run = Sapwood(place.home)
-    (place.home / "BUILD.py").write_text(
-        "from sapwood.build import derivation\none = derivation('one', 'sleep 1000', outputs=['out'])\n"
-    )
-    server.steps = [server.hangs()]
-    command = [sys.executable, "-c", ELSEWHERE, "build", "--executor", server.url, "--cas", server.cas, "."]
-    with subprocess.Popen(command, cwd=run.home, env=run.environment, stdin=-1, stderr=-1) as process:
-        assert server.is_asked.wait(60)
-        _, said = process.communicate(b"\n", timeout=60)
-    assert process.returncode == 130, said
 
 
 @pytest.mark.parametrize(
