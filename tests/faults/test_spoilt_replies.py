@@ -132,7 +132,9 @@ def test_whichever_request_of_a_pull_is_spoilt_what_is_written_is_right_or_an_er
     store = setting.open()
     store.push(setting.home / "tree", "main")
     pulled = setting.home / "pulled"
+    scene = Scene(setting.home)
     for number in range(1, MOST):
+        scene.settle()
         shutil.rmtree(pulled, ignore_errors=True)
         shutil.rmtree(setting.home / "other", ignore_errors=True)
         ended, made = setting.tried(fault, number, lambda: setting.open("other").pull("main", pulled), lasting=lasting)

@@ -23,6 +23,7 @@ from tests.support.child import die, in_child
 READS = ("get", "get_range", "get_ranges", "list", "listed", "exists", "read_versioned", "is_empty")
 WRITES = ("put", "swap", "delete")
 _MOST = 1000
+_HANGS_S = 120.0
 
 
 @dataclass(frozen=True)
@@ -137,13 +138,22 @@ class Scene:
 
     def __init__(self, home: Path) -> None:
         self._home = home
+        self._others = set(threading.enumerate())
         self._kept = home.with_name(f"{home.name}.kept")
         shutil.copytree(home, self._kept, symlinks=True)
 
     def again(self) -> None:
         """Let everything be as it was when this was made; the cache of the user must lie in it to count."""
+        self.settle()
         shutil.rmtree(self._home)
         shutil.copytree(self._kept, self._home, symlinks=True)
+
+    def settle(self) -> None:
+        """Wait for requests that were left to themselves when another failed: they may still write."""
+        for thread in set(threading.enumerate()) - self._others:
+            if thread.name in ("sapwood-request", "sapwood-upload"):
+                thread.join(_HANGS_S)
+                assert not thread.is_alive(), thread.name
 
 
 def trials(scene: Scene, call: Callable[[], Any], meddle: Callable[[int], Meddle]) -> Iterator[tuple[int, Any]]:
