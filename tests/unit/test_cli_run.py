@@ -145,6 +145,8 @@ def test_statistics_that_could_not_be_written_are_refused_before_anything_is_rea
         2,
         f"sapwood: --stats no/stats.json: there is no directory {run.home}/no\nhint: make it: mkdir -p {run.home}/no\n",
     )
+    said = run("run", "--stats", ".", "main", "--", "touch", "ran")
+    assert (said.code, said.err) == (2, "sapwood: --stats . is a directory\nhint: name a file to be written\n")
     assert not (run.home / "ran").exists()
 
 

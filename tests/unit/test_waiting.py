@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 
 import pytest
@@ -61,3 +62,16 @@ def test_what_a_call_raises_is_raised() -> None:
 
     with pytest.raises(KeyError):
         interruptible(call)
+
+
+@pytest.mark.parametrize("limit_s", [None, 60.0])
+def test_an_interrupt_that_another_thread_receives_is_heard(limit_s: float | None) -> None:
+    never = threading.Event()
+
+    def call() -> None:
+        signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+        never.wait()
+
+    with pytest.raises(KeyboardInterrupt):
+        interruptible(call, limit_s)
+    never.set()

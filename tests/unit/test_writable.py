@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -170,6 +172,31 @@ def test_changes_whose_note_is_damaged_are_removed_by_discard_alone(note: bytes 
     assert str(kept) not in run.good("mounts").out
     run.good("mount", "--writable", "main", "mnt")
     assert (run.home / "mnt" / "a").read_text() == "a\n"
+
+
+def test_of_a_mount_whose_server_ends_slowly_nothing_is_said_to_be_kept(run: Sapwood) -> None:
+    run.good("mount", "--writable", "main", "mnt")
+    [mount] = run.good("mounts", "--json").document
+    processes = (mount["pid"], mount["server"])
+    for pid in processes:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        said = run.good("umount", "mnt").err
+    finally:
+        for pid in processes:
+            os.kill(pid, signal.SIGCONT)
+    assert said == ""
+    release(run.home / "mnt", claim(run.home / "mnt", 60))
+    assert os.listdir(os.environ["SAPWOOD_CHANGES"]) == []
+
+
+def test_a_mount_waits_for_those_who_are_about_to_end_changes(run: Sapwood) -> None:
+    place = run.home / "mnt"
+    ending = threading.Timer(1.0, release, (place, claim(place)))
+    ending.start()
+    run.good("mount", "--writable", "main", "mnt")
+    ending.join()
+    run.good("umount", "mnt")
 
 
 @pytest.mark.parametrize("tier", TIERS)

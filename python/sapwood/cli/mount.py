@@ -244,7 +244,8 @@ def _umount(arguments: argparse.Namespace) -> int:
                 changes.note_users(place)
             unmount(place, lazy=arguments.lazy)
         changes.end(place, discarding=arguments.discard, is_used=arguments.lazy)
-        if kept := changes.changes_at(place):
+        # What is empty, and still there, a slow server removes at its end; but who still uses the mount may change it.
+        if (kept := changes.changes_at(place)) and (arguments.lazy or not kept.is_empty):
             show.talk(
                 f"what was changed there is kept in {show.quoted(bytes(kept.directory))};"
                 f" throw it away with: sapwood umount --discard {show.quoted(bytes(place))}"

@@ -238,7 +238,8 @@ def stats_path(arguments: argparse.Namespace) -> str | None:
     """Return where statistics go, so that it means the same from every working directory.
 
     Raises:
-        InvalidInputError: `bad-usage`: its directory is missing; a mount that has ended could only say so in its log.
+        InvalidInputError: `bad-usage`: its directory is missing, or it is a directory; a mount that has ended could
+            only say so in its log.
     """
     from sapwood.errors import InvalidInputError
 
@@ -251,6 +252,10 @@ def stats_path(arguments: argparse.Namespace) -> str | None:
             f"--stats {arguments.stats}: there is no directory {directory}",
             kind="bad-usage",
             hint=f"make it: mkdir -p {directory}",
+        )
+    if os.path.isdir(path):
+        raise InvalidInputError(
+            f"--stats {arguments.stats} is a directory", kind="bad-usage", hint="name a file to be written"
         )
     return path
 

@@ -31,6 +31,7 @@ __all__ = ["Started", "start"]
 _PATIENCE_S = 10.0
 _WRITES = ("trace", "stats")
 _PATIENCE_TO_WRITE_S = 60.0
+_PATIENCE_FOR_CHANGES_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -161,7 +162,8 @@ def _begin(place: Path, options: dict[str, Any], *, tied: bool) -> Begun:
         return begin(tied=tied)
     from sapwood.mount import changes
 
-    claimed = changes.claim(place)
+    # A mount that was there until now may have a server still, which ends.
+    claimed = changes.claim(place, _PATIENCE_FOR_CHANGES_S)
     try:
         return begin(tied=tied, inherited=[claimed])
     finally:

@@ -1,13 +1,15 @@
 """Waiting for servers so that Ctrl-C gets through.
 
 Promise: in the main thread, which alone sees signals, `KeyboardInterrupt` is out at once, although obstore looks at
-signals only between requests and an executor would wait for its threads. What an interrupted call was doing ends by
-itself, unheard, or with the process.
+signals only between requests and an executor would wait for its threads; soon, if the kernel chose another thread to
+receive the signal. What an interrupted call was doing ends by itself, unheard, or with the process.
 """
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Generic, TypeVar
@@ -19,6 +21,9 @@ _Result = TypeVar("_Result")
 
 # As many requests as a server gladly answers at once, and enough to hide the way to it.
 _AT_ONCE = 8
+
+# A signal that another thread receives is acted upon when the main one wakes.
+_TICK_S = 0.25
 
 
 class _Outcome(Generic[_Result]):
@@ -37,8 +42,10 @@ class _Outcome(Generic[_Result]):
         self._settled.set()
 
     def result(self, within_s: float | None = None) -> _Result:
-        if not self._settled.wait(within_s):
-            raise TimeoutError
+        until = math.inf if within_s is None else time.monotonic() + within_s
+        while not self._settled.wait(min(_TICK_S, max(0.0, until - time.monotonic()))):
+            if time.monotonic() >= until:
+                raise TimeoutError
         if self._error is not None:
             raise self._error
         return self._results[0]
