@@ -272,9 +272,9 @@ def test_by_url_only_ranges_are_asked_for_the_index_beside_among_them(tmp_path: 
     sent = list[int]()
 
     def reply(handler: BaseHTTPRequestHandler) -> None:
-        data = (tmp_path / os.path.basename(handler.path)).read_bytes()
-        serve(handler, data)
+        # Before: whoever has the reply may count at once.
         sent.append(0)
+        serve(handler, (tmp_path / os.path.basename(handler.path)).read_bytes())
 
     with replying(reply) as url:
         tree = open_tree(f"{url}/x.tar.gz")
