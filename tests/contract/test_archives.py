@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import select
 from datetime import timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -131,11 +133,16 @@ class SignedContract:
         assert differences(tree, tmp_path / "pulled") == []
         (tmp_path / "mount").mkdir()
         said.append(run.good("mount", "--json", url, tmp_path / "mount"))
+        server = os.pidfd_open(said[-1].document["pid"])
         try:
             assert (tmp_path / "mount" / "sub" / "large").read_bytes() == noise(400_000)
             said.append(run.good("mounts", "--json"))
         finally:
             said.append(run.good("umount", tmp_path / "mount"))
+            # What it has written is looked at below.
+            has_ended, _, _ = select.select([server], [], [], 60)
+            os.close(server)
+        assert has_ended
         mounts = {mount["path"]: mount["address"] for mount in json.loads(said[3].out)}
         assert mounts[str(tmp_path / "mount")] == f"{url.partition('?')[0]}?…"
         place.overwrite(self.name, archive[:70_000] + bytes(1000) + archive[71_000:])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import signal
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -85,6 +86,13 @@ class Opener:
         assert self.process.returncode == 0
 
 
+def await_closed(place: Path, cache_dir: Path) -> None:
+    """Wait until the server has heard that every file was closed, of which the kernel tells it behind everybody."""
+    record = record_path(cache_dir, place)
+    while any(count for *_, count in struct.iter_unpack("=QII", record.read_bytes()[16:])):
+        os.sched_yield()
+
+
 def sum_of(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
@@ -105,6 +113,8 @@ finally:
 def test_a_complete_file_is_read_while_the_server_is_stopped(tree: Path, tmp_path: Path, cache_dir: Path) -> None:
     with mount_of(tree, tmp_path, cache_dir) as (place, _):
         assert shell(f"cmp {place}/one {tree}/one").returncode == 0
+        # Else the next open is as this one is: served.
+        await_closed(place, cache_dir)
         reader = [sys.executable, "-c", _READER, place / "one", str(server_of(place, cache_dir))]
         assert subprocess.check_output(reader, text=True, timeout=100).strip() == sum_of(tree / "one")
 
