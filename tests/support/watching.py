@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,7 +14,22 @@ from sapwood import hash_tree, status
 from sapwood.errors import NotFoundError
 from sapwood.tree import watched
 from sapwood.watch import Started, start, stop
+from tests.support.cli import Sapwood
 from tests.support.reapi_digest import tree_digest
+
+_PATIENT = """
+from sapwood.cli.main import run
+from sapwood.tree import watched
+watched._PATIENCE_S = 60.0
+run()
+"""
+
+
+class PatientSapwood(Sapwood):
+    """As `Sapwood`, with commands that wait for the word of a watcher as long as a busy machine needs."""
+
+    def command(self, *words: str | Path) -> list[str]:
+        return [sys.executable, "-c", _PATIENT, *map(str, words)]
 
 
 @contextmanager

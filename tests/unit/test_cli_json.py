@@ -15,6 +15,7 @@ import pytest
 from sapwood.cli.main import modules
 from tests.support.cli import Sapwood, document_of
 from tests.support.images import Image, gzipped
+from tests.support.watching import PatientSapwood
 
 ROW = re.compile(r"^\| ([a-z -]+) \| (object|list) \| (.*) \|$", re.M)
 DOCUMENTED = {
@@ -69,7 +70,7 @@ ARGUMENTS = {
 def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sapwood]:
     """A sapwood with a tree that was pushed, mounted, and then changed while it is watched."""
     tmp_path = tmp_path_factory.mktemp("json")
-    run = Sapwood(tmp_path)
+    run = PatientSapwood(tmp_path)
     (tmp_path / "tree").mkdir()
     (tmp_path / "tree" / "a").write_text("a\n")
     (tmp_path / "tree" / "link").symlink_to("a")

@@ -17,7 +17,7 @@ from sapwood.tree import watched
 from sapwood.tree.options import Options
 from sapwood.watch import start, stop, watchers
 from tests.support.cli import Sapwood
-from tests.support.watching import answers, check, watching
+from tests.support.watching import PatientSapwood, answers, check, watching
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +29,7 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def run(tmp_path: Path) -> Iterator[Sapwood]:
     """Commands in a directory that has a tree, `src`; no watcher of theirs is left."""
-    sapwood = Sapwood(tmp_path)
+    sapwood = PatientSapwood(tmp_path)
     (tmp_path / "src/sub").mkdir(parents=True)
     (tmp_path / "src/sub/f").write_text("x")
     yield sapwood
