@@ -60,10 +60,11 @@ class Moved:
         return sorted(path.relative_to(self.place("")).as_posix() for path in self.place("").glob(pattern))
 
     def collect(self) -> Any:
-        """Collect; return what was done, or the error that the damage is."""
+        """Collect; return what was done, or the error that the damage is. Nothing is under way any more then."""
         try:
             return collect(self.store())
         except (CorruptError, NotFoundError, FormatError) as error:
+            self.scene.settle()
             return error
 
     def pull(self) -> SapwoodError | None:

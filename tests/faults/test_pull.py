@@ -17,7 +17,7 @@ from sapwood.open import OpenStore
 from sapwood.store import Store
 from tests.support.child import Killed, die, in_child
 from tests.support.cli import Sapwood
-from tests.support.smalldisk import small_disk
+from tests.support.smalldisk import read_only, small_disk
 from tests.support.trees import MIB, differences, make_links, noise
 
 PARTIAL = ".sapwood-partial-"
@@ -165,7 +165,7 @@ def test_a_full_disk_leaves_whole_files_and_is_told(store: OpenStore, tree: Path
 def test_a_read_only_place_is_told_and_not_touched(store: OpenStore, tree: Path, tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", 48 * MIB) as disk:
         store.pull("old", disk / "out")
-        subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+        read_only(disk)
         with pytest.raises(DeniedError) as refused:
             store.pull("main", disk / "out", delete=True)
         assert refused.value.kind == "read-only"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from sapwood.upkeep.retention import Rules
 from sapwood.upkeep.verify import verify
 from tests.support.collecting import age
 from tests.support.faultyproxy import FAULTS, Proxy, proxying
-from tests.support.requests import Scene
+from tests.support.requests import Scene, settle
 from tests.support.storeplaces import BucketPlace
 from tests.support.trees import differences, noise
 
@@ -52,8 +53,9 @@ class Setting:
     def tried(self, fault: str, first: int, call: Callable[[], Any], *, lasting: bool) -> tuple[Any, int]:
         """Return what `call` returned, or the error of ours it raised, and the number of requests.
 
-        The request number `first` is spoilt, and those behind it if it is `lasting`.
+        The request number `first` is spoilt, and those behind it if it is `lasting`. Nothing is under way then.
         """
+        others = threading.enumerate()
         self.proxy.begin(lambda number: FAULTS[fault] if number == first or (lasting and number > first) else None)
         # A reply that never ends is soon given up; any other comes in its time, which on a busy machine is long.
         patience = dict.fromkeys(PATIENCE, 0.5 if fault == DRIPPING else 10.0)
@@ -64,6 +66,7 @@ class Setting:
                 ended = call()
             except SapwoodError as error:
                 ended = error
+            settle(others)
         assert not isinstance(ended, InternalError)
         made = len(self.proxy.seen)
         self.proxy.begin(lambda _: None)
@@ -132,9 +135,7 @@ def test_whichever_request_of_a_pull_is_spoilt_what_is_written_is_right_or_an_er
     store = setting.open()
     store.push(setting.home / "tree", "main")
     pulled = setting.home / "pulled"
-    scene = Scene(setting.home)
     for number in range(1, MOST):
-        scene.settle()
         shutil.rmtree(pulled, ignore_errors=True)
         shutil.rmtree(setting.home / "other", ignore_errors=True)
         ended, made = setting.tried(fault, number, lambda: setting.open("other").pull("main", pulled), lasting=lasting)

@@ -1,7 +1,8 @@
 """An HTTP proxy in front of a real server that spoils requests by their number.
 
 Promise: requests are numbered from 1 in the order in which they arrive; what `spoil` does not name passes as it is.
-A spoilt request reached the server or did not, as the fault says, so both sides of a lost reply are tried.
+A spoilt request reached the server or did not, as the fault says, so both sides of a lost reply are tried. One whose
+client has given it up does not reach the server any more.
 """
 
 from __future__ import annotations
@@ -25,9 +26,14 @@ class Passing:
     handler: BaseHTTPRequestHandler
     body: bytes
     upstream: str
+    proxy: Proxy
 
     def ask(self) -> tuple[int, dict[str, str], bytes]:
         """Make the request and return status, headers and body of the reply."""
+        with self.proxy.asking(self.handler.connection):
+            return self._ask()
+
+    def _ask(self) -> tuple[int, dict[str, str], bytes]:
         connection = http.client.HTTPConnection(self.upstream, timeout=60)
         try:
             connection.request(self.handler.command, self.handler.path, self.body, dict(self.handler.headers.items()))
@@ -142,11 +148,41 @@ class Proxy:
     ports: set[int] = field(default_factory=set)
     """Of clients, of all connections that a request came by."""
     spoil: Spoil = lambda _: None
+    _asked: int = 0
+    _changed: threading.Condition = field(default_factory=threading.Condition)
 
     def begin(self, spoil: Spoil) -> None:
-        """Count from 1 again, and spoil what `spoil` gives a fault for."""
-        self.seen.clear()
-        self.spoil = spoil
+        """Count from 1 again, and spoil what `spoil` gives a fault for; what the server is being asked for ends first.
+
+        So nothing that a client has given up before takes effect later.
+        """
+        with self._changed:
+            assert self._changed.wait_for(lambda: not self._asked, 120)
+            self.seen.clear()
+            self.spoil = spoil
+
+    @contextmanager
+    def asking(self, client: socket.socket) -> Iterator[None]:
+        """While the server is asked; not for a client that has gone."""
+        with self._changed:
+            if _has_gone(client):
+                raise ConnectionAbortedError("its client has given it up")
+            self._asked += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._asked -= 1
+                self._changed.notify_all()
+
+
+def _has_gone(client: socket.socket) -> bool:
+    try:
+        return not client.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
 
 
 @contextmanager
@@ -165,7 +201,7 @@ def proxying(upstream: str) -> Iterator[Proxy]:
                 proxy.seen.append(f"{self.command} {self.path}")
                 proxy.ports.add(self.client_address[1])
                 fault = proxy.spoil(len(proxy.seen))
-            passing = Passing(self, body, urlsplit(upstream).netloc)
+            passing = Passing(self, body, urlsplit(upstream).netloc, proxy)
             if fault:
                 fault(passing)
             else:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -149,11 +149,20 @@ class Scene:
         shutil.copytree(self._kept, self._home, symlinks=True)
 
     def settle(self) -> None:
-        """Wait for requests that were left to themselves when another failed: they may still write."""
-        for thread in set(threading.enumerate()) - self._others:
-            if thread.name in ("sapwood-request", "sapwood-upload"):
-                thread.join(_HANGS_S)
-                assert not thread.is_alive(), thread.name
+        """Wait for what calls that failed since this was made left to themselves."""
+        settle(self._others)
+
+
+def settle(others: Collection[threading.Thread]) -> None:
+    """Wait for all threads of ours but `others`: what was under way when a call failed goes on, and may still write."""
+    while left := [
+        thread
+        for thread in set(threading.enumerate()).difference(others)
+        if thread.name.startswith("sapwood-") and thread.is_alive()
+    ]:
+        for thread in left:
+            thread.join(_HANGS_S)
+            assert not thread.is_alive(), thread.name
 
 
 def trials(scene: Scene, call: Callable[[], Any], meddle: Callable[[int], Meddle]) -> Iterator[tuple[int, Any]]:

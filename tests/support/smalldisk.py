@@ -59,9 +59,8 @@ def read_only(disk: Path) -> None:
     """Let a disk only be read, from when nobody has a file open to write it."""
     remount = ["mount", "-o", "remount,ro", disk]
     deadline = time.monotonic() + 60
-    while subprocess.run(remount, stderr=subprocess.DEVNULL, check=False).returncode and time.monotonic() < deadline:
-        pass
-    subprocess.run(remount, check=True)
+    while (done := subprocess.run(remount, capture_output=True, text=True, check=False)).returncode:
+        assert time.monotonic() < deadline, done.stderr
 
 
 def writable(disk: Path) -> None:
