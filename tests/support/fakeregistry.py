@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
@@ -56,6 +57,11 @@ class FakeRegistry:
         for name in (digest(data), *names):
             self.manifests[name] = (kind, data)
         return digest(data)
+
+    def settle(self) -> None:
+        """Wait until all that was asked for is done: who asked may have been killed since."""
+        while len(self.answered) < len(self.asked):
+            time.sleep(0.01)
 
     def blob_requests(self) -> int:
         return sum("/blobs/" in path for _, path, _ in self.asked)
