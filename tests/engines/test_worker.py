@@ -43,6 +43,7 @@ from tests.support.grid import (
 from tests.support.nobody import NobodysSapwood, fuse_for_users, nobodys_directory
 from tests.support.peers import free_port
 from tests.support.reapiclient import digest_of
+from tests.support.unmounting import take_away
 
 pytestmark = pytest.mark.timeout(300)  # the grid may take most of that to start on a busy machine
 
@@ -370,7 +371,7 @@ def test_a_full_store_is_told_of_as_such_and_the_action_is_not_run_again_for_it(
     action = asking.action(line, root_of(asking), "out")
     with ExitStack() as stack:
         subprocess.run(["mount", "-t", "tmpfs", "-o", "size=32m", "none", staging], check=True)
-        stack.callback(subprocess.run, ["umount", staging], check=True)
+        stack.callback(take_away, staging)
         away.served.start()
         stack.callback(away.served.end)
         with Asking(away) as there:

@@ -21,6 +21,7 @@ from tests.support.diskimage import disk_image
 from tests.support.nobody import as_nobody, nobodys_directory
 from tests.support.reapi_digest import tree_digest
 from tests.support.smalldisk import small_disk
+from tests.support.unmounting import take_away
 
 YEAR_2037 = 2_114_380_800
 
@@ -103,7 +104,7 @@ def test_what_is_mounted_over_a_file_or_a_directory_and_taken_away_again(index: 
             (other / "f").write_text("six")
             check(index)
         finally:
-            subprocess.run(["umount", target], check=True)
+            take_away(target)
         check(index)
 
 

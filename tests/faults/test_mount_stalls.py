@@ -13,6 +13,7 @@ import pytest
 
 from sapwood import open_store
 from sapwood.mount import Mount, mounts
+from tests.faults.test_killed_mount import gone
 from tests.support.cli import Sapwood
 from tests.support.faultyproxy import Fault, Passing, Proxy, proxying
 from tests.support.kernelcaches import dropped
@@ -81,8 +82,8 @@ def reading(path: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
 
 
-def mount_at(place: Path) -> Mount:
-    [found] = [mount for mount in mounts() if mount.path == place]
+def mount_at(place: Path, cache: Path | None = None) -> Mount:
+    [found] = [mount for mount in mounts(cache) if mount.path == place]
     return found
 
 
@@ -201,6 +202,8 @@ def test_while_a_mount_is_being_made_no_other_is_begun_at_its_place(
     try:
         assert [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()].count(f"{tmp_path}/mnt") == 1
         assert shell(f"cmp {tmp_path}/mnt/one/1 {tree}/one/1").returncode == 0
+        made = mount_at(tmp_path / "mnt", run.cache)
     finally:
         run.good("umount", "mnt")
+    assert gone(made.pid, made.server)
     assert [path.suffix for path in (run.cache / "mounts").iterdir()] == [".log"]

@@ -25,6 +25,7 @@ from tests.support.nobody import as_nobody, nobodys_directory
 from tests.support.reapi_digest import tree_digest
 from tests.support.rooted import takes_root
 from tests.support.smalldisk import small_disk
+from tests.support.unmounting import take_away
 from tests.support.watching import answers, check, run_to_end, watching
 
 # The kernel keeps so many notices for a watcher that does not read them.
@@ -160,7 +161,7 @@ class TestLostNotices:
                 (root / "b/c").write_text("seen at two places")
                 assert check(root) == 2
             finally:
-                run_to_end(["umount", str(root / "disk")])
+                take_away(root / "disk")
             check(root)
 
     def test_an_index_that_was_replaced_damaged_or_removed_is_not_believed(self, root: Path, tmp_path: Path) -> None:

@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.support.unmounting import take_away
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
@@ -60,4 +62,4 @@ def overlaid(program: Path, image: str, place: Path) -> Iterator[Path]:
         try:
             yield whole
         finally:
-            subprocess.run(["umount", whole], check=True)
+            take_away(whole)
