@@ -117,7 +117,7 @@ def test_credentials_that_never_come_are_an_error_at_the_deadline_and_later_read
     server: Server, tree: Path, tmp_path: Path, cache_dir: Path
 ) -> None:
     place = tmp_path / "mount"
-    with mounted("s3://bucket/store#main", place, cache_dir, prefetch=False, deadline_s=5) as started:
+    with mounted("s3://bucket/store#main", place, cache_dir, prefetch=False, deadline_s=12) as started:
         assert shell(f"cmp {place}/one {tree}/one").returncode == 0
         server.trust(NEW)
         assert "Input/output error" in shell(f"cat {place}/two > /dev/null").stderr

@@ -162,7 +162,7 @@ def test_a_native_mount_waits_for_its_store_when_its_server_dies_and_the_cache_h
     web.start()
     try:
         address = f"http://127.0.0.1:{web.port}#main"
-        with mounted(address, place, cache_dir, prefetch=False, tier="native", deadline_s=5) as started:
+        with mounted(address, place, cache_dir, prefetch=False, tier="native", deadline_s=12) as started:
             web.stop()
             shell(f"rm -r {cache_dir}/objects")
             os.kill(mount_at(place).server, signal.SIGKILL)

@@ -197,7 +197,7 @@ def test_while_the_store_is_away_one_goes_on_writing(tree: Path, tmp_path: Path,
     pushed(tree, store)
     with (
         serving(store) as url,
-        mounted(f"{url}#main", place, cache_dir, writable=True, prefetch=False, deadline_s=5.0),
+        mounted(f"{url}#main", place, cache_dir, writable=True, prefetch=False, deadline_s=12.0),
     ):
         assert shell(f"cat {place}/d/file-0 | cmp - {tree}/d/file-0").returncode == 0
         store.rename(hidden)
