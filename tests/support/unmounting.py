@@ -14,7 +14,7 @@ _PATIENCE_S = 60.0
 def take_away(place: Path) -> None:
     """Unmount what is at `place`; who only asks about it, or reads a link to it in /proc, holds it for a moment."""
     until = time.monotonic() + _PATIENCE_S
-    command = ["umount", place]
+    command = ["umount", str(place)]
     while (done := subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)).returncode:
         assert "busy" in done.stderr, done.stderr
         assert time.monotonic() < until, done.stderr
