@@ -178,7 +178,7 @@ def test_changes_whose_note_is_damaged_are_removed_by_discard_alone(note: bytes 
 
 def test_of_a_mount_whose_server_ends_slowly_nothing_is_said_to_be_kept(run: Sapwood) -> None:
     run.good("mount", "--writable", "main", "mnt")
-    [mount] = run.good("mounts", "--json").document
+    [mount] = mine(run)
     processes = (mount["pid"], mount["server"])
     for pid in processes:
         os.kill(pid, signal.SIGSTOP)
