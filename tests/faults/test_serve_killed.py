@@ -62,7 +62,7 @@ def test_what_was_acknowledged_is_there_after_a_kill(run: Sapwood) -> None:
             threads = [threading.Thread(target=store, args=[worker]) for worker in range(3)]
             for thread in threads:
                 thread.start()
-            assert died.wait(60)
+            assert died.wait(200)
             server.kill()
             for thread in threads:
                 thread.join()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -222,14 +224,16 @@ def test_a_push_that_is_killed_changes_nothing_and_the_next_one_ends(
     try:
         (tmp_path / "mnt" / "large").write_bytes(os.urandom(60_000_000))
         before = sapwood.good("log", "main").out
-        with subprocess.Popen(
-            sapwood.command("push", "mnt", "main"), cwd=tmp_path, env=sapwood.environment, stderr=subprocess.DEVNULL
-        ) as running:
-            packs = sapwood.store / "packs"
-            had = set(packs.rglob("*"))
-            while set(packs.rglob("*")) == had and running.poll() is None:
-                os.sched_yield()
-            running.kill()
+        packs = sapwood.store / "packs"
+        had = set(packs.rglob("*"))
+        command = sapwood.command("push", "mnt", "main")
+        with open(sapwood.store / "refs.lock", "rb") as refs:
+            # Without it no ref is moved, however long it takes until it is killed.
+            fcntl.flock(refs, fcntl.LOCK_EX)
+            with subprocess.Popen(command, cwd=tmp_path, env=sapwood.environment, stderr=subprocess.DEVNULL) as running:
+                while set(packs.rglob("*")) == had and running.poll() is None:
+                    time.sleep(0.005)
+                running.kill()
         assert sapwood.good("log", "main").out == before
         sapwood.good("push", "mnt", "main")
         assert sapwood.good("verify").code == 0
