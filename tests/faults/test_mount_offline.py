@@ -336,6 +336,11 @@ def test_waiting_for_all_of_a_tree_ends_when_it_cannot_come_or_a_signal_does(
                               cwd=tmp_path, stderr=subprocess.PIPE, text=True) as waiting:  # fmt: skip
             assert waiting.stderr is not None
             assert "pack" in waiting.stderr.readline()
+            # Ctrl-Z is no end, however long it lasts: here longer than from one look to the next.
+            waiting.send_signal(signal.SIGSTOP)
+            os.waitid(os.P_PID, waiting.pid, os.WSTOPPED)
+            time.sleep(0.6)
+            waiting.send_signal(signal.SIGCONT)
             waiting.send_signal(signal.SIGINT)
             assert "stays mounted" in waiting.stderr.read()
             assert waiting.wait(PATIENCE_S) == 130

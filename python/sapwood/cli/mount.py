@@ -158,8 +158,9 @@ def _wait(place: Path, log: Path) -> int:
     """
     from sapwood.errors import UnavailableError
 
-    told = ""
-    while not (came := signal.sigtimedwait({signal.SIGINT, signal.SIGTERM, signal.SIGHUP}, _TICK_S)):
+    told, ending = "", {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+    # Who was stopped meanwhile, as by Ctrl-Z, for longer than that is told of a signal that there is not (CPython 3.11).
+    while (came := signal.sigtimedwait(ending, _TICK_S)) is None or came.si_signo not in ending:
         found = _found(place)
         if found is None or not found.alive:
             raise UnavailableError(
