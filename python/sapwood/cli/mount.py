@@ -6,6 +6,7 @@ import argparse
 import os
 import shlex
 import signal
+import time
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,7 +35,7 @@ from sapwood.cli.progress import opening
 from sapwood.cli.signals import leave_by_finally, stay
 
 # How often a mount is looked at that is waited for.
-_TICK_S = 0.5
+_TICK_S = 0.1
 
 if TYPE_CHECKING:
     from sapwood.mount import Mount
@@ -159,8 +160,9 @@ def _wait(place: Path, log: Path) -> int:
     from sapwood.errors import UnavailableError
 
     told, ending = "", {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
-    # Who was stopped meanwhile, as by Ctrl-Z, for longer than that is told of a signal that there is not (CPython 3.11).
-    while (came := signal.sigtimedwait(ending, _TICK_S)) is None or came.si_signo not in ending:
+    # Asked without waiting: to who waited, and was stopped meanwhile, as by Ctrl-Z, CPython 3.11 gives a signal that
+    # there is not.
+    while not (came := signal.sigtimedwait(ending, 0)):
         found = _found(place)
         if found is None or not found.alive:
             raise UnavailableError(
@@ -180,6 +182,7 @@ def _wait(place: Path, log: Path) -> int:
         if found.problem and told != found.problem:
             told = found.problem
             show.talk(f"sapwood: {told}")
+        time.sleep(_TICK_S)
     show.talk(f"sapwood: {place} stays mounted, and not all of it is here yet")
     return 128 + came.si_signo
 
