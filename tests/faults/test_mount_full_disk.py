@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from sapwood.mount import Mount, mounts, restart
+from sapwood.errors import UnavailableError
+from sapwood.mount import Mount, mounts, process, restart
 from tests.support.mounting import is_mounted, mounted, pushed, shell
 from tests.support.smalldisk import fill, small_disk, writable
 
@@ -80,6 +81,31 @@ def test_a_server_that_is_killed_on_a_full_disk_has_a_successor(tree: Path, tmp_
         until(lambda: mount_at(place).server != first)
         assert same(tree, place)
     assert not is_mounted(place)
+
+
+def test_a_mount_that_a_full_disk_keeps_from_being_made_leaves_none(
+    tree: Path, tmp_path: Path, disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    end = process.Started.end
+
+    def ended(started: process.Started) -> None:
+        started.process.wait(PATIENCE_S)  # by itself: who is asked to end takes the mount along
+        end(started)
+
+    monkeypatch.setattr(process.Started, "end", ended)
+    address, place, cache = pushed(tree, tmp_path / "store"), tmp_path / "mount", disk / "cache"
+    with mounted(address, tmp_path / "before", cache, prefetch=False):
+        assert same(tree, tmp_path / "before")
+    fill(disk)
+    # What is open of it could not be written down for a successor.
+    with pytest.raises(UnavailableError) as full, mounted(address, place, cache, passthrough=True):
+        pass
+    assert full.value.kind == "disk-full"
+    assert not is_mounted(place)
+    writable(disk)
+    place.rmdir()
+    with mounted(address, place, cache, passthrough=True):
+        assert same(tree, place)
 
 
 def test_a_restart_on_a_full_disk_ends(tree: Path, tmp_path: Path, disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:

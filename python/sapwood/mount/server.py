@@ -19,7 +19,7 @@ from typing import Any, Literal
 from sapwood import places
 from sapwood._core.mount import Server, mount_whole, unmount
 from sapwood.digests import TreeDigest
-from sapwood.errors import InvalidInputError, NotFoundError
+from sapwood.errors import DeniedError, InvalidInputError, NotFoundError, UnavailableError
 from sapwood.mount import changes, table
 from sapwood.mount.completing import Completing
 from sapwood.mount.early import Asking
@@ -156,19 +156,26 @@ def serve(
     # To have the mount and make it busy for nobody takes root.
     may_walk = may_pass and os.geteuid() == 0
     with _claimed(place, is_claimed=is_claimed or not writable):
-        server = Server(
-            file_map,
-            cache_dir,
-            place,
-            native=native,
-            in_flight=BEGIN_BYTES,
-            of_a_pack=OF_A_PACK,
-            by_library=library is not None,
-            device=device,
-            record=table.record_path(cache_dir, place) if may_pass else None,
-            passthrough=passthrough,
-            changes=changes.begin(place, address, left) if writable and device is None else None,
-        )
+        try:
+            server = Server(
+                file_map,
+                cache_dir,
+                place,
+                native=native,
+                in_flight=BEGIN_BYTES,
+                of_a_pack=OF_A_PACK,
+                by_library=library is not None,
+                device=device,
+                record=table.record_path(cache_dir, place) if may_pass else None,
+                passthrough=passthrough,
+                changes=changes.begin(place, address, left) if writable and device is None else None,
+            )
+        except (UnavailableError, DeniedError):
+            # It may be mounted, and what is open of it could not be written down: nobody will serve it.
+            if may_pass and device is None:
+                with contextlib.suppress(InvalidInputError, UnavailableError):
+                    unmount(place, True)
+            raise
         if trace is not None:
             server.start_trace()
         if may_walk:
