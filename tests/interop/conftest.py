@@ -31,7 +31,7 @@ class Programs:
     def run(self, name: str, *words: str | Path, stdin: str = "") -> subprocess.CompletedProcess[str]:
         """Run one to its end."""
         return subprocess.run(
-            [self.place / name, *words], input=stdin, capture_output=True, encoding="utf-8", timeout=60, check=False
+            [self.place / name, *words], input=stdin, capture_output=True, encoding="utf-8", timeout=200, check=False
         )
 
 

@@ -61,7 +61,7 @@ class Sapwood:
             env=self.environment,
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            timeout=110,
+            timeout=200,
         )
         out, err = (data.decode("utf-8", "surrogateescape") for data in (done.stdout, done.stderr))
         return Said(done.returncode, out, err)

@@ -16,7 +16,7 @@ from sapwood.mount import mounts, process, unmount
 from sapwood.mount.process import Started
 
 # No read of a test takes this long; one that does hangs, and its mount is taken from under it.
-_WATCHDOG_S = 200.0
+_WATCHDOG_S = 250.0
 
 
 def pushed(tree: Path, store: Path) -> str:
