@@ -199,7 +199,9 @@ class _Soak:
                     raise WrongError(f"a reader is stuck for {LONGEST_S:g} s, in {stack}: {one.log.read_text()[-300:]}")
                 continue
             said = one.log.read_text()
-            if code not in (0, -signal.SIGKILL, -signal.SIGINT):
+            # Interrupted before it runs the script, Python ends with a code of its own.
+            is_interrupted = code == -signal.SIGINT or said.endswith("KeyboardInterrupt\n")
+            if code not in (0, -signal.SIGKILL) and not is_interrupted:
                 raise WrongError(f"a reader ended with {code}: {said.lstrip('.')[-500:]}{self.kinds}")
             self._explain(one, said)
             for what, times in re.findall(r"(\w+)=(\d+)", said):
