@@ -156,6 +156,7 @@ def serve(
     # To have the mount and make it busy for nobody takes root.
     may_walk = may_pass and os.geteuid() == 0
     with _claimed(place, is_claimed=is_claimed or not writable):
+        was_mounted = device is not None or table.is_mounted(place)
         try:
             server = Server(
                 file_map,
@@ -172,7 +173,7 @@ def serve(
             )
         except (UnavailableError, DeniedError):
             # It may be mounted, and what is open of it could not be written down: nobody will serve it.
-            if may_pass and device is None:
+            if may_pass and not was_mounted:
                 with contextlib.suppress(InvalidInputError, UnavailableError):
                     unmount(place, True)
             raise
