@@ -25,7 +25,9 @@ sys.exit(main())
 # Another thread than the first receives the signal.
 ELSEWHERE = """
 import signal, sys, threading
+from sapwood.build import engine
 from sapwood.cli.main import main
+engine._NAMED_S = engine._CANCEL_S = 60.0
 def receive():
     sys.stdin.readline()
     signal.pthread_kill(threading.get_ident(), signal.SIGINT)
@@ -70,3 +72,4 @@ def test_an_interrupt_that_another_thread_receives_ends_a_build(tmp_path: Path, 
     with building(ELSEWHERE, tmp_path, server) as process:
         _, said = process.communicate(b"\n", timeout=60)
     assert process.returncode == 130, said
+    assert server.cancelled == ["operations/one"]

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from sapwood.build.action import Action, make_action
 from sapwood.build.defaults import read_defaults
@@ -52,6 +52,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Builder", "Built", "Made"]
 
+_Item = TypeVar("_Item")
 _LOG_TAIL = 16 << 10
 _LOG_BYTES = 64 << 20
 _LOOKUPS = 16
@@ -261,10 +262,8 @@ class _Run:
                     while ready and failure is None:
                         running.add(ready[0])
                         pool.submit(work, ready.popleft())
-                    try:
-                        one, outcome = ended.get(timeout=_TICK_S)
-                    except queue.Empty:
-                        continue
+                    # No `continue`: for CPython what a signal raises at a jump to the start of a `try` is outside it.
+                    one, outcome = _next_of(ended)
                     running.remove(one)
                     if isinstance(outcome, BaseException):
                         # What stopped because something else had failed is no failure of its own.
@@ -282,11 +281,11 @@ class _Run:
                         self._built.made[one.name] = outcome
                         if one in again:
                             ready.extend(again.pop(one))
-                            continue
-                        for above in wanted_by[one]:
-                            waits[above] -= 1
-                            if waits[above] == 0:
-                                ready.append(above)
+                        else:
+                            for above in wanted_by[one]:
+                                waits[above] -= 1
+                                if waits[above] == 0:
+                                    ready.append(above)
             except BaseException:
                 self._builder._stopped.set()
                 self._builder._cancel.set()
@@ -517,3 +516,10 @@ class _Run:
         if why := self._kept.lost():
             said = f"derivation {one.name}: reads of its inputs failed: {why}"
             raise UnavailableError(said, kind="inputs-unavailable")
+
+
+def _next_of(ended: queue.SimpleQueue[_Item]) -> _Item:
+    """Wait for what is next."""
+    while True:
+        with contextlib.suppress(queue.Empty):
+            return ended.get(timeout=_TICK_S)
