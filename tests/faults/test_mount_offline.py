@@ -62,6 +62,12 @@ def fetch_all(address: str, place: Path, cache: Path) -> None:
         until(lambda: mount_at(place).lacking == 0)
 
 
+def forget(web: Proxy) -> None:
+    """Count from nothing, but not what a mount that has ended asked for and did not wait for any more."""
+    web.settle()
+    web.seen.clear()
+
+
 def same(tree: Path, place: Path) -> bool:
     return shell(f"diff -r {tree} {place} && echo same").stdout == "same\n"
 
@@ -71,7 +77,7 @@ def test_a_tree_that_was_fetched_is_mounted_offline_without_one_request(
 ) -> None:
     address, place = f"{web.url}#main", tmp_path / "mount"
     fetch_all(address, tmp_path / "before", cache_dir)
-    web.seen.clear()
+    forget(web)
     with mounted(address, place, cache_dir, offline=True):
         assert same(tree, place)
         until(lambda: mount_at(place).lacking == 0)
@@ -88,7 +94,7 @@ def test_what_is_not_here_is_an_error_at_once_offline_and_no_request(
     with mounted(address, tmp_path / "before", cache_dir, prefetch=False):
         # Of the native tier all pages must be here.
         assert shell(f"cat {tmp_path}/before/small > /dev/null; find {tmp_path}/before").returncode == 0
-    web.seen.clear()
+    forget(web)
     with mounted(address, place, cache_dir, offline=True, tier=tier) as started:
         assert shell(f"cmp {place}/small {tree}/small").returncode == 0
         assert "Input/output error" in shell(f"cat {place}/large").stderr
@@ -103,7 +109,7 @@ def test_a_successor_of_an_offline_mount_asks_nothing_either(
 ) -> None:
     address, place = f"{web.url}#main", tmp_path / "mount"
     fetch_all(address, tmp_path / "before", cache_dir)
-    web.seen.clear()
+    forget(web)
     with mounted(address, place, cache_dir, offline=True):
         before = mount_at(place)
         os.kill(before.server, signal.SIGKILL)

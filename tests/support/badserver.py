@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import http.client
 import ssl
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from urllib.parse import urlsplit
+
+from tests.support.httpserver import Server, running
 
 _KEPT = ("etag", "last-modified", "content-range", "content-type")
 
 Reply = Callable[[BaseHTTPRequestHandler], None]
 
 
-@contextmanager
-def replying(reply: Reply, *, tls: ssl.SSLContext | None = None) -> Iterator[str]:
-    """Answer every request with `reply` for the life of the context; the value is the server's URL."""
+def server_of(reply: Reply) -> Server:
+    """Return a server that answers every request with `reply`."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -28,21 +28,17 @@ def replying(reply: Reply, *, tls: ssl.SSLContext | None = None) -> Iterator[str
         def log_message(self, *args: object) -> None:
             """Say nothing."""
 
-    class Server(ThreadingHTTPServer):
-        daemon_threads = True
-        # Who finds the queue full asks again after seconds.
-        request_queue_size = 128
+    return Server(("127.0.0.1", 0), Handler)
 
-    with Server(("127.0.0.1", 0), Handler) as server:
-        if tls is not None:
-            server.socket = tls.wrap_socket(server.socket, server_side=True)
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-        thread.start()
-        try:
-            yield f"http{'s' if tls else ''}://127.0.0.1:{server.server_address[1]}"
-        finally:
-            server.shutdown()
-            thread.join()
+
+@contextmanager
+def replying(reply: Reply, *, tls: ssl.SSLContext | None = None) -> Iterator[str]:
+    """Answer every request with `reply` for the life of the context; the value is the server's URL."""
+    server = server_of(reply)
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
+    with running(server):
+        yield server.url.replace("http:", "https:") if tls else server.url
 
 
 def send(handler: BaseHTTPRequestHandler, status: int, body: bytes = b"", **headers: str) -> None:

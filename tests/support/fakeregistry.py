@@ -9,13 +9,13 @@ from __future__ import annotations
 import base64
 import json
 import re
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
 from urllib.parse import parse_qs, urlsplit
 
-from tests.support.badserver import replying, send
+from tests.support.badserver import send, server_of
+from tests.support.httpserver import running
 from tests.support.images import Image, digest
 
 __all__ = ["FakeRegistry", "registry"]
@@ -34,8 +34,8 @@ class FakeRegistry:
         self.blobs: dict[str, bytes] = {}
         self.asked: list[tuple[str, str, str]] = []
         """Method, path with query, and authorization of each request."""
-        self.answered: list[str] = []
-        """The paths of those that are done with."""
+        self.settle: Callable[[], None] = lambda: None
+        """Waits until all that was asked for is done: who asked may have been killed since."""
         self.login: tuple[str, str] | None = None
         self.identity = ""
         self.scheme = ""
@@ -58,23 +58,12 @@ class FakeRegistry:
             self.manifests[name] = (kind, data)
         return digest(data)
 
-    def settle(self) -> None:
-        """Wait until all that was asked for is done: who asked may have been killed since."""
-        while len(self.answered) < len(self.asked):
-            time.sleep(0.01)
-
     def blob_requests(self) -> int:
         return sum("/blobs/" in path for _, path, _ in self.asked)
 
     def answer(self, handler: Handler) -> None:
         shown = handler.headers.get("Authorization", "")
         self.asked.append((handler.command, handler.path, shown))
-        try:
-            self._answer(handler, shown)
-        finally:
-            self.answered.append(handler.path)
-
-    def _answer(self, handler: Handler, shown: str) -> None:
         if self.first(handler):
             return
         parts = urlsplit(handler.path)
@@ -146,6 +135,6 @@ class FakeRegistry:
 def registry(made: FakeRegistry | None = None) -> Iterator[FakeRegistry]:
     """Serve one, of the usual kind if none is given, for the life of the context."""
     made = made or FakeRegistry()
-    with replying(made.answer) as url:
-        made.host = url.removeprefix("http://")
+    with running(server_of(made.answer)) as server:
+        made.host, made.settle = server.url.removeprefix("http://"), server.settle
         yield made

@@ -14,9 +14,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import urlsplit
+
+from tests.support.httpserver import Server, running
 
 
 @dataclass
@@ -148,6 +150,8 @@ class Proxy:
     ports: set[int] = field(default_factory=set)
     """Of clients, of all connections that a request came by."""
     spoil: Spoil = lambda _: None
+    settle: Callable[[], None] = lambda: None
+    """Waits until all that clients asked for which have ended is seen, and done."""
     _asked: int = 0
     _changed: threading.Condition = field(default_factory=threading.Condition)
 
@@ -189,7 +193,6 @@ def _has_gone(client: socket.socket) -> bool:
 def proxying(upstream: str) -> Iterator[Proxy]:
     """Stand in front of the server at `upstream` for the life of the context."""
     proxy = Proxy("")
-    guard = threading.Lock()
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -197,7 +200,7 @@ def proxying(upstream: str) -> Iterator[Proxy]:
 
         def do_GET(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            with guard:
+            with proxy._changed:
                 proxy.seen.append(f"{self.command} {self.path}")
                 proxy.ports.add(self.client_address[1])
                 fault = proxy.spoil(len(proxy.seen))
@@ -218,17 +221,6 @@ def proxying(upstream: str) -> Iterator[Proxy]:
             except OSError:
                 self.close_connection = True  # the client has gone, or was cut off
 
-    class Server(ThreadingHTTPServer):
-        daemon_threads = True
-        # Who finds the queue full asks again after seconds.
-        request_queue_size = 128
-
-    with Server(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-        thread.start()
-        proxy.url = f"http://127.0.0.1:{server.server_address[1]}"
-        try:
-            yield proxy
-        finally:
-            server.shutdown()
-            thread.join()
+    with running(Server(("127.0.0.1", 0), Handler)) as server:
+        proxy.url, proxy.settle = server.url, server.settle
+        yield proxy

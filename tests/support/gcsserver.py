@@ -16,9 +16,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from urllib.parse import parse_qs, unquote, urlsplit
 from xml.sax.saxutils import escape
+
+from tests.support.httpserver import Server, running
 
 _PAGE = 1000
 _RANGE = re.compile(r"bytes=(\d+)-(\d*)\Z")
@@ -35,22 +37,14 @@ class _Object:
         return f'"{hashlib.md5(self.data).hexdigest()}"'
 
 
-class GcsServer(ThreadingHTTPServer):
+class GcsServer(Server):
     """The service; `buckets` are all there are."""
-
-    daemon_threads = True
-    request_queue_size = 128
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.buckets: dict[str, dict[str, _Object]] = {}
         self.guard = threading.Lock()
         self.generation = 1_700_000_000_000_000
-
-    @property
-    def url(self) -> str:
-        """Where it is."""
-        return f"http://127.0.0.1:{self.server_address[1]}"
 
     def put(self, bucket: dict[str, _Object], name: str, data: bytes, match: str | None) -> _Object | None:
         """Store an object if its generation is `match`; None if it is another."""
@@ -161,11 +155,5 @@ def _about(found: _Object) -> dict[str, str]:
 @contextmanager
 def serving() -> Iterator[GcsServer]:
     """Run the stub for the life of the context."""
-    with GcsServer() as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
+    with running(GcsServer()) as server:
+        yield server

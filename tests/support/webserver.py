@@ -11,16 +11,18 @@ prints `listening on http://127.0.0.1:PORT` once it accepts connections, and ser
 
 from __future__ import annotations
 
+import os
 import re
 import sys
-import threading
 import urllib.parse
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from io import BufferedReader
 from pathlib import Path
+
+from tests.support.httpserver import Server, running
 
 _ONE_RANGE = re.compile(r"bytes=(\d*)-(\d*)\Z")
 
@@ -40,11 +42,17 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _serve(self, *, with_body: bool) -> None:
         path = self._file()
-        if path is None:
+        try:
+            opened = path.open("rb") if path else None
+        except FileNotFoundError:  # it was there just now
+            opened = None
+        if opened is None:
             self._refuse(HTTPStatus.NOT_FOUND)
             return
-        with path.open("rb") as file:
-            size = path.stat().st_size
+        with opened as file:
+            # By its name it may be another by now.
+            seen = os.fstat(file.fileno())
+            size = seen.st_size
             span = self._span(size)
             if span is None:
                 self._refuse(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, {"Content-Range": f"bytes */{size}"})
@@ -56,7 +64,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Length", str(end - begin))
             self.send_header("Content-Type", "application/octet-stream")
             self.send_header("Accept-Ranges", "bytes")
-            self.send_header("Last-Modified", self.date_time_string(path.stat().st_mtime))
+            self.send_header("Last-Modified", self.date_time_string(seen.st_mtime))
             self.end_headers()
             if with_body:
                 self._copy(file, begin, end)
@@ -103,33 +111,19 @@ class _Handler(BaseHTTPRequestHandler):
         """Say nothing: requests are no news."""
 
 
-class WebServer(ThreadingHTTPServer):
-    """Serves `root` on 127.0.0.1; `url` ends without a slash."""
-
-    daemon_threads = True
-    request_queue_size = 128
+class WebServer(Server):
+    """Serves `root`, whose address `url` is."""
 
     def __init__(self, root: Path, port: int = 0) -> None:
         self.root = root.resolve(strict=True)
         super().__init__(("127.0.0.1", port), _Handler)
 
-    @property
-    def url(self) -> str:
-        """The address of the root."""
-        return f"http://127.0.0.1:{self.server_address[1]}"
-
 
 @contextmanager
 def serving(root: Path, port: int = 0) -> Iterator[str]:
     """Serve `root` from a thread of this process for the life of the context; the value is its URL."""
-    with WebServer(root, port) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-        thread.start()
-        try:
-            yield server.url
-        finally:
-            server.shutdown()
-            thread.join()
+    with running(WebServer(root, port)) as server:
+        yield server.url
 
 
 def main(arguments: list[str]) -> int:
