@@ -8,6 +8,7 @@ import threading
 import pytest
 
 from sapwood.store.waiting import each, interruptible
+from tests.support.requests import settle
 
 
 def test_results_come_in_order_whichever_is_first() -> None:
@@ -41,6 +42,20 @@ def test_an_error_is_raised_and_no_more_calls_are_begun() -> None:
         each(call, range(1000))
     assert len(begun) < 1000
     raised.set()
+
+
+def test_who_met_an_error_begins_no_other_call() -> None:
+    begun: list[int] = []
+    others = threading.enumerate()
+
+    def call(item: int) -> None:
+        begun.append(item)
+        raise KeyError(item)
+
+    with pytest.raises(KeyError):
+        each(call, range(1000), at_once=1)
+    settle(others)
+    assert begun == [0]
 
 
 def test_a_call_runs_beside_the_main_thread_alone() -> None:

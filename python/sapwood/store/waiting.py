@@ -87,6 +87,13 @@ def each(
     taking = threading.Lock()
     stopped = threading.Event()
 
+    def stopping(item: _Item) -> _Result:
+        try:
+            return call(item)
+        except BaseException:
+            stopped.set()  # before anybody hears of it
+            raise
+
     def work() -> None:
         while not stopped.is_set():
             with taking:
@@ -94,7 +101,7 @@ def each(
             if taken is None:
                 return
             item, outcome = taken
-            outcome.settle(partial(call, item))
+            outcome.settle(partial(stopping, item))
 
     for _ in range(min(at_once, len(items))):
         _start(work)
