@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import tempfile
@@ -22,6 +23,7 @@ from tests.support.cli import Sapwood
 from tests.support.fakeregistry import FakeRegistry, Handler, registry
 from tests.support.fakeuploads import WritableRegistry, break_off
 from tests.support.images import Image, Layer, digest, gzipped, stargz
+from tests.support.requests import settle
 from tests.support.smalldisk import fill, small_disk
 
 LAYERS = [
@@ -87,6 +89,19 @@ def failing(handler: Handler) -> None:
     send(handler, 500)
 
 
+def at(number: int, fault: Callable[[Handler], None]) -> Callable[[Handler], bool]:
+    """Do that to the request of a number; they come several at once, and one alone is of that number."""
+    numbers = itertools.count(1)
+
+    def first(handler: Handler) -> bool:
+        if next(numbers) != number:
+            return False
+        fault(handler)
+        return True
+
+    return first
+
+
 @pytest.mark.parametrize("fault", [broken, busy, failing])
 def test_whichever_request_to_the_target_goes_wrong_the_image_is_the_same(
     source: FakeRegistry, tmp_path: Path, fault: Callable[[Handler], None]
@@ -99,13 +114,7 @@ def test_whichever_request_to_the_target_goes_wrong_the_image_is_the_same(
         with registry(WritableRegistry()) as target:
             assert isinstance(target, WritableRegistry)
 
-            def first(handler: Handler, target: FakeRegistry = target, number: int = number) -> bool:
-                if len(target.asked) != number:
-                    return False
-                fault(handler)
-                return True
-
-            target.first = first
+            target.first = at(number, fault)
             assert convert(source, target, tmp_path / f"cache{number}").name.digest == wanted
             assert_whole(source, target)
 
@@ -114,7 +123,7 @@ def test_a_target_that_dies_leaves_no_image_and_the_next_run_sends_what_it_lacks
     source: FakeRegistry, target: WritableRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(attempts, "ATTEMPTS", 2)
-    last = 0
+    last, others = 0, threading.enumerate()
     for dies_at in (1, 4, 8, 12, 16):
         begun = len(target.asked)
 
@@ -128,6 +137,7 @@ def test_a_target_that_dies_leaves_no_image_and_the_next_run_sends_what_it_lacks
         with pytest.raises(UnavailableError) as caught:
             convert(source, target)
         assert caught.value.kind == "store-unreachable"
+        settle(others)
         assert target.manifests == {}
         assert_whole(source, target)
         assert len(target.blobs) >= last
@@ -145,16 +155,13 @@ def killed_at(target: WritableRegistry, number: int, command: list[str], environ
     process: list[subprocess.Popen[bytes]] = []
     begun = threading.Event()
 
-    def first(handler: Handler) -> bool:
-        if len(target.asked) != number:
-            return False
+    def kill(handler: Handler) -> None:
         handler.rfile.read(int(handler.headers.get("Content-Length", 0)) // 2)
         begun.wait(60)
         process[0].kill()
         handler.close_connection = True
-        return True
 
-    target.first = first
+    target.first = at(number, kill)
     process.append(subprocess.Popen(command, env=environment, stderr=subprocess.PIPE))
     begun.set()
     process[0].communicate(timeout=60)
