@@ -22,13 +22,14 @@ from sapwood.reapi.blobs import Name
 from sapwood.reapi.cas import Cas
 from sapwood.reapi.channel import connect
 from sapwood.reapi.delivering import Delivery
+from sapwood.reapi.protocol import bytestream_pb2 as bytestream
 from sapwood.serve import announced
 from sapwood.serve.server import Options, Server
 from sapwood.store import open_store
 from tests.support.announcing import Announcer, name_of
 from tests.support.cli import Sapwood, document_of
 from tests.support.peers import free_port
-from tests.support.reapiclient import Client, some
+from tests.support.reapiclient import Client, digest_of, some
 from tests.support.served import Way, serving
 
 
@@ -149,7 +150,7 @@ def test_a_server_that_was_killed_loses_readers_and_nothing_that_it_had(run: Sap
 
 
 def test_a_server_that_is_full_is_asked_again_and_then_named(
-    tmp_path: Path, run: Sapwood, begin: Any, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, run: Sapwood, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from tests.support.smalldisk import small_disk
 
@@ -163,13 +164,17 @@ def test_a_server_that_is_full_is_asked_again_and_then_named(
                 where = document_of(server)["url"].removeprefix("grpc://")
                 little, much = some(1000), some(30 << 20)
                 with Client(where) as client, delivering(where, little, much) as delivery:
-                    read = begin(client.read, much)
+                    digest = digest_of(much)
+                    name = client.name(f"blobs/{digest.hash}/{digest.size_bytes}")
+                    read = client.stream.Read(bytestream.ReadRequest(resource_name=name))
+                    # What comes when nobody is left who could bring it finds nothing to wait for.
+                    assert dict(read.initial_metadata()) == {"sapwood-waits": "1"}
                     assert client.read(little) == little
                     with pytest.raises(UnavailableError) as full:
                         delivery.send([name_of(much)])
                     assert full.value.kind == "executor-full"
                     with pytest.raises(grpc.RpcError) as lost:
-                        read.result(60)
+                        list(read)
                     assert "announcer-lost" in lost.value.details()
             finally:
                 server.send_signal(signal.SIGTERM)

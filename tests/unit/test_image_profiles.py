@@ -185,7 +185,7 @@ def test_no_read_waits_for_a_profile(fake: WritableRegistry, tmp_path: Path) -> 
 def test_of_two_who_push_at_once_neither_is_lost(fake: WritableRegistry, tmp_path: Path) -> None:
     image, tree = opened(f"oci://{fake.host}/some/name", tmp_path)
     push_profile(image, run_of(tree, "one"), tmp_path)
-    listed = threading.Event()
+    listed, pushed = threading.Event(), threading.Event()
 
     def meanwhile(handler: Handler) -> bool:
         # The list that the second sees has only what was there before the first wrote.
@@ -194,6 +194,7 @@ def test_of_two_who_push_at_once_neither_is_lost(fake: WritableRegistry, tmp_pat
             other, _ = opened(f"oci://{fake.host}/some/name", tmp_path / "other")
             send(handler, 200, json.dumps({"manifests": before}).encode())
             push_profile(other, run_of(tree, "two", second=1), tmp_path / "other")
+            pushed.set()
             return True
         return False
 
@@ -201,6 +202,7 @@ def test_of_two_who_push_at_once_neither_is_lost(fake: WritableRegistry, tmp_pat
     fake.first = meanwhile
     kept = dict(fake.manifests)
     push_profile(image, run_of(tree, "three", second=2), tmp_path)
+    assert pushed.wait(60)
     fake.first = lambda _: False
     assert set(kept) - set(fake.manifests), "what both have in them"
     # Each has the first; who only reads gets one of them, the next to write merges both.
