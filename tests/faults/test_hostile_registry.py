@@ -59,11 +59,11 @@ def what_comes(fake: FakeRegistry) -> bytes | str:
 
 def once(fake: FakeRegistry, part: str, answer: Any) -> None:
     """Let the first request whose path has `part` be answered by `answer`."""
-    left = [answer]
+    left = iter([answer])
 
     def first(handler: Handler) -> bool:
-        if part in handler.path and left:
-            left.pop()(handler)
+        if part in handler.path and (this := next(left, None)):
+            this(handler)
             return True
         return False
 

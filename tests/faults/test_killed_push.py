@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -46,14 +48,15 @@ def store(tmp_path: Path, tree: Path) -> OpenStore:
 
 def count_writes(monkeypatch: pytest.MonkeyPatch, at: Callable[[int], None]) -> None:
     """Call `at` with its number after each write that a local store has acknowledged."""
-    count = 0
+    count, guard = 0, threading.Lock()
 
     def counted(write: Callable[..., Any]) -> Callable[..., Any]:
         def wrapped(self: LocalObjects, key: str, *rest: object) -> Any:
             nonlocal count
             written = write(self, key, *rest)
-            count += 1
-            at(count)
+            with guard:  # packs are put several at a time
+                count += 1
+                at(count)
             return written
 
         return wrapped
@@ -151,13 +154,11 @@ def test_of_packs_that_are_sent_together_those_that_are_noted_are_not_sent_again
     store: OpenStore, tree: Path, tmp_path: Path, cache_dir: Path, notes: int
 ) -> None:
     keep_pending = LocalState.keep_pending
-    count = 0
+    numbers = itertools.count(1)
 
     def noting(self: LocalState, pack: PackName, fragment: bytes) -> None:
-        nonlocal count
         keep_pending(self, pack, fragment)
-        count += 1
-        if count == notes:
+        if next(numbers) == notes:
             die()
 
     def push() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import signal
@@ -74,13 +75,10 @@ def test_a_killed_pull_leaves_whole_files_and_the_next_ends_right(
     out = tmp_path / "out"
 
     def killed() -> None:
-        count = 0
-        deliver = fetch._deliver
+        numbers, deliver = itertools.count(1), fetch._deliver
 
         def counted(*arguments: object) -> None:
-            nonlocal count
-            count += 1
-            if count == 3 * at:
+            if next(numbers) == 3 * at:
                 die()
             deliver(*arguments)  # type: ignore[arg-type]
 
@@ -125,13 +123,10 @@ def test_a_pull_that_is_stopped_leaves_nothing_half_written(
     store: OpenStore, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
     out = tmp_path / "out"
-    count = 0
-    read_ranges = Store.read_ranges
+    numbers, read_ranges = itertools.count(1), Store.read_ranges
 
     def stopped(*arguments: object) -> object:
-        nonlocal count
-        count += 1
-        if count == 8:
+        if next(numbers) == 8:
             raise error
         return read_ranges(*arguments)  # type: ignore[arg-type]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -267,12 +268,11 @@ def test_the_command_says_what_it_healed_and_ends_with_5_if_something_is_left(ke
 
 def count_requests(monkeypatch: pytest.MonkeyPatch, at: Callable[[int], None]) -> None:
     """Call `at` before and after each request that changes a local store: twice the number, and that plus one."""
-    count = 0
+    numbers = itertools.count()
 
     def counted(write: Callable[..., object]) -> Callable[..., object]:
         def wrapped(self: LocalObjects, key: str, *rest: object) -> object:
-            nonlocal count
-            number, count = count, count + 1
+            number = next(numbers)
             at(2 * number)
             written = write(self, key, *rest)
             at(2 * number + 1)

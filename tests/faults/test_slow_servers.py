@@ -149,15 +149,8 @@ def test_a_reply_that_comes_twice_is_not_taken_for_the_next() -> None:
 
 def once(chosen: Callable[[BaseHTTPRequestHandler], bool]) -> Callable[[BaseHTTPRequestHandler], bool]:
     """Choose only the first of those."""
-    seen: list[str] = []
-
-    def first(handler: BaseHTTPRequestHandler) -> bool:
-        if chosen(handler) and not seen:
-            seen.append(handler.path)
-            return True
-        return False
-
-    return first
+    left = iter([True])
+    return lambda handler: chosen(handler) and next(left, False)
 
 
 def test_a_deletion_whose_reply_was_lost_is_done(

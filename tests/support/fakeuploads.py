@@ -11,6 +11,7 @@ import itertools
 import json
 import re
 import socket
+import threading
 from collections.abc import Callable
 from urllib.parse import parse_qs, urlsplit
 
@@ -35,6 +36,7 @@ class WritableRegistry(FakeRegistry):
         """By repository and digest."""
         self.taken = 0
         """Bytes of blobs that came."""
+        self._guard = threading.Lock()
         self.has_referrers = False
         self.elsewhere = ""
         """Where uploads are to go, if not here."""
@@ -94,7 +96,8 @@ class WritableRegistry(FakeRegistry):
         return f"{self.elsewhere}/v2/some/name/blobs/uploads/u{number}?state={len(self.uploads[number])}"
 
     def _add(self, there: bytearray, data: bytes) -> None:
-        self.taken += len(data)
+        with self._guard:
+            self.taken += len(data)
         there += data
 
     def _take_manifest(self, handler: Handler, name: str) -> None:
@@ -116,7 +119,7 @@ class WritableRegistry(FakeRegistry):
             send(handler, 404)
             return
         entries = []
-        for key, (kind, data) in self.manifests.items():
+        for key, (kind, data) in self.manifests.copy().items():
             said = json.loads(data)
             if key.startswith("sha256:") and said.get("subject", {}).get("digest") == name:
                 entry = {"mediaType": kind, "digest": key, "size": len(data), "artifactType": said["artifactType"]}

@@ -40,6 +40,7 @@ class Scripted(reapi_grpc.ExecutionServicer, reapi_grpc.ActionCacheServicer):
         self.blobs: Client
         # What was to be executed last.
         self.asked: Any = None
+        self._guard = threading.Lock()
 
     def GetActionResult(self, request: Any, context: grpc.ServicerContext) -> Any:
         if request.action_digest.hash not in self.known:
@@ -57,7 +58,8 @@ class Scripted(reapi_grpc.ExecutionServicer, reapi_grpc.ActionCacheServicer):
 
     def _next(self) -> Step:
         self.is_asked.set()
-        return self.steps.pop(0) if len(self.steps) > 1 else self.steps[0]
+        with self._guard:
+            return self.steps.pop(0) if len(self.steps) > 1 else self.steps[0]
 
     def cancel(self, request: Any, _: Any) -> Any:
         self.cancelled.append(request.name)

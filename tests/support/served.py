@@ -37,6 +37,7 @@ class Way:
         self.where = f"127.0.0.1:{self._listening.getsockname()[1]}"
         self._ends: list[socket.socket] = []
         self.carried = 0
+        self._guard = threading.Lock()
         self._thread = threading.Thread(target=self._accept, daemon=True)
         self._thread.start()
 
@@ -51,7 +52,8 @@ class Way:
 
     def cut(self) -> None:
         """End all connections, in the middle of whatever they carry."""
-        ends, self._ends = self._ends, []
+        with self._guard:
+            ends, self._ends = self._ends, []
         for end in ends:
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
@@ -67,7 +69,8 @@ class Way:
             except OSError:
                 near.close()
                 continue
-            self._ends += [near, far]
+            with self._guard:
+                self._ends += [near, far]
             for source, sink in ((near, far), (far, near)):
                 threading.Thread(target=self._carry, args=(source, sink), daemon=True).start()
 
@@ -75,7 +78,8 @@ class Way:
         with suppress(OSError):
             while data := source.recv(1 << 16):
                 sink.sendall(data)
-                self.carried += len(data)
+                with self._guard:
+                    self.carried += len(data)
         for end in (source, sink):
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)

@@ -4,7 +4,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 
 import pytest
 
@@ -17,7 +17,7 @@ def sink() -> Iterator[int]:
     listener = socket.create_server(("127.0.0.1", 0))
 
     def answer(connection: socket.socket) -> None:
-        with closing(connection):
+        with closing(connection), suppress(ConnectionError):
             while asked := connection.recv(1):
                 connection.sendall(bytes(asked[0] * 100_000) or b"x")
 
