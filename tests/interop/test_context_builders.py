@@ -115,11 +115,11 @@ def test_output_and_code_come_back_and_the_second_build_sends_what_changed(
         return run("context", "build", "app", "--on", machine[0], "--", "sh", "-c", script)
 
     first = build()
-    assert (first.code, first.out) == (9, "kept")
+    assert (first.code, first.out) == (9, "kept"), first
     assert first.err.endswith("no\n")
     (run.home / "app/files/deep/kept").write_text("changed")
     second = build()
-    assert (second.code, second.out) == (9, "changed")
+    assert (second.code, second.out) == (9, "changed"), second
     assert "sent:    2 chunks" in second.err
 
 
