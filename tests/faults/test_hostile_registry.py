@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import tarfile
 import threading
@@ -27,6 +26,7 @@ from tests.support.cli import Sapwood
 from tests.support.fakeregistry import FakeRegistry, Handler, registry
 from tests.support.hostile import run_bounded
 from tests.support.images import OCI, Image, chunked, digest, gzipped, plain, stargz
+from tests.support.peers import free_port
 
 IMAGE = Image(stargz({"a": b"1", "large": os.urandom(3 << 20)}))
 
@@ -101,7 +101,11 @@ def test_a_registry_that_says_how_long_it_is_busy_is_left_alone_for_so_long(
     fake: FakeRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slept: list[float] = []
-    monkeypatch.setattr(time, "sleep", slept.append)
+    this, sleep = threading.current_thread(), time.sleep
+    # What tests before this one have left may still sleep.
+    monkeypatch.setattr(
+        time, "sleep", lambda seconds: (slept.append if threading.current_thread() is this else sleep)(seconds)
+    )
     once(fake, "/manifests/", lambda h: send(h, 429, Retry_After="7"))
     assert read(fake) == b"1"
     assert 7.0 in slept
@@ -369,10 +373,8 @@ def test_ctrl_c_while_a_large_layer_comes_leaves_nothing(fake: FakeRegistry, tmp
 
 
 def test_a_registry_that_is_not_there_is_told_from_one_that_breaks_off() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        port = closed.getsockname()[1]
     with pytest.raises(UnavailableError, match="the connection was refused: nothing listens there") as caught:
-        open_image(ImageName.parse(f"oci://127.0.0.1:{port}/some/name"))
+        open_image(ImageName.parse(f"oci://127.0.0.1:{free_port()}/some/name"))
     assert caught.value.hint is not None
 
 

@@ -90,7 +90,7 @@ def test_several_packs_are_on_their_way_at_a_time(
 def test_while_no_upload_ends_no_more_packs_are_made_than_there_is_memory_for(
     store: OpenStore, tree: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    given = count_packs(monkeypatch)
+    given, others = count_packs(monkeypatch), threading.enumerate()
     ended = threading.Event()
 
     def put(_: object) -> None:
@@ -109,6 +109,7 @@ def test_while_no_upload_ends_no_more_packs_are_made_than_there_is_memory_for(
         store.push(tree, "main", progress=progress)
     assert len(given) == PACKS_IN_MEMORY
     ended.set()
+    settle(others)
 
 
 @pytest.mark.parametrize("failing", [1, 3, PACKS])

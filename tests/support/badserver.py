@@ -16,7 +16,7 @@ _KEPT = ("etag", "last-modified", "content-range", "content-type")
 Reply = Callable[[BaseHTTPRequestHandler], None]
 
 
-def server_of(reply: Reply) -> Server:
+def server_of(reply: Reply, port: int = 0) -> Server:
     """Return a server that answers every request with `reply`."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -28,7 +28,7 @@ def server_of(reply: Reply) -> Server:
         def log_message(self, *args: object) -> None:
             """Say nothing."""
 
-    return Server(("127.0.0.1", 0), Handler)
+    return Server(("127.0.0.1", port), Handler)
 
 
 @contextmanager

@@ -132,9 +132,9 @@ class FakeRegistry:
 
 
 @contextmanager
-def registry(made: FakeRegistry | None = None) -> Iterator[FakeRegistry]:
+def registry(made: FakeRegistry | None = None, *, port: int = 0) -> Iterator[FakeRegistry]:
     """Serve one, of the usual kind if none is given, for the life of the context."""
     made = made or FakeRegistry()
-    with running(server_of(made.answer)) as server:
+    with running(server_of(made.answer, port)) as server:
         made.host, made.settle = server.url.removeprefix("http://"), server.settle
         yield made

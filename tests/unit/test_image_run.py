@@ -23,6 +23,7 @@ from tests.support.badserver import send
 from tests.support.cli import Sapwood
 from tests.support.fakeregistry import registry
 from tests.support.images import Image, Layer, digest, gzipped, stargz
+from tests.support.peers import free_port
 from tests.support.programs import busybox
 
 PASSWD = b"root:x:0:0::/root:/bin/sh\napp:x:1000:1001::/home/app:/bin/sh\n"
@@ -409,7 +410,8 @@ def test_a_bind_is_two_paths(tmp_path: Path) -> None:
 
 def test_an_image_that_ran_once_runs_offline(base: Layer, tmp_path: Path) -> None:
     run = Sapwood(tmp_path)
-    with registry() as fake:
+    # Nobody else listens there later.
+    with registry(port=free_port()) as fake:
         fake.add(Image(base, Env=["PATH=/bin"], Cmd=["sh", "-c", "echo here"]), "latest")
         address = f"oci://{fake.host}/some/name:latest"
         missing = run("run", "--offline", address)
