@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import shutil
 import subprocess
@@ -24,6 +25,7 @@ from sapwood.upkeep.verify import verify
 from tests.support.child import Killed, die, in_child
 from tests.support.cli import Sapwood
 from tests.support.damage import Damage, copy_of, flipped, harm
+from tests.support.racing import race
 from tests.support.trees import LARGE, differences, noise
 
 
@@ -148,6 +150,19 @@ def test_files_that_were_cut_are_healed_of_whole_ones(cut: Kept, tmp_path: Path,
         assert verify(store, read_data=100).damages == ()
         store.pull("main", here / "new")
         assert differences(cut.tree, here / "new") == []
+
+
+def test_a_tar_gives_several_at_once_what_each_asks_for(tmp_path: Path) -> None:
+    (tmp_path / "tree").mkdir()
+    contents = [noise(50_000, number) for number in range(40)]
+    for number, content in enumerate(contents):
+        (tmp_path / "tree" / str(number)).write_bytes(content)
+    subprocess.run(["tar", "-cf", tmp_path / "tar", "-C", tmp_path / "tree", "."], check=True)
+    source = open_source(str(tmp_path / "tar"))
+    wanted = [f"sha256:{hashlib.sha256(content).hexdigest()}" for content in contents]
+    source.look(dict.fromkeys(wanted, 50_000), [])
+    given = race(8, lambda _: [source.read(digest, 50_000) for _ in range(20) for digest in wanted])
+    assert given == [contents * 20] * 8
 
 
 def test_a_page_of_files_that_were_cut_twice_is_told_again(tmp_path: Path) -> None:

@@ -154,12 +154,13 @@ class TarSource:
                 if chunk is not None:
                     self._kept[digest] = self._chunks.tell(), size
                     self._chunks.write(chunk)
+        self._chunks.flush()
 
     def read(self, digest: str, size: int) -> bytes | None:
         if self._chunks is None or self._kept.get(digest, (0, -1))[1] != size:
             return None
-        self._chunks.seek(self._kept[digest][0])
-        return self._chunks.read(size)
+        # Several read at once.
+        return os.pread(self._chunks.fileno(), size, self._kept[digest][0])
 
     def maps(self, wanted: Sequence[Snapshot]) -> Iterator[FileMap]:  # noqa: ARG002 - the protocol's
         """Yield the file map of the tar's tree, as `DirectorySource` does."""
