@@ -52,7 +52,7 @@ class Server(ThreadingHTTPServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         # That a client has gone is no news, least of all on the stderr of whatever test runs by then.
-        if not isinstance(sys.exception(), OSError):
+        if not isinstance(sys.exception(), ConnectionError):
             super().handle_error(request, client_address)
 
 
