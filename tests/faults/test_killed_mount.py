@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import secrets
 import select
 import signal
 import subprocess
@@ -118,6 +119,31 @@ def assert_right(running: list[subprocess.Popen[str]], tree: Path, place: Path) 
     assert sorted(said[0][0].split()) == sorted(str(place / name) for name in sums(tree))
     for output, _ in said[1:]:
         assert read_sums(output, place) == sums(tree)
+
+
+def test_who_was_stopped_under_one_server_can_be_ended_under_the_next(tmp_path: Path, cache_dir: Path) -> None:
+    tree, store, place = tmp_path / "tree", tmp_path / "store", tmp_path / "mount"
+    tree.mkdir()
+    # Their page takes a minute, and no test waits for it.
+    names = [secrets.token_hex(100) for _ in range(1500)]
+    for name in names:
+        (tree / name).touch()
+    pushed(tree, store)
+    with (
+        far(store, mbit=0.025) as address,
+        mounted(address, place, cache_dir),
+        subprocess.Popen(["stat", place / max(names)], stdout=subprocess.DEVNULL) as waiting,
+    ):
+        with pytest.raises(subprocess.TimeoutExpired):
+            waiting.wait(0.3)
+        # The kernel tells of the first signal, and of no other.
+        waiting.send_signal(signal.SIGSTOP)
+        waiting.send_signal(signal.SIGCONT)
+        server = mount_at(place).server
+        kill(server)
+        until_served(place, server)
+        waiting.send_signal(signal.SIGINT)
+        assert waiting.wait(PATIENCE_S) == -signal.SIGINT
 
 
 @pytest.mark.parametrize("tier", ["fuse", "native"])

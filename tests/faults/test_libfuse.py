@@ -17,7 +17,7 @@ import pytest
 from benchmarks.link import linked
 from sapwood.errors import InvalidInputError, UnavailableError
 from sapwood.mount import Mount, mounts, restart, unmount
-from tests.support.mounting import is_mounted, mounted, pushed, shell
+from tests.support.mounting import is_mounted, mounted, pushed, shell, stat_under_signals
 from tests.support.nobody import NOBODY, as_nobody, fuse_for_users, nobodys_directory
 from tests.support.webserver import serving
 
@@ -101,7 +101,7 @@ def test_an_interrupted_reader_does_not_wait_for_a_slow_store(tree: Path, tmp_pa
             assert reader.wait(PATIENCE_S) == -signal.SIGINT
 
 
-def test_who_waits_for_a_name_can_be_interrupted_and_the_name_comes_for_the_next(
+def test_who_waits_for_a_name_can_be_interrupted_and_it_comes_for_who_survives_his_signals(
     tmp_path: Path, cache_dir: Path
 ) -> None:
     tree, store, place = tmp_path / "tree", tmp_path / "store", tmp_path / "mount"
@@ -116,7 +116,7 @@ def test_who_waits_for_a_name_can_be_interrupted_and_the_name_comes_for_the_next
         with waiting("ls", place) as reader:
             reader.send_signal(signal.SIGINT)
             assert reader.wait(PATIENCE_S) == -signal.SIGINT
-        assert shell(f"stat -c %s {place}/{last}").stdout == "0\n"
+        assert stat_under_signals(place / last) == "0, signalled\n"
 
 
 def test_more_readers_than_libfuse_has_threads_keep_nobody_from_what_is_here(

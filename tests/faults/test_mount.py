@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ import pytest
 from benchmarks.link import linked
 from sapwood.errors import UnavailableError
 from sapwood.mount import mounts, unmount
-from tests.support.mounting import is_mounted, mounted, pushed, shell
+from tests.support.mounting import is_mounted, mounted, pushed, shell, stat_under_signals
 from tests.support.webserver import serving
 
 SAPWOOD = Path(sys.executable).with_name("sapwood")
@@ -134,6 +135,18 @@ def test_an_interrupted_reader_does_not_wait_for_a_silent_store(tree: Path, tmp_
         with waiting(place / "one") as reader:
             reader.send_signal(signal.SIGINT)
             assert reader.wait(60) == -signal.SIGINT
+
+
+def test_a_reader_that_survives_its_signals_gets_what_it_waits_for(tmp_path: Path, cache_dir: Path) -> None:
+    tree, store, place = tmp_path / "tree", tmp_path / "store", tmp_path / "mount"
+    tree.mkdir()
+    # Their page takes five seconds.
+    names = [secrets.token_hex(100) for _ in range(1500)]
+    for name in names:
+        (tree / name).write_bytes(b"there")
+    pushed(tree, store)
+    with slow(store) as address, mounted(address, place, cache_dir):
+        assert stat_under_signals(place / max(names)) == "5, signalled\n"
 
 
 def test_a_mount_that_is_taken_away_from_a_waiting_reader_frees_it(tree: Path, tmp_path: Path, cache_dir: Path) -> None:

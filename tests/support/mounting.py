@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -17,6 +18,15 @@ from sapwood.mount.process import Started
 
 # No read of a test takes this long; one that does hangs, and its mount is taken from under it.
 _WATCHDOG_S = 250.0
+
+# As every program that shows how far it is, or is stopped and goes on.
+_TIMED = """
+import os, signal, sys
+heard = []
+signal.signal(signal.SIGALRM, lambda *_: heard.append("signalled"))
+signal.setitimer(signal.ITIMER_REAL, 0.05, 0.05)
+print(os.stat(sys.argv[1]).st_size, *heard[:1], sep=", ")
+"""
 
 
 def pushed(tree: Path, store: Path) -> str:
@@ -52,3 +62,8 @@ def is_mounted(place: Path) -> bool:
 def shell(command: str) -> subprocess.CompletedProcess[str]:
     """Run a command of the tests' machine on a mount; the test's own process never touches one that may hang."""
     return subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=100, check=False)
+
+
+def stat_under_signals(path: Path) -> str:
+    """Return what a program prints of the size of a file, and whether it got signals while it waited for that."""
+    return shell(f"{sys.executable} -c '{_TIMED}' {path} 2>&1").stdout

@@ -83,8 +83,15 @@ impl Direct {
     }
 }
 
+/// Whether a signal waits for a thread that ends it, or asks it to end.
+#[pyfunction]
+fn is_asked_to_end(py: Python<'_>, thread: u32) -> bool {
+    py.detach(|| fuse::is_asked_to_end(thread))
+}
+
 pub fn register(parent: &Bound<'_, PyModule>) -> PyResult<()> {
     let module = PyModule::new(parent.py(), "direct")?;
     module.add_class::<Direct>()?;
+    module.add_function(wrap_pyfunction!(is_asked_to_end, &module)?)?;
     parent.add_submodule(&module)
 }

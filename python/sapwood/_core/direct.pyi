@@ -5,7 +5,7 @@ from typing import final
 
 from .mount import Server
 
-__all__ = ["Direct"]
+__all__ = ["Direct", "is_asked_to_end"]
 
 @final
 class Direct:
@@ -34,3 +34,9 @@ class Direct:
         """Return the names of the extended attributes."""
     def room(self) -> tuple[int, int]:
         """Return the blocks of 4096 bytes, and the entries, of the whole tree."""
+
+def is_asked_to_end(thread: int) -> bool:
+    """Return whether a signal waits for a thread that ends it, or asks it to end (SIGINT, SIGTERM, SIGHUP, SIGQUIT).
+
+    Also where that cannot be told: no such thread is seen, or there is no /proc.
+    """

@@ -16,7 +16,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from sapwood._core.direct import Direct
+from sapwood._core.direct import Direct, is_asked_to_end
 from sapwood._core.mount import Server
 from sapwood.errors import UnavailableError
 
@@ -127,13 +127,16 @@ class _Operations:
         self._direct = Direct(server, self._is_over)
 
     def _is_over(self) -> bool:
-        """Whether the kernel has withdrawn the question of this thread, or asks nothing more at all.
+        """Whether who put the question of this thread is to be let go, or the kernel asks nothing more at all.
 
-        libfuse waits for all its threads when the mount ends, so none may wait for anything else.
+        It interrupts a question at any signal. libfuse waits for all its threads when the mount ends, so none may wait
+        for anything else.
         """
-        fuse = ctypes.c_void_p(self._library.fuse_get_context().contents.fuse)
-        session = ctypes.c_void_p(self._library.fuse_get_session(fuse))
-        return bool(self._library.fuse_interrupted() or self._library.fuse_session_exited(session))
+        context = self._library.fuse_get_context().contents
+        if self._library.fuse_interrupted() and is_asked_to_end(context.pid):
+            return True
+        session = ctypes.c_void_p(self._library.fuse_get_session(ctypes.c_void_p(context.fuse)))
+        return bool(self._library.fuse_session_exited(session))
 
     def init_with_config(self, connection: Any, _config: Any) -> None:
         if hasattr(connection, "max_read"):  # libfuse 3 wants to hear it twice

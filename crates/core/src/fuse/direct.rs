@@ -183,7 +183,8 @@ impl Direct<'_> {
     /// Put a question, and wait for its answer, of at most `room` bytes.
     fn ask(&mut self, opcode: u32, node: u64, body: &[u8], room: usize) -> Answer<Vec<u8>> {
         let (unique, slot) = self.server.asked.ask();
-        let request = Request { opcode, unique, node, pid: 0, body: body.into(), since: Instant::now() };
+        let since = Instant::now();
+        let request = Request { opcode, unique, node, pid: 0, body: body.into(), since, signalled: false };
         self.server.count();
         let mut reply = Reply::of(room);
         // As of a request of the kernel's: a bug costs this one an error.

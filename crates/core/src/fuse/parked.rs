@@ -114,6 +114,18 @@ impl Parked {
         Some(waiting)
     }
 
+    /// Note that the thread of a request got a signal. False when the request is not parked.
+    pub fn signal(&mut self, unique: u64) -> bool {
+        let found = self.requests.get_mut(&unique);
+        found.map(|waiting| waiting.request.signalled = true).is_some()
+    }
+
+    /// The requests whose threads got a signal, and those threads.
+    pub fn signalled(&self) -> Vec<(u64, u32)> {
+        let signalled = self.requests.values().filter(|waiting| waiting.request.signalled);
+        signalled.map(|waiting| (waiting.request.unique, waiting.request.pid)).collect()
+    }
+
     /// Take out those that were read before `then`.
     pub fn take_older(&mut self, then: Instant) -> Vec<Waiting> {
         let older = self.requests.iter().filter(|(_, waiting)| waiting.request.since < then);

@@ -84,6 +84,8 @@ pub struct Server {
     pub(super) walk: Walk,
     /// A page came, or will not.
     pub(super) page: Condvar,
+    /// Somebody who waits got a signal, or nobody may wait any more.
+    pub(super) signalled: Condvar,
     /// Whether any file has holes; known when all pages are here.
     sparse: OnceLock<bool>,
     requests: AtomicU64,
@@ -128,6 +130,7 @@ impl Server {
             spare: Mutex::default(),
             walk: Walk::default(),
             page: Condvar::new(),
+            signalled: Condvar::new(),
             sparse: OnceLock::new(),
             requests: AtomicU64::new(0),
             waited: AtomicU64::new(0),
@@ -166,6 +169,7 @@ impl Server {
             if self.passthrough.get().is_some() {
                 scope.spawn(|| self.prove_asked());
             }
+            scope.spawn(|| self.look_after_signalled());
             let running: Vec<_> = (1..threads).map(spawn).collect();
             let own = self.run();
             let others = running.into_iter().map(|thread| thread?.join().unwrap_or(Err(Error::Stopped)));
@@ -183,6 +187,7 @@ impl Server {
         self.wanted.close();
         drop(parked);
         self.page.notify_all();
+        self.signalled.notify_all();
         self.walk.close();
         if let Some(passthrough) = self.passthrough.get() {
             passthrough.stop();
@@ -301,16 +306,6 @@ impl Server {
             let _ = self.sparse.set(entries.any(has_holes));
         }
         self.sparse.get() == Some(&false)
-    }
-
-    fn interrupt(&self, request: &Request, reply: &mut Reply) {
-        let target = request.fields().u64().unwrap_or(0);
-        let found = self.parked().take(target);
-        match found {
-            Some(waiting) => self.send(reply, waiting.request.unique, libc::EINTR),
-            // It is just being answered or parked by another thread: the kernel asks again if need be.
-            None => self.send(reply, request.unique, libc::EAGAIN),
-        }
     }
 
     /// Answer a request or park it.
@@ -463,6 +458,9 @@ impl Server {
             return self.refuse(reply, request.unique, why);
         }
         self.waited.fetch_add(1, Relaxed);
+        if request.signalled {
+            self.signalled.notify_all();
+        }
         parked.park(request, tries, &frames);
         for (frame, purpose) in &wants {
             parked.intend(frame, *purpose);
@@ -514,7 +512,7 @@ impl Server {
         *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(why.to_string());
     }
 
-    fn send(&self, reply: &mut Reply, unique: u64, errno: i32) {
+    pub(super) fn send(&self, reply: &mut Reply, unique: u64, errno: i32) {
         let Some(device) = &self.device else { return self.asked.answer(unique, reply.bytes(), errno) };
         match rustix::io::write(device, reply.finish(unique, errno)) {
             // Not what the kernel expected: it still waits, so let it know.

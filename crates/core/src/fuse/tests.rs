@@ -5,6 +5,7 @@ mod opens;
 mod order;
 mod places;
 mod profiles;
+mod signalled;
 mod successor;
 mod walks;
 mod world;

@@ -61,11 +61,13 @@ pub struct Request {
     pub opcode: u32,
     pub unique: u64,
     pub node: u64,
-    /// The process that asked; 0 where it is none that we see.
+    /// The thread that asked; 0 where it is none that we see.
     pub pid: u32,
     pub body: Box<[u8]>,
     /// When it was read.
     pub since: Instant,
+    /// Whether the kernel has said that the thread got a signal meanwhile.
+    pub signalled: bool,
 }
 
 impl Request {
@@ -80,7 +82,8 @@ impl Request {
         })();
         match header {
             Some((length, opcode, unique, node, pid, body)) if length as usize == bytes.len() => {
-                Ok(Request { opcode, unique, node, pid, body: body.into(), since: Instant::now() })
+                let since = Instant::now();
+                Ok(Request { opcode, unique, node, pid, body: body.into(), since, signalled: false })
             }
             _ => Err(Error::damaged("FUSE request", format!("{} bytes that are none", bytes.len()))),
         }
