@@ -8,6 +8,7 @@
 mod ahead;
 mod answer;
 mod attr;
+mod behind;
 mod bounds;
 mod deliver;
 mod direct;

@@ -171,6 +171,7 @@ impl Server {
     fn queue_entry(&self, inode: u64, entry: &Entry) -> bool {
         let Kind::Regular(content) = &entry.kind else { return true };
         for index in self.cache.missing(content) {
+            self.stay_behind();
             if !self.wanted.wait_for_room(ROOM, ROOM_BYTES) {
                 return false;
             }

@@ -13,6 +13,7 @@ use rustix::io::Errno;
 
 use super::answer::{self, Need, No};
 use super::attr;
+use super::behind::Followed;
 use super::direct::Asked;
 use super::native::Layers;
 use super::neighbours::Neighbours;
@@ -88,12 +89,13 @@ pub struct Server {
     pub(super) signalled: Condvar,
     /// Whether any file has holes; known when all pages are here.
     sparse: OnceLock<bool>,
-    requests: AtomicU64,
-    waited: AtomicU64,
+    pub(super) requests: AtomicU64,
+    pub(super) waited: AtomicU64,
     errors: AtomicU64,
     reads: Mutex<Reads>,
     /// What their suffixes are, and of how many files, in order of first reading.
     suffixes: Mutex<Vec<(Vec<u8>, u32)>>,
+    pub(super) followed: Followed,
     /// Only of a server that is to tell what was read.
     trace: OnceLock<Mutex<Trace>>,
     pub(super) frames: AtomicU64,
@@ -137,6 +139,7 @@ impl Server {
             errors: AtomicU64::new(0),
             reads: Mutex::default(),
             suffixes: Mutex::default(),
+            followed: Followed::default(),
             trace: OnceLock::new(),
             frames: AtomicU64::new(0),
             bytes: AtomicU64::new(0),

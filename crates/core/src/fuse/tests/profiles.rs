@@ -1,6 +1,7 @@
 //! What is read is told, and what is told is brought before anybody asks.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::noise;
 use super::world::{Act, Mounted, Tree};
@@ -147,4 +148,40 @@ fn the_chunks_under_a_range_are_those_that_a_walk_over_all_finds() {
             }
         }
     }
+}
+
+/// Whether this thread asked often enough for so long that the mount was never quiet.
+fn kept_asking(mounted: &Mounted, time: Duration) -> bool {
+    let (begun, mut last) = (Instant::now(), Instant::now());
+    while begun.elapsed() < time && last.elapsed() < Duration::from_millis(1500) {
+        last = Instant::now();
+        // Who reads what the kernel has may ask for nothing but names.
+        rustix::fs::statvfs(&mounted.place).unwrap();
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    begun.elapsed() >= time && last.elapsed() < Duration::from_millis(1500)
+}
+
+#[test]
+fn the_rest_of_a_tree_comes_when_those_whom_a_profile_is_for_read_no_more() {
+    // On a machine that stands still for seconds, a mount is quiet: then it is tried again.
+    let is_told = (0..10).any(|_| {
+        let mounted = Mounted::new(tree().store());
+        mounted.server.follow(&[(b"d/199".to_vec(), 0, 1)]);
+        let server = mounted.server.clone();
+        let background = std::thread::spawn(move || server.prefetch(true));
+        // Longer than it takes to be quiet.
+        let is_told = kept_asking(&mounted, Duration::from_secs(4));
+        if is_told {
+            let lacking = mounted.server.lacking().unwrap();
+            assert!(lacking.files > 100 && !background.is_finished(), "{lacking:?}");
+        }
+        background.join().unwrap();
+        while mounted.server.lacking().is_none_or(|lacking| lacking.files > 0) {
+            assert!(!mounted.wanted.is_closed(), "the watchdog ended the mount");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        is_told
+    });
+    assert!(is_told);
 }
