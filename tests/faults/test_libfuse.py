@@ -111,8 +111,8 @@ def test_who_waits_for_a_name_can_be_interrupted_and_it_comes_for_who_survives_h
         (tree / name).touch()
     pushed(tree, store)
     last = max(names)
-    # Their page takes eight seconds, and begins to come as soon as it is mounted.
-    with slow(store, mbit=0.7) as address, mounted(address, place, cache_dir, tier="libfuse"):
+    # Their page takes twelve seconds, and begins to come as soon as it is mounted.
+    with slow(store, mbit=0.45) as address, mounted(address, place, cache_dir, tier="libfuse"):
         with waiting("ls", place) as reader:
             reader.send_signal(signal.SIGINT)
             assert reader.wait(PATIENCE_S) == -signal.SIGINT

@@ -140,8 +140,8 @@ def test_an_interrupted_reader_does_not_wait_for_a_silent_store(tree: Path, tmp_
 def test_a_reader_that_survives_its_signals_gets_what_it_waits_for(tmp_path: Path, cache_dir: Path) -> None:
     tree, store, place = tmp_path / "tree", tmp_path / "store", tmp_path / "mount"
     tree.mkdir()
-    # Their page takes five seconds.
-    names = [secrets.token_hex(100) for _ in range(1500)]
+    # Their page takes ten seconds.
+    names = [secrets.token_hex(100) for _ in range(3000)]
     for name in names:
         (tree / name).write_bytes(b"there")
     pushed(tree, store)

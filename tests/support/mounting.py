@@ -25,7 +25,9 @@ import os, signal, sys
 heard = []
 signal.signal(signal.SIGALRM, lambda *_: heard.append("signalled"))
 signal.setitimer(signal.ITIMER_REAL, 0.05, 0.05)
-print(os.stat(sys.argv[1]).st_size, *heard[:1], sep=", ")
+size = os.stat(sys.argv[1]).st_size
+signal.setitimer(signal.ITIMER_REAL, 0)
+print(size, *heard[:1], sep=", ")
 """
 
 

@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 use super::server::Server;
 use crate::wanted::Class;
 
-/// A mount is quiet when for so long nobody asked anything of it, and nothing came.
+/// A mount is quiet when for so long nobody asked anything of it, and nobody waits.
 const QUIET: Duration = Duration::from_secs(2);
-/// When the profile is here, who goes on reading has so long.
+/// When the profile is here, who goes on reading has so long; and so long it may bring nothing before that.
 const LONGEST: Duration = Duration::from_secs(10);
 /// So many requests that waited all the same: the profile is of another program, or of another tree.
 const UNFORESEEN: u64 = 16;
@@ -26,62 +26,96 @@ pub(super) struct Followed {
     lately: AtomicBool,
 }
 
+/// As long as this lives, a profile is being queued.
+pub(super) struct UnderWay<'a>(&'a Followed);
+
 impl Followed {
-    pub fn begin(&self) {
+    pub fn begin(&self) -> UnderWay<'_> {
         self.under_way.fetch_add(1, Relaxed);
         self.lately.store(true, Relaxed);
+        UnderWay(self)
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.under_way.fetch_sub(1, Relaxed);
+    }
+}
+
+/// Something that is looked at again and again, and since when it has been as it is.
+struct Unchanged<T> {
+    seen: T,
+    since: Instant,
+}
+
+impl<T: PartialEq> Unchanged<T> {
+    fn of(seen: T) -> Unchanged<T> {
+        Unchanged { seen, since: Instant::now() }
     }
 
-    pub fn end(&self) {
-        self.under_way.fetch_sub(1, Relaxed);
+    /// For how long it has been as it is `now`.
+    fn look(&mut self, now: T) -> Duration {
+        if now != self.seen {
+            *self = Unchanged::of(now);
+        }
+        self.since.elapsed()
     }
 }
 
 impl Server {
     /// Wait until what was lately followed is here, and its readers have had their time; or the mount has ended.
     pub(super) fn stay_behind(&self) {
-        if !self.followed.lately.load(Relaxed) {
+        if !self.followed.lately.swap(false, Relaxed) {
             return;
         }
-        let (mut active, mut seen) = (Instant::now(), self.activity());
-        let mut here = None;
+        let requests = || self.requests.load(Relaxed);
+        let waited = || self.waited.load(Relaxed);
+        let mut coming = Unchanged::of(self.coming());
+        let mut asked = Unchanged::of(requests());
+        let mut here: Option<(Instant, u64)> = None;
         let mut parked = self.parked();
         while !parked.closed {
-            let waited = self.waited.load(Relaxed);
-            let (since, before) = if self.is_following() {
-                here = None;
-                (Duration::ZERO, waited)
+            let now = self.coming();
+            let stays = if now == Coming::default() {
+                if parked.len() > 0 {
+                    asked = Unchanged::of(requests());
+                }
+                let quiet = asked.look(requests());
+                let (since, before) = *here.get_or_insert_with(|| (Instant::now(), waited()));
+                stays_when_here(quiet, since.elapsed(), waited() - before)
             } else {
-                let (since, before): (Instant, u64) = *here.get_or_insert_with(|| (Instant::now(), waited));
-                (since.elapsed(), before)
+                here = None;
+                coming.look(now) < LONGEST
             };
-            if !stays(active.elapsed(), since, waited - before) {
-                break;
+            if !stays {
+                return;
             }
             parked = self.page.wait_timeout(parked, LOOK).unwrap_or_else(PoisonError::into_inner).0;
-            let now = self.activity();
-            if now != seen {
-                (active, seen) = (Instant::now(), now);
-            }
         }
-        drop(parked);
-        self.followed.lately.store(false, Relaxed);
     }
 
-    fn is_following(&self) -> bool {
-        let wanted = self.wanted.counts();
-        let profile = Class::Profile as usize;
-        self.followed.under_way.load(Relaxed) > 0 || wanted.queued[profile] > 0 || wanted.in_flight_bytes[profile] > 0
-    }
-
-    fn activity(&self) -> (u64, u64) {
-        (self.requests.load(Relaxed), self.frames.load(Relaxed))
+    /// What of profiles is yet to come.
+    fn coming(&self) -> Coming {
+        let (wanted, profile) = (self.wanted.counts(), Class::Profile as usize);
+        Coming {
+            under_way: self.followed.under_way.load(Relaxed),
+            queued: wanted.queued[profile],
+            in_flight: wanted.in_flight_bytes[profile],
+        }
     }
 }
 
-/// Whether to stay behind: after so long a time without anything going on, and since the profile came, and after so many
-/// requests that have waited since.
-fn stays(quiet: Duration, here: Duration, unforeseen: u64) -> bool {
+#[derive(Default, PartialEq)]
+struct Coming {
+    under_way: usize,
+    queued: u64,
+    in_flight: u64,
+}
+
+/// Whether to stay behind when the mount has been quiet for so long, the profile been here for so long, and so many requests
+/// have waited since.
+fn stays_when_here(quiet: Duration, here: Duration, unforeseen: u64) -> bool {
     quiet < QUIET && here < LONGEST && unforeseen < UNFORESEEN
 }
 
@@ -92,9 +126,9 @@ mod tests {
     #[test]
     fn each_of_three_reasons_ends_it() {
         let short = Duration::from_millis(1);
-        assert!(stays(QUIET - short, LONGEST - short, UNFORESEEN - 1));
-        assert!(!stays(QUIET, Duration::ZERO, 0), "nobody reads");
-        assert!(!stays(Duration::ZERO, LONGEST, 0), "somebody reads on and on");
-        assert!(!stays(Duration::ZERO, Duration::ZERO, UNFORESEEN), "what is read was not foreseen");
+        assert!(stays_when_here(QUIET - short, LONGEST - short, UNFORESEEN - 1));
+        assert!(!stays_when_here(QUIET, Duration::ZERO, 0), "nobody reads");
+        assert!(!stays_when_here(Duration::ZERO, LONGEST, 0), "somebody reads on and on");
+        assert!(!stays_when_here(Duration::ZERO, Duration::ZERO, UNFORESEEN), "what is read was not foreseen");
     }
 }

@@ -15,12 +15,7 @@ impl Server {
     /// Queue the chunks that hold these (path, from, to), offsets in the file, in order, after the pages that tell where they
     /// lie. Returns when all is queued, or the mount has ended.
     pub fn follow(&self, parts: &[(Vec<u8>, u64, u64)]) {
-        self.followed.begin();
-        self.queue_profile(parts);
-        self.followed.end();
-    }
-
-    fn queue_profile(&self, parts: &[(Vec<u8>, u64, u64)]) {
+        let _under_way = (!parts.is_empty()).then(|| self.followed.begin());
         for files in parts.chunk_by(|a, b| a.0 == b.0) {
             if let Err(Missing(page)) = self.map.find(&files[0].0) {
                 self.queue_profiled_page(page);

@@ -165,16 +165,16 @@ impl Server {
     /// `Io` when the device fails.
     pub fn serve(&self, threads: usize) -> Result<()> {
         std::thread::scope(|scope| {
-            let spawn = |number| {
-                let builder = std::thread::Builder::new().name(format!("fuse-{number}"));
-                builder.spawn_scoped(scope, || self.run()).map_err(Error::io("start a thread of", "the mount"))
-            };
+            let builder = |what: String| std::thread::Builder::new().name(format!("fuse-{what}"));
+            let cannot = || Error::io("start a thread of", "the mount");
+            let spawn =
+                |number: usize| builder(number.to_string()).spawn_scoped(scope, || self.run()).map_err(cannot());
             if self.passthrough.get().is_some() {
                 scope.spawn(|| self.prove_asked());
             }
-            scope.spawn(|| self.look_after_signalled());
+            let looking = builder("signals".into()).spawn_scoped(scope, || self.look_after_signalled());
             let running: Vec<_> = (1..threads).map(spawn).collect();
-            let own = self.run();
+            let own = looking.map_err(cannot()).and_then(|_| self.run());
             let others = running.into_iter().map(|thread| thread?.join().unwrap_or(Err(Error::Stopped)));
             let result = others.fold(own, Result::and);
             self.stop("the mount has ended");

@@ -31,10 +31,15 @@ const fn bit(signal: i32) -> u64 {
 }
 
 /// Whether a signal waits for a thread that ends it, or asks it to end. Also where that cannot be told: the thread is in
-/// another pid namespace (0), or there is no /proc.
+/// another pid namespace (0), or /proc is of another one than this process, or is not there.
 pub fn is_asked_to_end(thread: u32) -> bool {
-    let status = std::fs::read_to_string(Path::new("/proc").join(thread.to_string()).join("status"));
-    status.ok().and_then(|status| ends(&status)).unwrap_or(true)
+    let own = std::fs::read_link("/proc/self");
+    if own.is_ok_and(|own| own == Path::new(&std::process::id().to_string())) {
+        let status = std::fs::read(Path::new("/proc").join(thread.to_string()).join("status"));
+        status.ok().and_then(|status| ends(&String::from_utf8_lossy(&status))).unwrap_or(true)
+    } else {
+        true
+    }
 }
 
 fn ends(status: &str) -> Option<bool> {

@@ -7,6 +7,7 @@ use super::noise;
 use super::world::{Act, Mounted, Tree};
 use crate::digest::Digest;
 use crate::filemap::{ChunkAt, Content, FrameAt};
+use crate::fuse::Lacking;
 use crate::fuse::bounds::Bounds;
 use crate::wanted::Class;
 
@@ -150,16 +151,18 @@ fn the_chunks_under_a_range_are_those_that_a_walk_over_all_finds() {
     }
 }
 
-/// Whether this thread asked often enough for so long that the mount was never quiet.
-fn kept_asking(mounted: &Mounted, time: Duration) -> bool {
+/// What is lacking of a mount that for so long was never quiet; None if this thread did not ask often enough.
+fn lacking_though_asked(mounted: &Mounted, time: Duration) -> Option<Lacking> {
     let (begun, mut last) = (Instant::now(), Instant::now());
-    while begun.elapsed() < time && last.elapsed() < Duration::from_millis(1500) {
+    let is_late = |last: Instant| last.elapsed() > Duration::from_millis(1500);
+    while begun.elapsed() < time && !is_late(last) {
         last = Instant::now();
         // Who reads what the kernel has may ask for nothing but names.
         rustix::fs::statvfs(&mounted.place).unwrap();
         std::thread::sleep(Duration::from_millis(50));
     }
-    begun.elapsed() >= time && last.elapsed() < Duration::from_millis(1500)
+    let lacking = mounted.server.lacking();
+    lacking.filter(|_| !is_late(last))
 }
 
 #[test]
@@ -171,17 +174,14 @@ fn the_rest_of_a_tree_comes_when_those_whom_a_profile_is_for_read_no_more() {
         let server = mounted.server.clone();
         let background = std::thread::spawn(move || server.prefetch(true));
         // Longer than it takes to be quiet.
-        let is_told = kept_asking(&mounted, Duration::from_secs(4));
-        if is_told {
-            let lacking = mounted.server.lacking().unwrap();
-            assert!(lacking.files > 100 && !background.is_finished(), "{lacking:?}");
-        }
+        let lacking = lacking_though_asked(&mounted, Duration::from_secs(4));
+        assert!(lacking.is_none_or(|lacking| lacking.files > 100), "{lacking:?}");
         background.join().unwrap();
         while mounted.server.lacking().is_none_or(|lacking| lacking.files > 0) {
             assert!(!mounted.wanted.is_closed(), "the watchdog ended the mount");
             std::thread::sleep(Duration::from_millis(10));
         }
-        is_told
+        lacking.is_some()
     });
     assert!(is_told);
 }

@@ -70,5 +70,7 @@ fn who_was_stopped_and_goes_on_can_still_be_ended() {
         assert!(is_still_waiting(&mounted), "neither a stop nor its end is a reason to give up");
         kill_process(pid, signal).unwrap();
         assert_eq!(waiting.wait().unwrap().signal(), Some(number));
+        // Not because the watchdog took the mount away from under it.
+        rustix::fs::statvfs(&mounted.place).unwrap();
     }
 }
