@@ -93,6 +93,8 @@ class _Server:
 
     def run(self, listener: socket.socket, ready: Callable[[], None]) -> int | None:
         """Answer until told to end; the signal that did."""
+        # What another thread received, or this one just before it waits, must end the wait, too.
+        signal.set_wakeup_fd(self._ring, warn_on_full_buffer=False)
         for signo in (signal.SIGTERM, signal.SIGINT):
             signal.signal(signo, self._signalled)
         wait = select.poll()
