@@ -38,5 +38,5 @@ class Direct:
 def is_asked_to_end(thread: int) -> bool:
     """Return whether a signal waits for a thread that ends it, or asks it to end (SIGINT, SIGTERM, SIGHUP, SIGQUIT).
 
-    Also where that cannot be told: no such thread is seen, or there is no /proc.
+    Also where that cannot be told: no such thread is seen, or /proc is of another pid namespace, or is not there.
     """
